@@ -1,0 +1,90 @@
+"""The search space of the classification experiments (sections 5.1.1 and 7.1)."""
+
+from dataclasses import dataclass, replace
+from random import Random
+
+from ghn_pipeline.space.graph import Block, Module, Node
+
+INPUTS = (Node("input_1"), Node("input_2"))
+STEM = Block((Node("stem"),))
+CLASSIFIER = Block((Node("classifier"),))
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Blocks of operation nodes over two input nodes, stacked into one network.
+
+    Attributes:
+        operations: names of the operations that a node may have (section 7.1).
+        max_inputs: a node reads 1 to this many earlier nodes, each number equally likely.
+        blocks: how many times the block is stacked (18, section 5.1.1).
+        channels: F, channels in the first blocks (32, Table 1).
+        reductions: blocks, counted from 1, that halve the side and double the channels.
+        stem_multiplier: channels of the stem over F.
+        classes: number of classes.
+    """
+
+    operations: tuple[str, ...]
+    max_inputs: int
+    blocks: int
+    channels: int
+    reductions: tuple[int, ...]
+    stem_multiplier: int
+    classes: int
+
+    @property
+    def node_types(self) -> tuple[str, ...]:
+        """Every operation that a node of a network of this space can have, in a fixed order."""
+        return (*self.operations, "input_1", "input_2", "stem", "classifier")
+
+    def examples(self) -> list[Block]:
+        """Return blocks that hold every operation of the space between them."""
+        return [Block((*INPUTS, Node(op, (0, 1)))) for op in self.operations]
+
+    def sample(self, rng: Random, nodes: int) -> Block:
+        """Draw a block of `nodes` operation nodes at random (section 5.1.1: 17).
+
+        A block ingests both of its inputs (section 7.1); draws that ignore one are drawn again.
+        """
+        while True:
+            drawn = list(INPUTS)
+            for v in range(len(INPUTS), len(INPUTS) + nodes):
+                count = rng.randint(1, min(self.max_inputs, v))
+                inputs = tuple(sorted(rng.sample(range(v), count)))
+                drawn.append(Node(rng.choice(self.operations), inputs))
+            if ingests_both(block := Block(tuple(drawn))):
+                return block
+
+    def mutate(self, rng: Random, block: Block) -> Block:
+        """Change the operation or one input of one node, as regularised evolution does."""
+        while True:
+            v = rng.randrange(len(INPUTS), len(block.nodes))
+            node = block.nodes[v]
+            unread = [u for u in range(v) if u not in node.inputs]
+            if unread and rng.random() < 0.5:
+                dropped = rng.choice(node.inputs)
+                inputs = (set(node.inputs) - {dropped}) | {rng.choice(unread)}
+                changed = replace(node, inputs=tuple(sorted(inputs)))
+            else:
+                others = [op for op in self.operations if op != node.op]
+                changed = replace(node, op=rng.choice(others))
+            mutant = Block((*block.nodes[:v], changed, *block.nodes[v + 1 :]))
+            if ingests_both(mutant):
+                return mutant
+
+    def modules(self, block: Block) -> tuple[Module, ...]:
+        """Return the chain stem, blocks, classifier.
+
+        Block i reads blocks i-1 and i-2; what is missing before the first block is the stem.
+        """
+        chain = [Module(STEM, self.channels * self.stem_multiplier, 1, (-1,))]
+        for i in range(1, self.blocks + 1):
+            scale = 2 ** sum(i >= reduction for reduction in self.reductions)
+            chain.append(Module(block, self.channels * scale, scale, (i - 1, max(i - 2, 0))))
+        chain.append(Module(CLASSIFIER, self.classes, chain[-1].scale, (self.blocks,)))
+        return tuple(chain)
+
+
+def ingests_both(block: Block) -> bool:
+    """Whether both input nodes are read, so that no stacked block is left out of the network."""
+    return all(block.children[v] for v in range(len(INPUTS)))

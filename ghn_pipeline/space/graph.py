@@ -1,0 +1,111 @@
+"""Block graphs as plain immutable data: the architectures that are searched. No tensors here."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from ghn_pipeline.errors import UserError
+from ghn_pipeline.space.isomorphism import canonical_form
+
+
+@dataclass(frozen=True)
+class Node:
+    """One computation: the name of its operation and the nodes of its block that it reads.
+
+    A node without inputs reads the output of another module (section 7.1: the two input nodes).
+    """
+
+    op: str
+    inputs: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Block:
+    """A directed acyclic graph A = (V, E) of section 4.1, its nodes in topological order.
+
+    Raises:
+        ValueError: an input is not an earlier node, or is listed twice.
+    """
+
+    nodes: tuple[Node, ...]
+
+    def __post_init__(self) -> None:
+        for v, node in enumerate(self.nodes):
+            if len(set(node.inputs)) < len(node.inputs) or any(not 0 <= u < v for u in node.inputs):
+                raise ValueError(
+                    f"node {v} ({node.op}) must read distinct earlier nodes, not {node.inputs}"
+                )
+
+    @cached_property
+    def children(self) -> tuple[tuple[int, ...], ...]:
+        """For each node, the nodes that read it."""
+        return tuple(
+            tuple(w for w, node in enumerate(self.nodes) if v in node.inputs)
+            for v in range(len(self.nodes))
+        )
+
+    @cached_property
+    def leaves(self) -> tuple[int, ...]:
+        """The nodes whose outputs, concatenated, are the block's output (section 7.1).
+
+        They are the nodes that no other reads; an input node is one only if there is nothing else.
+        """
+        loose = [v for v, readers in enumerate(self.children) if not readers]
+        computed = tuple(v for v in loose if self.nodes[v].inputs)
+        return computed or tuple(loose)
+
+    @cached_property
+    def depths(self) -> tuple[int, ...]:
+        """For each node the length of the longest path to it; equals exchange no message."""
+        depths: list[int] = []
+        for node in self.nodes:
+            depths.append(1 + max((depths[u] for u in node.inputs), default=-1))
+        return tuple(depths)
+
+    @cached_property
+    def hash(self) -> str:
+        """Equal for isomorphic blocks (operations matched), different otherwise; 16 hex digits."""
+        return canonical_form([n.op for n in self.nodes], [n.inputs for n in self.nodes])
+
+    def to_json(self) -> list[list[object]]:
+        """Return the block as `[[operation, [inputs]], ...]`."""
+        return [[node.op, list(node.inputs)] for node in self.nodes]
+
+    @classmethod
+    def from_json(cls, value: Iterable[Sequence[object]], known: Iterable[str]) -> "Block":
+        """Read what `to_json` wrote.
+
+        Raises:
+            UserError: not a block, or an operation outside `known`.
+        """
+        try:
+            block = cls(tuple(Node(str(op), tuple(map(int, ins))) for op, ins in value))  # type: ignore[call-overload]
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"not a block, which is [[operation, [inputs]], ...]: {error}"
+            ) from error
+        unknown = sorted({n.op for n in block.nodes} - set(known))
+        if unknown:
+            raise UserError(
+                f"unknown operations {', '.join(unknown)} in {json.dumps(block.to_json())}; "
+                f"this space has {', '.join(known)}"
+            )
+        return block
+
+
+@dataclass(frozen=True)
+class Module:
+    """One link of the chain that makes a network: stem, block or classifier (section 4.3).
+
+    Attributes:
+        block: the graph computed here.
+        channels: channels that each of its nodes puts out.
+        scale: side of the network's input over the side of this module's output.
+        sources: for each node without inputs, in order, the module it reads; -1 is the image.
+    """
+
+    block: Block
+    channels: int
+    scale: int
+    sources: tuple[int, ...]

@@ -1,0 +1,133 @@
+"""Every operation, defined once: the weights it needs and a pure function of input and weights.
+
+Counting, running, generating and sharing weights all read these definitions: a new operation is
+one entry of OPERATIONS. Order inside an operation: ReLU, convolution, batch norm (as NASNet,
+ENAS and DARTS).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+
+#: Batch norm of an operation: its number within the operation and a tensor [B, C, H, W].
+Norm = Callable[[int, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One weight tensor of an operation.
+
+    Attributes:
+        branch: weights of one branch are slices of one output of the hypernetwork (section 7.2:
+            "smaller sized convolution kernels through the slicing of larger sized kernels").
+        shape: of (channels out, channels in) of the operation.
+        per_input: one such tensor for each incoming edge, concatenated along dimension 1.
+    """
+
+    branch: str
+    shape: Callable[[int, int], tuple[int, ...]]
+    per_input: bool = False
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What a node computes.
+
+    Attributes:
+        apply: of (x [B, C_in, H, W], one tensor per weight, norm, stride) to [B, C_out, H', W'].
+        weights: in the order in which `apply` takes them.
+        norms: how many batch norms it calls.
+        join: several inputs are either each put through the operation with the same weights and
+            the results summed (Eq. 7), or concatenated first.
+    """
+
+    apply: Callable[[Tensor, Sequence[Tensor], Norm, int], Tensor]
+    weights: tuple[Weight, ...] = ()
+    norms: int = 0
+    join: Literal["sum", "concatenate"] = "sum"
+
+
+def _depthwise(x: Tensor, weight: Tensor, dilation: int = 1) -> Tensor:
+    height, width = weight.shape[2:]
+    padding = (dilation * (height // 2), dilation * (width // 2))
+    return F.conv2d(x, weight, padding=padding, dilation=dilation, groups=x.shape[1])
+
+
+def _kernel(branch: str, height: int, width: int) -> Weight:
+    return Weight(branch, lambda out, _: (out, 1, height, width))
+
+
+_POINTWISE = Weight("pointwise", lambda out, into: (out, into, 1, 1))
+
+
+def _separable(first: Weight, second: Weight) -> Operation:
+    """Depthwise then pointwise, twice, as NASNet and DARTS do."""
+
+    def apply(x: Tensor, w: Sequence[Tensor], norm: Norm, stride: int) -> Tensor:
+        x = norm(0, F.conv2d(_depthwise(F.relu(x), w[0]), w[1]))
+        return norm(1, F.conv2d(_depthwise(F.relu(x), w[2]), w[3]))
+
+    return Operation(apply, (first, _POINTWISE, second, _POINTWISE), norms=2)
+
+
+def _dilated(kernel: Weight) -> Operation:
+    """Depthwise with dilation 2 then pointwise, once, as in DARTS."""
+
+    def apply(x: Tensor, w: Sequence[Tensor], norm: Norm, stride: int) -> Tensor:
+        return norm(0, F.conv2d(_depthwise(F.relu(x), w[0], dilation=2), w[1]))
+
+    return Operation(apply, (kernel, _POINTWISE), norms=1)
+
+
+def _pointwise(x: Tensor, w: Sequence[Tensor], norm: Norm, stride: int) -> Tensor:
+    return norm(0, F.conv2d(F.relu(x), w[0], stride=stride))
+
+
+def _stem(x: Tensor, w: Sequence[Tensor], norm: Norm, stride: int) -> Tensor:
+    return norm(0, F.conv2d(x, w[0], stride=stride, padding=1))
+
+
+def _classifier(x: Tensor, w: Sequence[Tensor], norm: Norm, stride: int) -> Tensor:
+    return F.linear(F.relu(x).mean((2, 3)), w[0], w[1])
+
+
+_3x3, _5x5 = _kernel("depthwise", 3, 3), _kernel("depthwise", 5, 5)
+
+#: An input node: a 1×1 bottleneck over the concatenated leaves of an earlier module.
+_INPUT = Operation(
+    _pointwise,
+    (Weight("pointwise", _POINTWISE.shape, per_input=True),),
+    norms=1,
+    join="concatenate",
+)
+
+OPERATIONS: dict[str, Operation] = {
+    "identity": Operation(lambda x, w, norm, stride: x),
+    "conv_1x1": Operation(_pointwise, (_POINTWISE,), norms=1),
+    "sep_conv_3x3": _separable(_3x3, _3x3),
+    "sep_conv_5x5": _separable(_5x5, _5x5),
+    "dil_conv_3x3": _dilated(_3x3),
+    "dil_conv_5x5": _dilated(_5x5),
+    "conv_1x7_7x1": _separable(_kernel("row", 1, 7), _kernel("column", 7, 1)),
+    "max_pool_3x3": Operation(lambda x, w, norm, stride: F.max_pool2d(x, 3, 1, padding=1)),
+    "avg_pool_3x3": Operation(
+        lambda x, w, norm, stride: F.avg_pool2d(x, 3, 1, padding=1, count_include_pad=False)
+    ),
+    # the two input nodes are types of their own: block i-1 and block i-2 (section 7.1)
+    "input_1": _INPUT,
+    "input_2": _INPUT,
+    "stem": Operation(
+        _stem, (Weight("stem", lambda out, into: (out, into, 3, 3)),), norms=1, join="concatenate"
+    ),
+    "classifier": Operation(
+        _classifier,
+        (
+            Weight("classifier", lambda out, into: (out, into), per_input=True),
+            Weight("bias", lambda out, _: (out,)),
+        ),
+        join="concatenate",
+    ),
+}
