@@ -32,7 +32,8 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             "permission, then run the same command again."
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary.exists():
+            temporary.unlink()
 
 
 def read_bytes(path: Path, made_by: str) -> bytes:

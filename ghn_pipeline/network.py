@@ -76,6 +76,7 @@ def weight_specs(
         name = f"{place[0]:02d}/{place[1]:02d}/{op}/{branch}"
         if weight.per_input:
             fan_in = len(reads) * math.prod(shape[1:])
+            names: list[tuple[str, Place | None]]
             names = [(f"{name}/{m:02d}/{v:02d}", (m, v)) for m, v in reads]
         else:
             fan_in, names = math.prod(shape[1:]), [(name, None)]
@@ -85,13 +86,22 @@ def weight_specs(
 
 @dataclass(frozen=True)
 class Step:
-    """One node's work: its operation, the tensors of each weight, where its input comes from."""
+    """One node's work.
+
+    Attributes:
+        op: key of OPERATIONS.
+        weights: for each weight of the operation, the tensors that it is made of.
+        norms: names of its batch norms.
+        channels: that it puts out.
+        source: the module that it reads; its own where it reads nodes.
+        stride: of its operation.
+    """
 
     op: str
     weights: list[list[Spec]]
     norms: tuple[str, ...]
     channels: int
-    source: int | None
+    source: int
     stride: int
 
     @property
@@ -150,7 +160,7 @@ class Network:
                     f"{m:02d}/{v:02d}/{node.op}/norm{i}" for i in range(OPERATIONS[node.op].norms)
                 ),
                 module.channels,
-                source,
+                m if source is None else source,
                 module.scale // scale,
             )
 
@@ -213,14 +223,17 @@ def run(
     """
     outputs: dict[int, Tensor] = {-1: images}
     for m, module in enumerate(network.modules):
-        values: list[Tensor | None] = []
-        for node, step in zip(module.block.nodes, network.steps[m], strict=True):
-            inputs = [values[u] for u in node.inputs]
-            values.append(step and _run_step(step, inputs or [outputs[step.source]], weights, norm))
-        if (m, module.block.leaves[0]) in network.live:
-            leaves = [values[u] for u in module.block.leaves]
+        values: dict[int, Tensor] = {}
+        for v, step in enumerate(network.steps[m]):
+            if step is None:
+                continue
+            reads = module.block.nodes[v].inputs
+            inputs = [values[u] for u in reads] if reads else [outputs[step.source]]
+            values[v] = _run_step(step, inputs, weights, norm)
+        leaves = [values[u] for u in module.block.leaves if u in values]
+        if leaves:
             outputs[m] = torch.cat(leaves, dim=1) if len(leaves) > 1 else leaves[0]
-        # a module that nobody will read again need not stay in memory
+        # what no later module reads need not stay in memory
         outputs = {s: x for s, x in outputs.items() if network.last_reader.get(s, s) > m or s == m}
     return outputs[len(network.modules) - 1]
 
@@ -257,12 +270,21 @@ class Trained(nn.Module):
     def __init__(self, network: Network, generator: torch.Generator) -> None:
         super().__init__()
         self.network = network
-        self.weights = nn.ParameterDict({s.name: initial(s, generator) for s in network.specs})
+        self.tensors = nn.ParameterDict({s.name: initial(s, generator) for s in network.specs})
         self.scale = nn.ParameterDict({n: torch.ones(c) for n, c in network.norms.items()})
         self.shift = nn.ParameterDict({n: torch.zeros(c) for n, c in network.norms.items()})
         for n, c in network.norms.items():
             self.register_buffer(f"mean/{n}", torch.zeros(c))
             self.register_buffer(f"variance/{n}", torch.ones(c))
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The weights by name, as `run` takes them."""
+        return dict(self.tensors.items())
+
+    def norm_of_batch(self, name: str, x: Tensor) -> Tensor:
+        """Batch norm of the batch itself, which leaves the running statistics alone."""
+        return F.batch_norm(x, None, None, self.scale[name], self.shift[name], training=True)
 
     def norm(self, name: str, x: Tensor) -> Tensor:
         """Batch norm of the running statistics in evaluation, of the batch in training."""

@@ -94,7 +94,7 @@ class GHN(nn.Module):
         types = torch.zeros(len(blocks), V, dtype=torch.int64)
         for b, block in enumerate(blocks):
             types[b, : len(block.nodes)] = torch.tensor([self.types[n.op] for n in block.nodes])
-        return self.embedding(types.to(device))
+        return F.embedding(types.to(device), self.embedding.weight)
 
     def generate(
         self, networks: Sequence[Network], embeddings: Tensor, starts: Sequence[int]

@@ -102,4 +102,5 @@ class Propagation(nn.Module):
         m = edges @ self.message(h)
         if outer is not None:
             m = m + outer
-        return self.cell(m.flatten(0, 1), h.flatten(0, 1)).view_as(h)
+        new: Tensor = self.cell(m.flatten(0, 1), h.flatten(0, 1))
+        return new.view_as(h)

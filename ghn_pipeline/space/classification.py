@@ -37,9 +37,12 @@ class Classification:
         """Every operation that a node of a network of this space can have, in a fixed order."""
         return (*self.operations, "input_1", "input_2", "stem", "classifier")
 
-    def examples(self) -> list[Block]:
-        """Return blocks that hold every operation of the space between them."""
-        return [Block((*INPUTS, Node(op, (0, 1)))) for op in self.operations]
+    def examples(self, nodes: int) -> list[Block]:
+        """Return a block for each operation, of `nodes` nodes that are all leaves.
+
+        Between them they hold every weight that a block of so many nodes can ask for.
+        """
+        return [Block(INPUTS + (Node(op, (0, 1)),) * nodes) for op in self.operations]
 
     def sample(self, rng: Random, nodes: int) -> Block:
         """Draw a block of `nodes` operation nodes at random (section 5.1.1: 17).

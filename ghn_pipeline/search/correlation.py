@@ -1,0 +1,134 @@
+"""How well predicted accuracies agree with true ones (section 5.3): three coefficients, with
+percentile bootstrap intervals, because some ten or fifty points leave wide ones."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from ghn_pipeline.errors import UserError
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A coefficient in [-1, 1] and the ends of its interval; NaN where it is undefined."""
+
+    value: float
+    low: float
+    high: float
+
+
+def better_half(truth: np.ndarray) -> NDArray[np.intp]:
+    """Return the indices [ceil(n/2)] of the better half of true accuracies [n], best first.
+
+    This is the paper's Top-50 of 100 (section 5.3). Of equal accuracies the earlier comes first.
+    """
+    return np.argsort(-truth, kind="stable")[: (len(truth) + 1) // 2]
+
+
+def correlate(
+    predicted: np.ndarray, truth: np.ndarray, *, resamples: int, confidence: float, seed: int
+) -> dict[str, Estimate]:
+    """Return 'pearson' (the paper's R), 'spearman' and 'kendall' (tau-b) of accuracies [n], [n].
+
+    The interval at `confidence` in (0, 1) is the percentile bootstrap over `resamples` draws of n
+    pairs, the same draws for every coefficient. Draws in which an accuracy is constant are
+    dropped. If the predicted or the true accuracies are themselves constant, all is NaN.
+
+    Raises:
+        UserError: the lengths differ, n is less than 3, or an accuracy is not finite.
+    """
+    x, y = np.asarray(predicted, dtype=np.float64), np.asarray(truth, dtype=np.float64)
+    _check(x, y)
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return dict.fromkeys(("pearson", "spearman", "kendall"), Estimate(np.nan, np.nan, np.nan))
+    index = _draws(x, y, resamples, seed)
+    ranked_x, ranked_y = (stats.rankdata(values[index], axis=1) for values in (x, y))
+    found = {
+        "pearson": (stats.pearsonr(x, y), _pearson(x[index], y[index])),
+        "spearman": (stats.spearmanr(x, y), _pearson(ranked_x, ranked_y)),
+        "kendall": (stats.kendalltau(x, y), _kendall(x, y, index)),
+    }
+    return {
+        name: Estimate(float(result.statistic), *_interval(draws, confidence))
+        for name, (result, draws) in found.items()
+    }
+
+
+def table_correlations(
+    predicted: np.ndarray, truth: np.ndarray, *, resamples: int, confidence: float, seed: int
+) -> dict[str, dict[str, Estimate]]:
+    """Return `correlate` over 'all' architectures and over the 'better_half' (Table 4).
+
+    Raises:
+        UserError: as `correlate`; the better half too must have 3 points, hence n at least 5.
+    """
+
+    def over(x: np.ndarray, y: np.ndarray) -> dict[str, Estimate]:
+        return correlate(x, y, resamples=resamples, confidence=confidence, seed=seed)
+
+    everything = over(predicted, truth)
+    half = better_half(truth)
+    return {"all": everything, "better_half": over(predicted[half], truth[half])}
+
+
+def _check(x: Floats, y: Floats) -> None:
+    if x.shape != y.shape:
+        raise UserError(
+            f"{len(x)} predicted accuracies cannot be compared with {len(y)} true ones: "
+            "both must be of the same architectures. Make both again."
+        )
+    if len(x) < 3:
+        raise UserError(
+            f"a correlation needs 3 architectures or more, not {len(x)}; with its better half, "
+            "5 or more. Train more ground-truth architectures."
+        )
+    for name, values in (("predicted", x), ("true", y)):
+        if not np.isfinite(values).all():
+            raise UserError(
+                f"the {name} accuracies of architectures {np.flatnonzero(~np.isfinite(values))} "
+                "(counted from 0) are not finite. Make them again."
+            )
+
+
+def _draws(x: Floats, y: Floats, resamples: int, seed: int) -> NDArray[np.int64]:
+    """Return indices [at most resamples, n], each row a draw in which both x and y vary."""
+    index = np.random.default_rng(seed).integers(len(x), size=(resamples, len(x)))
+    varied = (np.ptp(x[index], axis=1) > 0) & (np.ptp(y[index], axis=1) > 0)
+    kept: NDArray[np.int64] = index[varied]
+    return kept
+
+
+def _pearson(x: Floats, y: Floats) -> Floats:
+    """Return Pearson's R [draws] of each row of [draws, n]."""
+    x = x - x.mean(axis=1, keepdims=True)
+    y = y - y.mean(axis=1, keepdims=True)
+    r: Floats = (x * y).sum(axis=1) / np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1))
+    return r.clip(-1, 1)
+
+
+def _kendall(x: Floats, y: Floats, index: NDArray[np.int64]) -> Floats:
+    """Return Kendall's tau-b [draws] of the draws [draws, n].
+
+    With c[i] how often a draw holds pair i and S the signs of all differences, the concordant
+    less the discordant pairs are c (Sx * Sy) c, and the pairs not tied in x are c (Sx * Sx) c,
+    each counted twice: no loop over draws, and whole numbers, so exact.
+    """
+    draws, n = index.shape
+    flat = (index + n * np.arange(draws)[:, None]).ravel()
+    counts = np.bincount(flat, minlength=draws * n).reshape(draws, n).astype(np.float64)
+    sx, sy = (np.sign(values[:, None] - values) for values in (x, y))
+    both, only_x, only_y = (((counts @ s) * counts).sum(axis=1) for s in (sx * sy, sx**2, sy**2))
+    tau: Floats = both / np.sqrt(only_x * only_y)
+    return tau
+
+
+def _interval(draws: Floats, confidence: float) -> tuple[float, float]:
+    if not len(draws):
+        return np.nan, np.nan
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(draws, (tail, 1 - tail))
+    return float(low), float(high)

@@ -1,0 +1,68 @@
+"""Which settings each stage depends on, and where its results stand.
+
+One definition for the checkpoints, the records, the check for stale results and the engines.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from ghn_pipeline.config import Config
+from ghn_pipeline.errors import UserError
+from ghn_pipeline.files import digest
+
+
+def settings(config: Config, stage: str) -> dict[str, Any]:
+    """Return all settings that change the result of `stage`, those of earlier stages included.
+
+    Args:
+        config: of the scale.
+        stage: "architectures", "ghn/NAME", "oneshot", "sgd/INDEX", "scores/ghn/NAME",
+            "scores/oneshot", or "table4".
+
+    Raises:
+        UserError: there is no such stage.
+    """
+    c, kind = config.model_dump(), stage.split("/")[0]
+    seeds = c["seeds"]
+    architectures = {
+        "space": c["space"],
+        "architectures": c["correlation"]["architectures"],
+        "test_architectures": seeds["test_architectures"],
+    }
+    training = {
+        **architectures,
+        "images": c["images"],
+        "network": c["network"],
+        **{key: seeds[key] for key in ("split", "data_order", "initialisation")},
+    }
+    searching = {**training, "training_architectures": seeds["training_architectures"]}
+    if kind == "architectures":
+        return architectures
+    if kind == "ghn":
+        return {**searching, "ghn": config.named_ghn(stage.removeprefix("ghn/")).model_dump()}
+    if kind == "oneshot":
+        return {**searching, "oneshot": c["oneshot"]}
+    if kind == "sgd":
+        stopped = {"steps": c["correlation"]["steps"], "evaluation": c["evaluation"]}
+        return {**training, "sgd": c["sgd"], **stopped}
+    if kind == "scores":
+        return {**settings(config, stage.removeprefix("scores/")), "evaluation": c["evaluation"]}
+    if kind == "table4":
+        parts = ("sgd/0", "scores/oneshot", f"scores/ghn/{next(iter(c['ghns']))}")
+        below = {part: digest(settings(config, part)) for part in parts}
+        shown = {key: c[key] for key in ("scale", "note", "correlation", "tables")}
+        return {**below, **shown, "bootstrap": seeds["bootstrap"]}
+    raise UserError(f"there is no stage {stage!r}")
+
+
+def result_folder(config: Config, stage: str) -> Path:
+    """Return the folder of a stage's results, below the working directory."""
+    return Path("results", config.scale, stage)
+
+
+def checkpoint_file(config: Config, stage: str) -> Path:
+    """Return the file of a training's checkpoint.
+
+    It lies outside `results`: a workflow engine deletes the outputs of a job that failed.
+    """
+    return Path("checkpoints", config.scale, f"{stage}.pt")

@@ -1,0 +1,57 @@
+"""Batches of images as functions of the step, for training, and fixed ones, for judging."""
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from ghn_pipeline.data.images import Images, Splits, augment, batch_at, normalise, stream
+from ghn_pipeline.network import NamedNorm, Network, batch_statistics, run
+
+
+def training_batch(
+    splits: Splits, step: int, *, batch: int, padding: int, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Return images [B, 3, R, R], cropped, flipped and normalised, and labels [B] of a step."""
+    chosen = batch_at(splits.train, step, batch, seed)
+    pixels = augment(splits.train.pixels[chosen], stream(seed, "crop", step), padding)
+    return _prepared(pixels, splits), splits.train.labels[chosen]
+
+
+def fixed_batches(
+    images: Images, splits: Splits, batch: int, batches: int | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield images and labels in their own order; the last batch may be short.
+
+    Args:
+        images: usually `splits.validation`.
+        splits: for the mean and deviation.
+        batch: images in one batch.
+        batches: how many at most; all where None.
+    """
+    end = len(images) if batches is None else min(len(images), batch * batches)
+    for start in range(0, end, batch):
+        part = slice(start, min(start + batch, end))
+        yield _prepared(images.pixels[part], splits), images.labels[part]
+
+
+def _prepared(pixels: Tensor, splits: Splits) -> Tensor:
+    images = normalise(pixels, splits.mean, splits.std)
+    # convolutions of small networks are 1.7 times as fast this way on a CPU
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def accuracy(
+    network: Network,
+    weights: Mapping[str, Tensor],
+    batches: Iterator[tuple[Tensor, Tensor]],
+    norm: NamedNorm = batch_statistics,
+) -> float:
+    """Return the fraction of images that the network with these weights classifies rightly."""
+    right = total = 0
+    for images, labels in batches:
+        predicted = run(network, weights, images, norm).argmax(1)
+        right += int((predicted == labels).sum())
+        total += len(labels)
+    return right / total

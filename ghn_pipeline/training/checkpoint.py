@@ -1,0 +1,73 @@
+"""Checkpoints: whole or not there, of one configuration, read without executing code."""
+
+import fcntl
+import io
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ghn_pipeline.errors import UserError
+from ghn_pipeline.files import write_atomically
+
+
+def save(path: Path, state: dict[str, Any], digest: str) -> None:
+    """Write `state` (tensors, numbers, text, lists, dicts) under the configuration's digest.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written; the old file is untouched.
+    """
+    # to memory first: torch turns a full disk into an error that does not say so
+    buffer = io.BytesIO()
+    torch.save({"digest": digest, **state}, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def load(path: Path, digest: str, made_by: str, device: torch.device | str) -> dict[str, Any]:
+    """Read what `save` wrote.
+
+    Raises:
+        UserError: missing, truncated, not a checkpoint, or of another configuration.
+    """
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing. It is made by `{made_by}`: run that first.") from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"{path} is not a whole checkpoint ({reason}). Delete it and run `{made_by}` again."
+        ) from error
+    if not isinstance(state, dict) or state.get("digest") != digest:
+        given = state.get("digest") if isinstance(state, dict) else None
+        raise UserError(
+            f"{path} belongs to another configuration (digest {given}, this one has {digest}). "
+            f"Move or delete it to train anew, or restore the settings that made it."
+        )
+    return state
+
+
+@contextmanager
+def only_writer(path: Path) -> Iterator[None]:
+    """Hold the checkpoint for this process alone; a second job of the same name is refused.
+
+    Raises:
+        UserError: another process holds it, or the folder cannot be written.
+    """
+    lock = path.with_suffix(".lock")
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = open(lock, "w")  # noqa: SIM115
+    except OSError as error:
+        raise UserError(f"cannot write {lock}: {error.strerror}. Give write permission.") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"another process is training {path}; wait for it or stop it first."
+            ) from error
+        yield

@@ -1,0 +1,102 @@
+"""Training a graph hypernetwork: a new architecture at every step (sections 4.5 and 7.2)."""
+
+from collections.abc import Callable, Container
+from random import Random
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ghn_pipeline.config import Config, Ghn, Schedule
+from ghn_pipeline.data.images import Splits
+from ghn_pipeline.ghn.ghn import GHN, branch_shapes
+from ghn_pipeline.network import Network, run
+from ghn_pipeline.space.classification import Classification
+from ghn_pipeline.space.graph import Block
+from ghn_pipeline.training.batches import training_batch
+from ghn_pipeline.training.fit import Training
+from ghn_pipeline.training.schedule import halved
+
+#: The block to train at a step.
+Sampler = Callable[[int], Block]
+
+
+def build(space: Classification, settings: Ghn, seed: int) -> GHN:
+    """Make the untrained GHN of these settings; every number in it follows from `seed`."""
+    networks = [Network(space.modules(block), resolution=1) for block in space.examples(1)]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return GHN(
+            space.node_types,
+            branch_shapes(networks),
+            modules=len(networks[0].modules),
+            passes=settings.passes,
+            scheme=settings.scheme,
+            share_parameters=settings.share_parameters,
+            pass_embeddings=settings.pass_embeddings,
+            size=settings.embedding,
+            message_hidden=settings.message_hidden,
+            hidden=settings.hypernetwork_hidden,
+        )
+
+
+def sampler(space: Classification, nodes: int, seed: int, forbidden: Container[str]) -> Sampler:
+    """Return the random block of each step; none has a hash in `forbidden`.
+
+    The test architectures "have not been seen by the GHN during training" (section 5.3).
+    """
+
+    def draw(step: int) -> Block:
+        rng = Random(f"{seed}/{step}")
+        while (block := space.sample(rng, nodes)).hash in forbidden:
+            pass
+        return block
+
+    return draw
+
+
+def search_training(
+    name: str,
+    model: torch.nn.Module,
+    weights: Callable[[Network], dict[str, Tensor]],
+    draw: Sampler,
+    space: Classification,
+    splits: Splits,
+    config: Config,
+    schedule: Schedule,
+) -> Training:
+    """Train what gives weights to random architectures: a GHN or a one-shot model.
+
+    Args:
+        name: for messages.
+        model: holds the parameters.
+        weights: the model's weights for a network.
+        draw: the architecture of a step.
+        space: stacks blocks into networks.
+        splits: the images.
+        config: of the scale.
+        schedule: batch, rate and clip.
+    """
+    steps_per_epoch = len(splits.train) // schedule.batch
+
+    def loss(step: int) -> Tensor:
+        network = Network(space.modules(draw(step)), config.images.resolution)
+        images, labels = training_batch(
+            splits,
+            step,
+            batch=schedule.batch,
+            padding=config.images.padding,
+            seed=config.seeds.data_order,
+        )
+        return F.cross_entropy(run(network, weights(network), images), labels)
+
+    return Training(
+        name,
+        model,
+        torch.optim.Adam(model.parameters(), lr=schedule.learning_rate),
+        loss,
+        halved(schedule.learning_rate, schedule.halve_at, steps_per_epoch),
+        schedule.epochs * steps_per_epoch,
+        schedule.clip,
+        describe=lambda step: draw(step).to_json(),
+    )

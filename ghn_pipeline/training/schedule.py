@@ -1,0 +1,14 @@
+"""Learning rates as functions of the step."""
+
+import math
+from collections.abc import Callable, Sequence
+
+
+def halved(start: float, halve_at: Sequence[int], steps_per_epoch: int) -> Callable[[int], float]:
+    """Divide the rate by 2 at each epoch of `halve_at` (section 7.2)."""
+    return lambda step: start * 0.5 ** sum(step // steps_per_epoch >= e for e in halve_at)
+
+
+def cosine(start: float, steps: int) -> Callable[[int], float]:
+    """Fall from `start` to 0 in one half period over `steps` (section 7.3)."""
+    return lambda step: start * 0.5 * (1 + math.cos(math.pi * step / steps))
