@@ -1,0 +1,378 @@
+"""The command `ghn`: one verb per stage. The only file that knows where things lie.
+
+Heavy imports stand inside the verbs, so that help answers at once.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ghn_pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+    from ghn_pipeline.config import Config, Schedule
+    from ghn_pipeline.space.graph import Block
+    from ghn_pipeline.training.fit import Training
+
+
+# ---- verbs -------------------------------------------------------------------------------------
+
+
+def check(args: argparse.Namespace) -> None:
+    """Check the configuration, and that this machine is fit for the scale.
+
+    Reads the configuration. Writes nothing.
+    """
+    from ghn_pipeline.compute import prepare_device
+
+    config = _config(args)
+    print(f"{config.scale}: the configuration is whole; device: {prepare_device(config)}")
+
+
+def prepare_data(args: argparse.Namespace) -> None:
+    """Get CIFAR-10 and verify every pixel and label.
+
+    Reads a local copy, or downloads: data.sources says what is tried, in its order.
+    Writes {data.folder}/cifar10.bin.
+    """
+    from ghn_pipeline.data import cifar10
+
+    data = _config(args).data
+    cifar10.obtain(
+        Path(data.folder), data.sources, data.local, lambda line: print(line, flush=True)
+    )
+
+
+def sample(args: argparse.Namespace) -> None:
+    """Draw the test architectures (section 5.3).
+
+    Reads the configuration. Writes results/SCALE/architectures/architectures.json and run.json.
+    """
+    import json
+    from random import Random
+
+    from ghn_pipeline import record
+    from ghn_pipeline.artifacts import space_of
+    from ghn_pipeline.files import write_atomically
+    from ghn_pipeline.stages import result_folder
+
+    config = _config(args)
+    space, rng = space_of(config), Random(config.seeds.test_architectures)
+    blocks: dict[str, Block] = {}
+    while len(blocks) < config.correlation.architectures:
+        block = space.sample(rng, config.space.nodes)
+        blocks.setdefault(block.hash, block)
+    lines = ",\n".join(
+        json.dumps({"hash": h, "block": block.to_json()}) for h, block in blocks.items()
+    )
+    write_atomically(
+        result_folder(config, "architectures") / "architectures.json", f"[\n{lines}\n]\n"
+    )
+    record.write(config, "architectures", {"architectures": len(blocks)}, seconds=0)
+    print(f"drew {len(blocks)} architectures, no two isomorphic")
+
+
+def train_ghn(args: argparse.Namespace) -> None:
+    """Train a graph hypernetwork (sections 4 and 7.2).
+
+    Reads {data.folder}/cifar10.bin and results/SCALE/architectures, which it must not see.
+    Writes results/SCALE/ghn/NAME: model.pt, curve.csv, run.json; checkpoints below checkpoints/.
+    """
+    config = _config(args)
+    settings = config.named_ghn(args.name)
+    _train_search(config, f"ghn/{args.name}", settings, settings.nodes)
+
+
+def train_oneshot(args: argparse.Namespace) -> None:
+    """Train the one-shot model of shared weights (section 5.3).
+
+    Reads {data.folder}/cifar10.bin and results/SCALE/architectures, which it must not see.
+    Writes results/SCALE/oneshot: model.pt, curve.csv, run.json; checkpoints below checkpoints/.
+    """
+    config = _config(args)
+    _train_search(config, "oneshot", config.oneshot, config.space.nodes)
+
+
+def train_sgd(args: argparse.Namespace) -> None:
+    """Train one test architecture from scratch: ground truth and SGD stopped early (section 5.3).
+
+    Reads {data.folder}/cifar10.bin and results/SCALE/architectures.
+    Writes results/SCALE/sgd/INDEX: curve.csv, run.json; checkpoints below checkpoints/.
+    """
+    from ghn_pipeline.artifacts import architectures_of, images_of, space_of
+    from ghn_pipeline.compute import prepare_device
+    from ghn_pipeline.data.images import stream
+    from ghn_pipeline.network import Network, Trained
+    from ghn_pipeline.training.sgd import sgd_training
+
+    config = _config(args)
+    device, blocks = prepare_device(config), architectures_of(config)
+    if not 0 <= args.index < len(blocks):
+        raise UserError(f"INDEX {args.index}: the architectures are 0 to {len(blocks) - 1}")
+    network = Network(space_of(config).modules(blocks[args.index]), config.images.resolution)
+    seed = stream(config.seeds.initialisation, "sgd", args.index)
+    model, splits = Trained(network, seed).to(device), images_of(config, device)
+    _train(config, sgd_training(f"sgd/{args.index:03d}", model, splits, config), device)
+
+
+def score(args: argparse.Namespace) -> None:
+    """Score the test architectures with weights that were generated or shared (section 5.3).
+
+    Reads {data.folder}/cifar10.bin, results/SCALE/architectures and results/SCALE/MODEL.
+    Writes results/SCALE/scores/MODEL: scores.csv, run.json; what is done below checkpoints/.
+    """
+    from functools import partial
+
+    import pandas as pd
+
+    from ghn_pipeline import record, tracking
+    from ghn_pipeline.artifacts import architectures_of, maker_of, scorer_of
+    from ghn_pipeline.compute import devices, hardware, prepare_device
+    from ghn_pipeline.files import digest, write_atomically
+    from ghn_pipeline.search import scoring
+    from ghn_pipeline.stages import checkpoint_file, result_folder, settings
+
+    config, stage = _config(args), f"scores/{args.model}"
+    device, key = prepare_device(config), digest(settings(config, stage))
+    record.read(config, args.model, maker_of(args.model))
+    scores = scoring.score(
+        stage,
+        architectures_of(config),
+        partial(scorer_of, config, args.model),
+        devices=devices(device, config.compute.workers),
+        together=config.evaluation.together,
+        partial=checkpoint_file(config, stage, ".json"),
+        digest=key,
+        log_seconds=config.compute.log_seconds,
+    )
+    table = pd.DataFrame([vars(s) for s in scores])[["hash", "accuracy"]]
+    folder, seconds = result_folder(config, stage), sum(s.seconds for s in scores)
+    write_atomically(folder / "scores.csv", table.to_csv(index_label="index"))
+    result = {
+        "mean_accuracy": float(table.accuracy.mean()),
+        "seconds_each": seconds / len(scores),
+        "accuracies": table.accuracy.tolist(),
+    }
+    record.write(config, stage, result, seconds=seconds, hardware=hardware(device))
+    tracking.send(folder)
+
+
+def table4(args: argparse.Namespace) -> None:
+    """Make Table 4 and Figure 6, and print the correlations.
+
+    Reads results/SCALE/sgd/*, scores/*, ghn/*, oneshot.
+    Writes results/SCALE/table4.csv, .md, .tex, table4.provenance.json, figure6.png, .svg.
+    """
+    import json
+
+    from ghn_pipeline.artifacts import table4_rows
+    from ghn_pipeline.files import write_atomically
+    from ghn_pipeline.paper import figure6, table, table4
+    from ghn_pipeline.record import provenance
+    from ghn_pipeline.search.correlation import correlate
+
+    config = _config(args)
+    rows, made_of = table4_rows(config)
+    folder = Path("results", config.scale)
+    note = f"{config.scale} preset ({config.note})" if config.note else ""
+    chosen = config.correlation
+    bootstrap: dict[str, Any] = {
+        "resamples": chosen.resamples,
+        "confidence": chosen.confidence,
+        "seed": config.seeds.bootstrap,
+    }
+    made = table4.table4(
+        rows,
+        scale=config.scale,
+        scale_note=note,
+        architectures=chosen.architectures,
+        costs=config.tables.costs,
+        **bootstrap,
+    )
+    table.write(made, folder / "table4")
+    ghn = rows["ghn"]
+    pearson = correlate(ghn.predicted, ghn.truth, **bootstrap)["pearson"]
+    figure = figure6.figure6(ghn.predicted, ghn.truth, scale_note=note, correlation=pearson)
+    figure6.save(figure, folder / "figure6")
+    sources = {"table": provenance(config, "table4"), "made_of": made_of}
+    write_atomically(folder / "table4.provenance.json", json.dumps(sources, indent=1) + "\n")
+    print(table4.summary(rows, **bootstrap))
+    print(f"see {folder}/table4.md and {folder}/figure6.png")
+
+
+def calibrate(args: argparse.Namespace) -> None:
+    """Hold the search space against Table 1: parameters of random architectures.
+
+    Reads the configuration. Writes nothing; prints mean and deviation in millions.
+    """
+    from random import Random
+    from statistics import mean, stdev
+
+    from ghn_pipeline.artifacts import space_of
+    from ghn_pipeline.network import Network
+    from ghn_pipeline.paper.numbers import table
+
+    config = _config(args)
+    space, rng = space_of(config), Random(config.seeds.test_architectures)
+    blocks = [space.sample(rng, config.space.nodes) for _ in range(args.samples)]
+    sizes = [Network(space.modules(b), config.images.resolution).parameters / 1e6 for b in blocks]
+    paper = table("table1")["rows"]["random"]
+    print(
+        f"{args.samples} random architectures at F={config.network.channels}, "
+        f"{config.network.blocks} blocks of {config.space.nodes} nodes: "
+        f"{mean(sizes):.2f} ± {stdev(sizes):.2f} million parameters "
+        f"(Table 1, at the paper's scale: {paper['params']} ± {paper['params_sd']})"
+    )
+
+
+def track(args: argparse.Namespace) -> None:
+    """Send results to MLflow that could not be sent when they were made.
+
+    Reads results/**/run.json. Writes to the tracking store, and mlflow.json beside what was sent.
+    """
+    from ghn_pipeline import tracking
+
+    pending = [
+        f for f in sorted(Path("results").rglob("run.json")) if not tracking.is_sent(f.parent)
+    ]
+    sent = sum(tracking.send(path.parent) is not None for path in pending)
+    print(f"sent {sent} of {len(pending)} results that were not in the store")
+    if sent < len(pending):
+        raise UserError("some results could not be sent; they stay, so try again later")
+
+
+def ui(args: argparse.Namespace) -> None:
+    """Open the MLflow UI on the store that the runs are in.
+
+    Reads MLFLOW_TRACKING_URI, or mlflow.db here. Writes nothing.
+    """
+    import os
+
+    from ghn_pipeline.tracking import DEFAULT_STORE
+
+    store = os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_STORE)
+    os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
+    words = ["mlflow", "ui", "--backend-store-uri", store, "--port", str(args.port)]
+    os.execv(sys.executable, [sys.executable, "-m", *words])
+
+
+# ---- what the verbs share ----------------------------------------------------------------------
+
+
+def _config(args: argparse.Namespace) -> "Config":
+    from ghn_pipeline.config import load
+
+    return load([Path(file) for file in args.config])
+
+
+def _train_search(config: "Config", stage: str, schedule: "Schedule", nodes: int) -> None:
+    """Train what weighs random architectures; the test architectures are kept from it."""
+    from ghn_pipeline.artifacts import architectures_of, images_of, space_of, untrained
+    from ghn_pipeline.compute import prepare_device
+    from ghn_pipeline.training.search import sampler, search_training
+
+    device, space = prepare_device(config), space_of(config)
+    forbidden = {block.hash for block in architectures_of(config)}
+    draw = sampler(space, nodes, config.seeds.training_architectures, forbidden)
+    model, splits = untrained(config, stage).to(device), images_of(config, device)
+    _train(config, search_training(stage, model, draw, space, splits, config, schedule), device)
+
+
+def _train(config: "Config", training: "Training", device: "torch.device") -> None:
+    """Train to the end and publish the model, the curve and the record, then track them."""
+    import pandas as pd
+
+    from ghn_pipeline import record, tracking
+    from ghn_pipeline.compute import hardware
+    from ghn_pipeline.files import digest, write_atomically
+    from ghn_pipeline.stages import checkpoint_file, result_folder, settings
+    from ghn_pipeline.training import checkpoint
+    from ghn_pipeline.training.fit import fit
+
+    stage = training.name
+    key = digest(settings(config, stage))
+    log = fit(
+        training,
+        checkpoint_file(config, stage),
+        key,
+        checkpoint_seconds=config.compute.checkpoint_seconds,
+        log_seconds=config.compute.log_seconds,
+        device=device,
+    )
+    folder = result_folder(config, stage)
+    if not log.observed:  # a model that others will use, not only a measurement
+        checkpoint.save(folder / "model.pt", {"model": training.model.state_dict()}, key)
+    curve = pd.DataFrame(log.curve, columns=["step", "loss", "learning_rate"])
+    write_atomically(folder / "curve.csv", curve.to_csv(index=False))
+    result = {"steps": training.steps, "loss": log.curve[-1][1], "measured": log.observed}
+    record.write(config, stage, result, seconds=log.seconds, hardware=hardware(device))
+    tracking.send(folder)
+
+
+# ---- the command line ---------------------------------------------------------------------------
+
+VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], dict[str, dict[str, object]]]] = {
+    "check": (check, {}),
+    "prepare-data": (prepare_data, {}),
+    "sample": (sample, {}),
+    "train-ghn": (train_ghn, {"name": {"metavar": "NAME", "help": "an entry of `ghns`"}}),
+    "train-oneshot": (train_oneshot, {}),
+    "train-sgd": (
+        train_sgd,
+        {"index": {"metavar": "INDEX", "type": int, "help": "of the architecture, from 0"}},
+    ),
+    "score": (score, {"model": {"metavar": "MODEL", "help": "ghn/NAME or oneshot"}}),
+    "table4": (table4, {}),
+    "calibrate": (
+        calibrate,
+        {"--samples": {"type": int, "default": 300, "help": "how many (default 300)"}},
+    ),
+    "track": (track, {}),
+    "ui": (ui, {"--port": {"type": int, "default": 5000, "help": "to listen at (default 5000)"}}),
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line; each verb's help is its docstring."""
+    top = argparse.ArgumentParser("ghn", description="Graph HyperNetworks, reproduced.")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name, (verb, arguments) in VERBS.items():
+        text = verb.__doc__ or ""
+        sub = verbs.add_parser(
+            name,
+            help=text.splitlines()[0],
+            description=text.replace("\n    ", "\n"),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        for argument, options in arguments.items():
+            sub.add_argument(argument, **options)  # type: ignore[arg-type]
+        sub.add_argument(
+            "--config",
+            nargs="+",
+            default=["params.yaml"],
+            metavar="FILE",
+            help="configuration; each file changes what stands in those before (params.yaml)",
+        )
+    return top
+
+
+def main() -> int:
+    """Run one verb; a user's mistake is one message and exit code 1."""
+    args = parser().parse_args()
+    try:
+        VERBS[args.verb][0](args)
+    except UserError as error:
+        print(f"ghn {args.verb}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"ghn {args.verb}: interrupted; the same command goes on", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

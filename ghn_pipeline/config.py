@@ -8,7 +8,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ghn_pipeline.errors import UserError
+from ghn_pipeline.files import write_atomically
 
+NAME = r"^[A-Za-z0-9_-]+$"  # it becomes part of a path
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0)]
@@ -102,6 +104,7 @@ class Evaluation(Section):
     """The validation batches on which generated weights are judged."""
 
     batch: Annotated[int, Field(ge=2)]
+    together: Count
     batches: Count
 
 
@@ -144,7 +147,7 @@ class Compute(Section):
 class Config(Section):
     """All settings of one scale."""
 
-    scale: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+    scale: Annotated[str, Field(pattern=NAME)]
     note: str
     cpu_is_enough: bool
     data: Data
@@ -152,7 +155,9 @@ class Config(Section):
     space: Space
     network: Macro
     ghn: Ghn
-    ghns: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+    ghns: Annotated[
+        dict[Annotated[str, Field(pattern=NAME)], dict[str, Any]], Field(min_length=1)
+    ]
     oneshot: Schedule
     sgd: Sgd
     evaluation: Evaluation
@@ -267,3 +272,14 @@ def load(files: Sequence[Path]) -> Config:
             raise UserError(f"{file} must be a mapping of sections, as params.yaml is")
         settings = merged(settings, content)
     return validate(settings, " + ".join(map(str, files)))
+
+
+def write(config: Config, path: Path) -> None:
+    """Write all settings as one YAML file, if it does not say so already.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    text = yaml.safe_dump(config.model_dump(), sort_keys=False)
+    if not path.exists() or path.read_text() != text:
+        write_atomically(path, text)

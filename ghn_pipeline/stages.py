@@ -60,9 +60,10 @@ def result_folder(config: Config, stage: str) -> Path:
     return Path("results", config.scale, stage)
 
 
-def checkpoint_file(config: Config, stage: str) -> Path:
-    """Return the file of a training's checkpoint.
+def checkpoint_file(config: Config, stage: str, suffix: str = ".pt") -> Path:
+    """Return the file from which a stopped stage goes on.
 
-    It lies outside `results`: a workflow engine deletes the outputs of a job that failed.
+    It lies outside `results`, for a workflow engine deletes the outputs of a job that failed. The
+    settings' digest is in its name: changed settings start anew, and changed back they go on.
     """
-    return Path("checkpoints", config.scale, f"{stage}.pt")
+    return Path("checkpoints", config.scale, f"{stage}-{digest(settings(config, stage))}{suffix}")

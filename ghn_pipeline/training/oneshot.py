@@ -1,5 +1,7 @@
 """The one-shot model: weights for every operation of every node, shared (Pham et al. 2018)."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -26,6 +28,6 @@ class OneShot(nn.Module):
             {name: initial(spec, generator) for name, spec in specs.items()}
         )
 
-    def forward(self, network: Network) -> dict[str, Tensor]:
-        """Return the shared weights of the path that is `network`."""
-        return {spec.name: self.weights[spec.name] for spec in network.specs}
+    def forward(self, networks: Sequence[Network]) -> list[dict[str, Tensor]]:
+        """Return the shared weights of the path that each network is."""
+        return [{spec.name: self.weights[spec.name] for spec in n.specs} for n in networks]

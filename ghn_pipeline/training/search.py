@@ -1,11 +1,11 @@
-"""Training a graph hypernetwork: a new architecture at every step (sections 4.5 and 7.2)."""
+"""Training what weighs architectures, a new one at every step (sections 4.5, 5.3 and 7.2)."""
 
 from collections.abc import Callable, Container
 from random import Random
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ghn_pipeline.config import Config, Ghn, Schedule
 from ghn_pipeline.data.images import Splits
@@ -57,8 +57,7 @@ def sampler(space: Classification, nodes: int, seed: int, forbidden: Container[s
 
 def search_training(
     name: str,
-    model: torch.nn.Module,
-    weights: Callable[[Network], dict[str, Tensor]],
+    model: nn.Module,
     draw: Sampler,
     space: Classification,
     splits: Splits,
@@ -69,8 +68,7 @@ def search_training(
 
     Args:
         name: for messages.
-        model: holds the parameters.
-        weights: the model's weights for a network.
+        model: a GHN or a one-shot model: from networks to the weights of each.
         draw: the architecture of a step.
         space: stacks blocks into networks.
         splits: the images.
@@ -88,7 +86,7 @@ def search_training(
             padding=config.images.padding,
             seed=config.seeds.data_order,
         )
-        return F.cross_entropy(run(network, weights(network), images), labels)
+        return F.cross_entropy(run(network, model([network])[0], images), labels)
 
     return Training(
         name,

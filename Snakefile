@@ -1,0 +1,35 @@
+# The paper's tables and figures: `snakemake --cores all [--configfile presets/quick.yaml]`.
+# Rules stand in workflow/rules, one file per chapter of the paper; each is one `ghn` command.
+
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from ghn_pipeline import stages
+from ghn_pipeline.config import validate, write
+from ghn_pipeline.errors import UserError
+
+configfile: "params.yaml"
+
+
+try:
+    CONFIG = validate(config, "params.yaml, --configfile and --config")
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+RESULTS = f"results/{CONFIG.scale}"
+# the settings in force, presets and --config included, for the commands to read
+FILE = f"{RESULTS}/config.yaml"
+write(CONFIG, Path(FILE))
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/correlation.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        rules.table4.output,

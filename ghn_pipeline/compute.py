@@ -1,0 +1,61 @@
+"""Where the work is done: the accelerator, or the processor."""
+
+import os
+import platform
+
+import torch
+
+from ghn_pipeline.config import Config
+from ghn_pipeline.errors import UserError
+
+
+def prepare_device(config: Config) -> torch.device:
+    """Return the device to work on, with the process's threads set.
+
+    Raises:
+        UserError: there is no accelerator and the scale needs one, or the device is not there.
+    """
+    # the number of threads changes the order of sums, and so the last bits
+    torch.set_num_threads(config.compute.threads)
+    torch.set_flush_denormal(True)
+    available = torch.cuda.is_available()
+    if config.compute.device == "cuda" and not available:
+        raise UserError("compute.device is cuda, and no CUDA device is to be found here.")
+    device = torch.device("cuda" if available and config.compute.device != "cpu" else "cpu")
+    if device.type == "cpu" and not config.cpu_is_enough:
+        raise UserError(
+            f"the scale {config.scale!r} takes weeks without an accelerator; none is used here. "
+            "Choose a preset (snakemake --cores all --configfile presets/quick.yaml, or "
+            "presets/smoke.yaml), or insist with --config cpu_is_enough=true."
+        )
+    return device
+
+
+def devices(device: torch.device, workers: int) -> list[torch.device]:
+    """Return the device of each of `workers` processes; 0: one for each accelerator or core."""
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        return [torch.device("cuda", i % count) for i in range(workers or count)]
+    return [device] * (workers or len(os.sched_getaffinity(0)))
+
+
+def hardware(device: torch.device) -> dict[str, str | int]:
+    """Describe the machine for the record of a run."""
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "processor": _processor(),
+        "cores": os.cpu_count() or 0,
+        "threads": torch.get_num_threads(),
+        "system": platform.platform(),
+    }
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            names = [
+                line.split(":", 1)[1].strip() for line in file if line.startswith("model name")
+            ]
+    except OSError:  # not Linux
+        names = []
+    return names[0] if names else platform.processor()

@@ -1,0 +1,93 @@
+"""The record that lies beside every result: what made it, from what, where and when."""
+
+import json
+import os
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ghn_pipeline.config import Config
+from ghn_pipeline.data.cifar10 import BATCHES
+from ghn_pipeline.errors import UserError
+from ghn_pipeline.files import digest, read_json, write_atomically
+from ghn_pipeline.stages import result_folder, settings
+
+PACKAGES = ("ghn-pipeline", "torch", "torchvision", "numpy", "scipy", "pandas", "snakemake")
+
+
+def provenance(config: Config, stage: str) -> dict[str, Any]:
+    """Return what made a result: settings and their digest, commit, packages, data, time."""
+    made_from = settings(config, stage)
+    return {
+        "stage": stage,
+        "scale": config.scale,
+        "digest": digest(made_from),
+        "settings": made_from,
+        "cifar10": digest(BATCHES),
+        "packages": {name: version(name) for name in PACKAGES},
+        **commit(),
+        "slurm_job": os.environ.get("SLURM_JOB_ID"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def write(
+    config: Config,
+    stage: str,
+    result: dict[str, Any],
+    *,
+    seconds: float,
+    hardware: dict[str, Any] | None = None,
+) -> None:
+    """Write the `run.json` of a stage.
+
+    Args:
+        config: of the scale.
+        stage: as `stages.settings` knows it.
+        result: the numbers that the stage is for.
+        seconds: of the accelerator, over all resumes.
+        hardware: as `compute.hardware` describes it, for a stage that computes.
+
+    Raises:
+        UserError: the results folder cannot be written.
+    """
+    measured = {"result": result, "accelerator_seconds": seconds, "hardware": hardware or {}}
+    content = json.dumps({**provenance(config, stage), **measured}, indent=1)
+    write_atomically(result_folder(config, stage) / "run.json", content + "\n")
+
+
+def read(config: Config, stage: str, made_by: str) -> dict[str, Any]:
+    """Read the record of an earlier stage.
+
+    Raises:
+        UserError: it is missing, or was made with other settings than those in force.
+    """
+    path = result_folder(config, stage) / "run.json"
+    content: dict[str, Any] = read_json(path, made_by)
+    expected = digest(settings(config, stage))
+    if content.get("digest") != expected:
+        raise UserError(
+            f"{path} is stale: it was made with other settings (digest {content.get('digest')}, "
+            f"those in force have {expected}). Run `{made_by}` again."
+        )
+    return content
+
+
+def commit() -> dict[str, Any]:
+    """Return the commit of the package's own checkout and whether it was altered since."""
+
+    def git(*words: str) -> str | None:
+        there = Path(__file__).parent
+        done = subprocess.run(["git", "-C", str(there), *words], capture_output=True, text=True)
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    try:
+        status = git("status", "--porcelain")
+        return {
+            "commit": git("rev-parse", "HEAD"),
+            "dirty": None if status is None else status != "",
+        }
+    except FileNotFoundError:  # no git on this machine
+        return {"commit": None, "dirty": None}

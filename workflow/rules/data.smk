@@ -1,0 +1,35 @@
+# CIFAR-10 (section 5.1.1) and the architectures of the test set (section 5.3).
+
+DATA = f"{CONFIG.data.folder}/cifar10.bin"
+
+
+rule prepare_data:
+    output:
+        # the bytes are verified and the same from every source: never fetched twice
+        protected(DATA),
+    log:
+        f"{RESULTS}/logs/prepare_data.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/prepare_data.tsv"
+    resources:
+        mem_mb=3000,
+        runtime=60,
+    shell:
+        ghn("prepare-data")
+
+
+rule sample:
+    output:
+        f"{RESULTS}/architectures/architectures.json",
+        f"{RESULTS}/architectures/run.json",
+    params:
+        settings=depends("architectures"),
+    log:
+        f"{RESULTS}/logs/sample.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/sample.tsv"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        ghn("sample")

@@ -1,0 +1,66 @@
+# What gives weights: graph hypernetworks (sections 4 and 7.2), the one-shot model and SGD (5.3).
+
+
+rule train_ghn:
+    input:
+        DATA,
+        rules.sample.output,
+    output:
+        f"{RESULTS}/ghn/{{ghn}}/model.pt",
+        f"{RESULTS}/ghn/{{ghn}}/curve.csv",
+        f"{RESULTS}/ghn/{{ghn}}/run.json",
+    params:
+        settings=depends("ghn/{ghn}"),
+    log:
+        f"{RESULTS}/logs/ghn/{{ghn}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/ghn/{{ghn}}.tsv"
+    threads: CONFIG.compute.threads
+    # the longest jobs start first
+    priority: 10
+    resources:
+        **LARGE,
+    shell:
+        ghn("train-ghn {wildcards.ghn}")
+
+
+rule train_oneshot:
+    input:
+        DATA,
+        rules.sample.output,
+    output:
+        f"{RESULTS}/oneshot/model.pt",
+        f"{RESULTS}/oneshot/curve.csv",
+        f"{RESULTS}/oneshot/run.json",
+    params:
+        settings=depends("oneshot"),
+    log:
+        f"{RESULTS}/logs/oneshot.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/oneshot.tsv"
+    threads: CONFIG.compute.threads
+    priority: 10
+    resources:
+        **LARGE,
+    shell:
+        ghn("train-oneshot")
+
+
+rule train_sgd:
+    input:
+        DATA,
+        rules.sample.output,
+    output:
+        f"{RESULTS}/sgd/{{index}}/curve.csv",
+        f"{RESULTS}/sgd/{{index}}/run.json",
+    params:
+        settings=depends("sgd/{index}"),
+    log:
+        f"{RESULTS}/logs/sgd/{{index}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/sgd/{{index}}.tsv"
+    threads: CONFIG.compute.threads
+    resources:
+        **LARGE,
+    shell:
+        ghn("train-sgd {wildcards.index}")
