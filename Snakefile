@@ -20,7 +20,19 @@ except UserError as error:
 RESULTS = f"results/{CONFIG.scale}"
 # the settings in force, presets and --config included, for the commands to read
 FILE = f"{RESULTS}/config.yaml"
-write(CONFIG, Path(FILE))
+
+
+onstart:
+    # not before: another run may hold the folder, and a dry run writes nothing
+    write(CONFIG, Path(FILE))
+    # on a cluster it is the jobs that need an accelerator
+    if workflow.local_exec:
+        from ghn_pipeline.compute import prepare_device
+
+        try:
+            prepare_device(CONFIG)
+        except UserError as error:
+            raise WorkflowError(str(error)) from None
 
 
 include: "workflow/rules/common.smk"

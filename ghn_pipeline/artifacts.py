@@ -68,8 +68,8 @@ def architectures_of(config: Config) -> list[Block]:
     """
     record.read(config, "architectures", "ghn sample")
     path = result_folder(config, "architectures") / "architectures.json"
-    types = space_of(config).node_types
-    blocks = [Block.from_json(e["block"], types) for e in read_json(path, "ghn sample")]
+    space = space_of(config)
+    blocks = [space.read(entry["block"]) for entry in read_json(path, "ghn sample")]
     if len(blocks) != config.correlation.architectures:
         raise UserError(f"{path} holds {len(blocks)} architectures. Run `ghn sample` again.")
     return blocks

@@ -155,9 +155,7 @@ class Config(Section):
     space: Space
     network: Macro
     ghn: Ghn
-    ghns: Annotated[
-        dict[Annotated[str, Field(pattern=NAME)], dict[str, Any]], Field(min_length=1)
-    ]
+    ghns: Annotated[dict[Annotated[str, Field(pattern=NAME)], dict[str, Any]], Field(min_length=1)]
     oneshot: Schedule
     sgd: Sgd
     evaluation: Evaluation
@@ -190,6 +188,8 @@ class Config(Section):
         steps = self.sgd.epochs * (self.images.train // self.sgd.batch)
         if any(k > steps for k in self.correlation.steps):
             faults.append(f"correlation.steps: SGD ends after {steps} steps (sgd.epochs)")
+        if len(set(self.space.operations)) < len(self.space.operations):
+            faults.append("space.operations: an operation is listed twice")
         if any(r > self.network.blocks for r in self.network.reductions):
             faults.append(f"network.reductions: there are only {self.network.blocks} blocks")
         if self.images.resolution < 2 ** len(self.network.reductions):
@@ -216,7 +216,9 @@ def _lines(error: ValidationError, prefix: str = "") -> list[str]:
         if fault["type"] == "value_error":
             lines += [f"{line}" for line in str(fault["ctx"]["error"]).splitlines()]
             continue
-        given = "" if fault["type"] == "missing" else f", not {fault['input']!r}"
+        given = f", not {fault['input']!r}"
+        if fault["type"] in ("missing", "extra_forbidden"):
+            given = ""
         message = {"extra_forbidden": "unknown key", "missing": "is missing"}.get(
             fault["type"], fault["msg"][0].lower() + fault["msg"][1:]
         )

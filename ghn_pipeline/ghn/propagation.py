@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ghn_pipeline.ghn.recurrence import Recurrence
 from ghn_pipeline.space.graph import Block
 
 
@@ -61,11 +63,14 @@ class Graphs:
 
 
 class Propagation(nn.Module):
-    """G: a GRU cell as U (Eq. 3) and a two-layer MLP as M (Eq. 4), both of section 5.1.1."""
+    """G: a GRU cell as U (Eq. 3) and a two-layer MLP as M (Eq. 4), both of section 5.1.1.
+
+    M is `second(relu(first(h)))`.
+    """
 
     def __init__(self, size: int, hidden: int) -> None:
         super().__init__()
-        self.message = nn.Sequential(nn.Linear(size, hidden), nn.ReLU(), nn.Linear(hidden, size))
+        self.first, self.second = nn.Linear(size, hidden), nn.Linear(hidden, size)
         self.cell = nn.GRUCell(size, size)
 
     def forward(
@@ -85,22 +90,31 @@ class Propagation(nn.Module):
         Returns:
             Embeddings [B, V, D].
         """
-        forth, back = graphs.edges, graphs.edges.mT
-        outer = graphs.entries * passed
-        for _ in range(passes):
-            if scheme == "synchronous":
-                h = self.updated(h, forth + back, outer)
-                continue
-            for active in graphs.forward:
-                h = torch.where(active, self.updated(h, forth, outer), h)
-            for active in graphs.backward:
-                h = torch.where(active, self.updated(h, back), h)
-        return h
+        if scheme == "synchronous":
+            edges = graphs.edges + graphs.edges.mT
+            updates = [(True, graphs.real.bool())]
+        else:
+            edges = graphs.edges
+            updates = [(True, m) for m in graphs.forward] + [(False, m) for m in graphs.backward]
+        last: Tensor = Recurrence.apply(  # type: ignore[no-untyped-call]
+            h.flatten(0, 1),
+            self._constant(edges, graphs.entries * passed),
+            self._constant(edges.mT),
+            self.first.weight,
+            self.first.bias,
+            self.cell.weight_ih @ self.second.weight,
+            self.cell.weight_hh,
+            self.cell.bias_hh,
+            edges,
+            [(forward, active.flatten(0, 1)) for forward, active in updates] * passes,
+        )
+        return last.view_as(h)
 
-    def updated(self, h: Tensor, edges: Tensor, outer: Tensor | None = None) -> Tensor:
-        """Return U(h, m) for every node, m the sum of M(h) over the nodes it reads (Eq. 3, 4)."""
-        m = edges @ self.message(h)
-        if outer is not None:
-            m = m + outer
-        new: Tensor = self.cell(m.flatten(0, 1), h.flatten(0, 1))
-        return new.view_as(h)
+    def _constant(self, edges: Tensor, outer: Tensor | float = 0.0) -> Tensor:
+        """What the input gates have besides the hidden messages: [n, 3D].
+
+        Between the hidden layer of M and the gates of U everything is linear: the last bias of M
+        counts once an edge, and a message from outside is added as it is.
+        """
+        m = edges.sum(2, keepdim=True) * self.second.bias + outer
+        return F.linear(m, self.cell.weight_ih, self.cell.bias_ih).flatten(0, 1)

@@ -6,7 +6,9 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
+from functools import cache, partial
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -58,7 +60,8 @@ def score(
     Groups are always the same, so how often a run was stopped does not change a bit of it.
 
     Raises:
-        UserError: the partial file cannot be written, or what the scorer raises.
+        UserError: the partial file cannot be written, a process was killed, or what the scorer
+            raises.
     """
     groups = [blocks[i : i + together] for i in range(0, len(blocks), together)]
     with only_writer(partial):
@@ -104,15 +107,20 @@ def _scored(
     for device in devices:
         free.put(device)
     with ProcessPoolExecutor(len(devices), context, _start_worker, (make_scorer, free)) as pool:
-        futures = {pool.submit(_score_in_worker, group): i for i, group in groups}
         try:
+            futures = {pool.submit(_score_in_worker, group): i for i, group in groups}
             for future in as_completed(futures):
                 yield futures[future], future.result()
+        except BrokenProcessPool as error:
+            raise UserError(
+                "a process that scored was killed, most likely for want of memory. What is scored "
+                "is kept: the same command goes on, with less memory if compute.workers is smaller."
+            ) from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-_worker: list[Scorer] = []
+_makers: list[Callable[[], Scorer]] = []
 
 
 def _start_worker(make_scorer: ScorerMaker, free: "multiprocessing.Queue[torch.device]") -> None:
@@ -125,8 +133,14 @@ def _start_worker(make_scorer: ScorerMaker, free: "multiprocessing.Queue[torch.d
         os._exit(1)
 
     threading.Thread(target=die_with_parent, daemon=True).start()
-    _worker.append(make_scorer(free.get()))
+    _makers.append(partial(make_scorer, free.get()))
+
+
+@cache
+def _scorer() -> Scorer:
+    # made by the first group, not as the process starts: what is raised there reaches nobody
+    return _makers[0]()
 
 
 def _score_in_worker(group: Sequence[Block]) -> list[Score]:
-    return _worker[0](group)
+    return _scorer()(group)

@@ -1,8 +1,10 @@
 """The search space of the classification experiments (sections 5.1.1 and 7.1)."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
+from ghn_pipeline.errors import UserError
 from ghn_pipeline.space.graph import Block, Module, Node
 
 INPUTS = (Node("input_1"), Node("input_2"))
@@ -57,6 +59,21 @@ class Classification:
                 drawn.append(Node(rng.choice(self.operations), inputs))
             if ingests_both(block := Block(tuple(drawn))):
                 return block
+
+    def read(self, value: Iterable[Sequence[object]]) -> Block:
+        """Read a block of this space from JSON.
+
+        Raises:
+            UserError: it is not a block, or not one of this space.
+        """
+        block = Block.from_json(value, self.node_types)
+        inputs, computed = block.nodes[: len(INPUTS)], block.nodes[len(INPUTS) :]
+        if inputs != INPUTS or not all(node.inputs for node in computed):
+            raise UserError(
+                "a block of this space starts with the nodes input_1 and input_2, and every other "
+                f"node reads some: not {block.to_json()}"
+            )
+        return block
 
     def mutate(self, rng: Random, block: Block) -> Block:
         """Change the operation or one input of one node, as regularised evolution does."""

@@ -80,11 +80,11 @@ class Block:
             UserError: not a block, or an operation outside `known`.
         """
         try:
-            block = cls(tuple(Node(str(op), tuple(map(int, ins))) for op, ins in value))  # type: ignore[call-overload]
+            block = cls(tuple(_node(*entry) for entry in value))
         except (TypeError, ValueError) as error:
-            raise UserError(
-                f"not a block, which is [[operation, [inputs]], ...]: {error}"
-            ) from error
+            raise UserError(f"not a block, [[operation, [inputs]], ...]: {error}") from error
+        if not block.nodes:
+            raise UserError("not a block: it has no nodes")
         unknown = sorted({n.op for n in block.nodes} - set(known))
         if unknown:
             raise UserError(
@@ -92,6 +92,14 @@ class Block:
                 f"this space has {', '.join(known)}"
             )
         return block
+
+
+def _node(op: object, inputs: object) -> Node:
+    if not isinstance(op, str) or not isinstance(inputs, list):
+        raise TypeError(f"a node is [operation, [inputs]], not [{op!r}, {inputs!r}]")
+    if any(type(u) is not int for u in inputs):  # true is an int too
+        raise TypeError(f"inputs are whole numbers, not {inputs}")
+    return Node(op, tuple(inputs))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import fcntl
 import io
-import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,7 +35,8 @@ def load(path: Path, digest: str, made_by: str, device: torch.device | str) -> d
         state = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing. It is made by `{made_by}`: run that first.") from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    # torch raises whatever its reader stumbles on: IndexError, AssertionError, struct.error ...
+    except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
             f"{path} is not a whole checkpoint ({reason}). Delete it and run `{made_by}` again."

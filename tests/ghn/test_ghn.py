@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -180,14 +181,12 @@ def test_modules_hear_of_each_other_by_passed_embeddings_alone(
     node = changed[2].block.nodes[4]
     other = next(op for op in NAMES if op != node.op)
     nodes = changed[2].block.nodes
-    changed[2] = replace(
-        changed[2], block=Block((*nodes[:4], replace(node, op=other), *nodes[5:]))
-    )
+    changed[2] = replace(changed[2], block=Block((*nodes[:4], replace(node, op=other), *nodes[5:])))
     before, starts = ghn.embed([network])
     after, _ = ghn.embed([Network(changed, resolution=8)])
     differs = [
         not torch.equal(before[0, start:end], after[0, start:end])
-        for start, end in zip(starts, starts[1:], strict=False)
+        for start, end in pairwise(starts)
     ]
     # Eq. 14 passes embeddings onwards, never back
     assert differs == [False, False, True, pass_embeddings, pass_embeddings]

@@ -60,8 +60,7 @@ def make(passes: int, scheme: str, share: bool, pass_embeddings: bool) -> GHN:
 
 def slow_message(g: Propagation, h: Tensor) -> Tensor:
     """M: an MLP of two layers."""
-    p = dict(g.message.named_parameters())
-    return p["2.weight"] @ (p["0.weight"] @ h + p["0.bias"]).clamp(min=0) + p["2.bias"]
+    return g.second.weight @ (g.first.weight @ h + g.first.bias).clamp(min=0) + g.second.bias
 
 
 def slow_update(g: Propagation, h: Tensor, m: Tensor) -> Tensor:
@@ -118,9 +117,7 @@ def gradients(ghn: GHN, embeddings: list[Tensor]) -> dict[str, Tensor]:
     total = sum((h * torch.randn(h.shape, generator=generator)).sum() for h in embeddings)
     ghn.zero_grad()
     total.backward()
-    return {
-        n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in ghn.named_parameters()
-    }
+    return {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in ghn.named_parameters()}
 
 
 @pytest.mark.parametrize(("share", "pass_embeddings"), STACKINGS)

@@ -29,7 +29,7 @@ def random_block(rng: Random, nodes: int, operations: str = "ab") -> Block:
 def relabelled(rng: Random, block: Block) -> Block:
     """The same graph with its nodes in another topological order."""
     waiting, new = set(range(len(block.nodes))), dict[int, int]()
-    order = []
+    order: list[Node] = []
     while waiting:
         ready = sorted(v for v in waiting if new.keys() >= set(block.nodes[v].inputs))
         v = rng.choice(ready)
@@ -84,7 +84,9 @@ def test_hash_does_not_depend_on_the_order_of_nodes(seed: int) -> None:
     assert {relabelled(rng, block).hash for _ in range(3)} == {block.hash}
 
 
-@pytest.mark.parametrize(("nodes", "operations"), [(1, "ab"), (2, "ab"), (3, "abc"), (4, "ab"), (5, "a")])
+@pytest.mark.parametrize(
+    ("nodes", "operations"), [(1, "ab"), (2, "ab"), (3, "abc"), (4, "ab"), (5, "a")]
+)
 def test_hash_is_isomorphism_on_all_small_graphs(nodes: int, operations: str) -> None:
     hashes, classes = defaultdict(set), defaultdict(set)
     for block in every_block(nodes, operations):

@@ -22,8 +22,3 @@ wildcard_constraints:
     ghn="[A-Za-z0-9_-]+",
     index=r"\d{3}",
 
-
-onstart:
-    # on a cluster it is the jobs that need an accelerator
-    if workflow.local_exec:
-        shell(f"ghn check --config {FILE}")

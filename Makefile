@@ -1,0 +1,32 @@
+# make quick   from nothing to Table 4 and Figure 6 at laptop scale, on real CIFAR-10
+# make test    every test
+# make bench   speed against the limit
+# make check   formatting, lint, types
+
+PYTHON ?= python3
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: quick smoke test bench check clean-checkpoints
+
+quick smoke: .venv/installed
+	snakemake --cores all --configfile presets/$@.yaml
+
+test: .venv/installed
+	python -m pytest
+
+bench: .venv/installed
+	python benchmarks/speed.py
+
+check: .venv/installed
+	ruff format --check . && ruff check . && mypy
+
+# a checkpoint is only needed until its training has ended
+clean-checkpoints:
+	rm -rf checkpoints
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@

@@ -1,0 +1,197 @@
+"""What the hypernetwork costs beside the network that it weighs: `python benchmarks/speed.py`.
+
+Every figure is a ratio of two things timed in turn, in this process, on one device; the limit is
+what the same network costs with ordinary weights. Options: --threads, --repeats, --quick (leaves
+out the paper's shape, which takes minutes on a processor).
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from statistics import median
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ghn_pipeline.artifacts import space_of
+from ghn_pipeline.compute import hardware
+from ghn_pipeline.config import Config, load
+from ghn_pipeline.network import Network, Trained, batch_statistics, run
+from ghn_pipeline.record import commit
+from ghn_pipeline.training.search import build
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "ghn"))
+from test_propagation import slow_embed  # noqa: E402  the slow loop that the tests hold us against
+
+
+def seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Time one call."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    begun = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - begun
+
+
+def compare(
+    what: str,
+    target: str,
+    pairs: list[tuple[Callable[[], object], Callable[[], object]]],
+    device: torch.device,
+) -> None:
+    """Time the two sides of each pair in turn; print the median time of each and of the ratios."""
+    for ours, other in pairs[:1]:  # warm up
+        ours(), other()
+    timed = [(seconds(ours, device), seconds(other, device)) for ours, other in pairs]
+    ratios = sorted(a / b for a, b in timed)
+    a, b = (1e3 * median(t[i] for t in timed) for i in (0, 1))
+    print(
+        f"{what:<66} {a:9.1f} ms {b:9.1f} ms   ratio {median(ratios):6.3f} "
+        f"[{ratios[0]:.3f}, {ratios[-1]:.3f}] of {len(ratios)}   target {target}",
+        flush=True,
+    )
+
+
+def images_for(config: Config, batch: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return random images and labels of the configuration's size."""
+    R = config.images.resolution
+    images = torch.randn(batch, 3, R, R, device=device)
+    labels = torch.randint(10, (batch,), device=device)
+    return images.contiguous(memory_format=torch.channels_last), labels
+
+
+def training_steps(config: Config, repeats: int, device: torch.device) -> None:
+    """A step of GHN training against a step of SGD of the very same network."""
+    space, settings = space_of(config), config.ghn
+    ghn = build(space, settings, 0).to(device)
+    adam = torch.optim.Adam(ghn.parameters())
+    images, labels = images_for(config, settings.batch, device)
+    rng = Random(0)
+
+    def pair() -> tuple[Callable[[], object], Callable[[], object]]:
+        block = space.sample(rng, settings.nodes)
+        trained = Trained(Network(space.modules(block), 1), torch.Generator()).to(device)
+        sgd = torch.optim.SGD(trained.parameters(), lr=0.01, momentum=0.9, weight_decay=3e-4)
+
+        def by_ghn() -> None:
+            network = Network(space.modules(block), config.images.resolution)
+            adam.zero_grad()
+            F.cross_entropy(run(network, ghn([network])[0], images), labels).backward()
+            nn.utils.clip_grad_norm_(ghn.parameters(), settings.clip)
+            adam.step()
+
+        def by_sgd() -> None:
+            sgd.zero_grad()
+            F.cross_entropy(trained(images), labels).backward()
+            sgd.step()
+
+        return by_ghn, by_sgd
+
+    what = (
+        f"GHN step / SGD step  F={config.network.channels} {config.network.blocks} blocks "
+        f"N={settings.nodes} T={settings.passes} batch {settings.batch}"
+    )
+    target = "1.10" if config.scale == "paper" else "1.50"
+    compare(what, target, [pair() for _ in range(repeats)], device)
+
+
+@torch.no_grad()
+def scoring(config: Config, repeats: int, device: torch.device) -> None:
+    """Scoring an architecture against the bare forward pass over the same images."""
+    space = space_of(config)
+    ghn = build(space, config.ghn, 0).to(device)
+    batches = [
+        images_for(config, config.evaluation.batch, device)[0]
+        for _ in range(config.evaluation.batches)
+    ]
+    rng = Random(1)
+
+    def pair() -> tuple[Callable[[], object], Callable[[], object]]:
+        block = space.sample(rng, config.space.nodes)
+        network = Network(space.modules(block), config.images.resolution)
+        ordinary = Trained(network, torch.Generator()).to(device).weights
+
+        def scored() -> None:
+            fresh = Network(space.modules(block), config.images.resolution)
+            weights = ghn([fresh])[0]
+            for images in batches:
+                run(fresh, weights, images).argmax(1)
+
+        def bare() -> None:
+            for images in batches:
+                run(network, ordinary, images, batch_statistics).argmax(1)
+
+        return scored, bare
+
+    what = f"scoring / bare forward pass  {config.scale} shape, {len(batches)} batches"
+    compare(what, "1.10", [pair() for _ in range(repeats)], device)
+
+
+@torch.no_grad()
+def generation(config: Config, repeats: int, device: torch.device) -> None:
+    """Weights of 64 architectures together, one after another, and by the slow loop."""
+    space = space_of(config)
+    ghn = build(space, config.ghn, 0).to(device)
+    rng = Random(2)
+    blocks = [space.sample(rng, config.space.nodes) for _ in range(64)]
+    networks = [Network(space.modules(b), config.images.resolution) for b in blocks]
+    for network in networks:
+        _ = network.specs  # counted once for all three
+
+    def together(these: list[Network]) -> Callable[[], object]:
+        return lambda: ghn(these)
+
+    def one_by_one() -> None:
+        for network in networks:
+            ghn([network])
+
+    def slow(these: list[Network]) -> Callable[[], object]:
+        return lambda: [slow_embed(ghn, network) for network in these]
+
+    shape = f"{config.scale} shape N={config.space.nodes} T={config.ghn.passes}"
+    compare(
+        f"64 one by one / 64 together  {shape}",
+        "-",
+        [(one_by_one, together(networks))] * repeats,
+        device,
+    )
+    few = networks[:4]  # the slow loop costs minutes for all
+    compare(
+        f"slow loop of Eq. 3 to 15 / embeddings of 4  {shape}",
+        "at least 10",
+        [(slow(few), lambda: ghn.embed(few))] * repeats,
+        device,
+    )
+
+
+def main() -> None:
+    """Print every ratio."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--quick", action="store_true", help="leave out the paper's shape")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.set_flush_denormal(True)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    print({**hardware(device), **commit(), "torch": torch.__version__})
+    quick = load([ROOT / "params.yaml", ROOT / "presets/quick.yaml"])
+    paper = load([ROOT / "params.yaml"])
+    print(f"{'':66} {'first':>12} {'second':>12}   first / second, median [least, most]")
+    for config in [quick] if args.quick else [quick, paper]:
+        repeats = args.repeats if config is quick or device.type == "cuda" else 3
+        training_steps(config, repeats, device)
+        if config is quick or device.type == "cuda":
+            scoring(config, repeats, device)
+        generation(config, 3, device)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""What several tests share: settings, CIFAR-10, folders to run commands in, one finished run."""
+
+import copy
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ghn_pipeline.config import Config, validate
+from ghn_pipeline.data import cifar10
+
+ROOT = Path(__file__).parents[1]
+SMOKE = ("--configfile", "presets/smoke.yaml")
+
+
+def deep_update(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy of `settings` with `changes`: {"sgd.epochs": 4} or nested mappings."""
+    new = copy.deepcopy(settings)
+    for path, value in changes.items():
+        *sections, key = path.split(".")
+        place = new
+        for section in sections:
+            place = place[section]
+        place[key] = deep_update(place.get(key, {}), value) if isinstance(value, dict) else value
+    return new
+
+
+@pytest.fixture(scope="session")
+def paper_settings() -> dict[str, Any]:
+    """params.yaml as plain YAML."""
+    return yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
+@pytest.fixture(scope="session")
+def smoke_settings(paper_settings) -> dict[str, Any]:
+    """The smoke preset's settings, put together without the package's own code."""
+    preset = yaml.safe_load((ROOT / "presets/smoke.yaml").read_text())
+    return deep_update(paper_settings, preset)
+
+
+@pytest.fixture(scope="session")
+def configured(smoke_settings) -> Callable[..., Config]:
+    """Make the smoke configuration with changes, named by their dotted paths."""
+    return lambda changes=None: validate(deep_update(smoke_settings, changes or {}), "the test")
+
+
+@pytest.fixture(scope="session")
+def cifar10_folder(pytestconfig) -> Path:
+    """The folder of a verified cifar10.bin: the checkout's own, else one that is got now.
+
+    A test that needs the real images fails where no source gives them; it does not pass unseen.
+    """
+    if (ROOT / "data" / cifar10.FILE_NAME).exists():
+        return ROOT / "data"
+    folder = pytestconfig.cache.mkdir("cifar10")
+    data = yaml.safe_load((ROOT / "params.yaml").read_text())["data"]
+    cifar10.obtain(folder, data["sources"], data["local"], print)
+    return folder
+
+
+class Workplace:
+    """A folder to run commands in, as a user's checkout is, with results of its own."""
+
+    def __init__(self, folder: Path, data: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("params.yaml", "Snakefile"):
+            shutil.copy(ROOT / name, folder)
+        for name in ("presets", "workflow"):
+            shutil.copytree(ROOT / name, folder / name)
+        (folder / "data").symlink_to(data)
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+        self.environment.update(
+            PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            OMP_NUM_THREADS="1",
+            CUDA_VISIBLE_DEVICES="",  # the same on a machine with an accelerator
+        )
+
+    def start(self, *words: str, **options: Any) -> "subprocess.Popen[str]":
+        """Start a command in the folder."""
+        pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(
+            words, cwd=self.folder, env=self.environment, **{**pipe, **options}
+        )
+
+    def run(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command in the folder to its end."""
+        process = self.start(*words)
+        out, err = process.communicate()
+        return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+    def snakemake(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        """Run the workflow at the smoke preset's scale."""
+        return self.run("snakemake", "--cores", "2", *SMOKE, *words)
+
+    def ghn(self, *words: str, changes: dict[str, Any] | None = None):
+        """Run a stage at the smoke preset's scale, with `changes` as one more file."""
+        files = ["params.yaml", "presets/smoke.yaml"]
+        if changes is not None:
+            (self.folder / "changes.yaml").write_text(yaml.safe_dump(changes))
+            files.append("changes.yaml")
+        return self.run("ghn", *words, "--config", *files)
+
+    def copy_to(self, folder: Path) -> "Workplace":
+        """Return a workplace with the same results and checkpoints."""
+        other = Workplace(folder, (self.folder / "data").resolve())
+        for name in ("results", "checkpoints"):
+            shutil.copytree(self.folder / name, folder / name)
+        return other
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, cifar10_folder) -> Workplace:
+    """A whole run of the smoke preset, from nothing: look, do not touch."""
+    place = Workplace(tmp_path_factory.mktemp("finished"), cifar10_folder)
+    done = place.snakemake()
+    assert done.returncode == 0, done.stderr[-3000:]
+    return place
+
+
+@pytest.fixture
+def workplace(tmp_path, cifar10_folder) -> Workplace:
+    """A fresh folder with no results."""
+    return Workplace(tmp_path / "place", cifar10_folder)

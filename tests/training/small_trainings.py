@@ -1,0 +1,93 @@
+"""Trainings of a GHN, a one-shot model and a single network that take a second, for the tests."""
+
+from random import Random
+
+import torch
+import yaml
+
+from ghn_pipeline.config import Config, load, merged, validate
+from ghn_pipeline.data.images import Images, Splits, stream
+from ghn_pipeline.network import Network, Trained
+from ghn_pipeline.space.classification import Classification
+from ghn_pipeline.training.fit import Training
+from ghn_pipeline.training.oneshot import OneShot
+from ghn_pipeline.training.search import build, sampler, search_training
+from ghn_pipeline.training.sgd import sgd_training
+
+KINDS = ("ghn", "oneshot", "sgd")
+STEPS = 12  # of every training here: three epochs of four batches
+
+SETTINGS = """
+images: {train: 32, validation: 16, resolution: 8, padding: 1}
+ghn: {nodes: 3, passes: 1, epochs: 3, batch: 8, halve_at: [1, 2], embedding: 8}
+oneshot: {epochs: 3, batch: 8, halve_at: [1, 2]}
+sgd: {epochs: 3, batch: 8}
+evaluation: {batch: 8, batches: 2}
+correlation: {steps: [4, 7, 12]}
+"""
+
+
+def small_config(root, changes=None) -> Config:
+    """The smoke preset, yet smaller."""
+    smoke = load([root / "params.yaml", root / "presets/smoke.yaml"]).model_dump()
+    return validate(merged(merged(smoke, yaml.safe_load(SETTINGS)), changes or {}), "small")
+
+
+def small_space(config: Config) -> Classification:
+    """The search space of the configuration, spelt out."""
+    return Classification(
+        tuple(config.space.operations), config.space.max_inputs, 2, 4, (2,), 1, classes=10
+    )
+
+
+def noise_images(config: Config) -> Splits:
+    """Random images in place of CIFAR-10; the class shows in their brightness."""
+    generator = torch.Generator().manual_seed(0)
+
+    def images(n: int) -> Images:
+        labels = torch.randint(10, (n,), generator=generator)
+        side = config.images.resolution
+        noise = torch.randint(120, (n, 3, side, side), generator=generator)
+        return Images((noise + 10 * labels[:, None, None, None]).to(torch.uint8), labels)
+
+    train, validation, test = (images(n) for n in (config.images.train, 16, 4))
+    pixels = train.pixels.double() / 255
+    mean, std = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3), correction=0)
+    return Splits(train, validation, test, mean.float(), std.float())
+
+
+def small_training(kind: str, root, changes=None) -> Training:
+    """An untrained GHN, one-shot model or single network with all that its training needs."""
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    config = small_config(root, changes)
+    space, splits = small_space(config), noise_images(config)
+    draw = sampler(space, 3, config.seeds.training_architectures, forbidden=())
+    if kind == "sgd":
+        network = Network(space.modules(space.sample(Random(5), 3)), config.images.resolution)
+        return sgd_training("sgd", Trained(network, stream(0, "sgd")), splits, config)
+    if kind == "oneshot":
+        model, schedule = OneShot(space, 3, stream(0, "oneshot")), config.oneshot
+    else:
+        model, schedule = build(space, config.ghn, 0), config.ghn
+    return search_training(kind, model, draw, space, splits, config, schedule)
+
+
+def content(path) -> dict:
+    """What a checkpoint holds, less what is measured by the clock."""
+    state = torch.load(path, weights_only=True)
+    del state["log"]["seconds"]
+    for measured in state["log"]["observed"].values():
+        del measured["seconds"]
+    return state
+
+
+def same(a, b) -> bool:
+    """Whether two nests of tensors, numbers and text agree to the last bit."""
+    if isinstance(a, torch.Tensor):
+        return a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return list(a) == list(b) and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    return bool(a == b)

@@ -1,0 +1,355 @@
+"""The training loop: interrupted anywhere it ends the same; what is not finite stops it."""
+
+import json
+import math
+import multiprocessing
+import os
+import random
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from small_trainings import KINDS, STEPS, content, same, small_training
+from torch import nn
+
+from ghn_pipeline.errors import UserError
+from ghn_pipeline.training.fit import Training, fit
+
+ROOT = Path(__file__).parents[2]
+CPU = torch.device("cpu")
+
+
+def run(training, path, checkpoint_seconds=0.0):
+    return fit(
+        training, path, "d", checkpoint_seconds=checkpoint_seconds, log_seconds=60, device=CPU
+    )
+
+
+def interrupted(training, at, act):
+    """The same training, but for what `act` does inside the loss of step `at`."""
+    loss = training.loss
+
+    def altered(step):
+        if step == at:
+            act()
+        return loss(step)
+
+    training.loss = altered
+    return training
+
+
+class Cut(Exception):
+    """Stands for a crash."""
+
+
+def crash():
+    raise Cut
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """For each kind what its checkpoint holds after a training from end to end."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    for kind in KINDS:
+        run(small_training(kind, ROOT), folder / kind, checkpoint_seconds=1e9)
+    return {kind: content(folder / kind) for kind in KINDS}
+
+
+# ---- interrupted and resumed -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(3))
+def test_crashes_at_random_steps_change_not_a_bit(kind, seed, tmp_path, uninterrupted):
+    rng = random.Random(f"{kind}/{seed}")
+    for at in sorted(rng.choices(range(STEPS), k=3)):
+        # every step is saved, or one now and then
+        seconds = rng.choice([0.0, 0.02])
+        with pytest.raises(Cut):
+            run(interrupted(small_training(kind, ROOT), at, crash), tmp_path / "c", seconds)
+    run(small_training(kind, ROOT), tmp_path / "c", 1e9)
+    assert same(content(tmp_path / "c"), uninterrupted[kind])
+
+
+def test_a_crash_at_every_single_step_changes_not_a_bit(tmp_path, uninterrupted):
+    for at in range(STEPS):
+        with pytest.raises(Cut):
+            run(interrupted(small_training("sgd", ROOT), at, crash), tmp_path / "c")
+    run(small_training("sgd", ROOT), tmp_path / "c")
+    assert same(content(tmp_path / "c"), uninterrupted["sgd"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_the_step_and_the_same_command_goes_on(
+    kind, number, tmp_path, uninterrupted
+):
+    training = interrupted(small_training(kind, ROOT), 5, lambda: signal.raise_signal(number))
+    with pytest.raises(UserError, match=rf"stopped by {number.name} at step 6 of 12.*goes on"):
+        run(training, tmp_path / "c", checkpoint_seconds=1e9)
+    assert torch.load(tmp_path / "c", weights_only=True)["step"] == 6
+    run(small_training(kind, ROOT), tmp_path / "c", 1e9)
+    assert same(content(tmp_path / "c"), uninterrupted[kind])
+
+
+def test_signal_handlers_are_put_back(tmp_path):
+    before = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)]
+    run(small_training("sgd", ROOT), tmp_path / "c")
+    assert [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def _train_in_child(path, started):
+    training = small_training("ghn", ROOT)
+    loss = training.loss
+
+    def told(step):
+        started.send(step)
+        return loss(step)
+
+    training.loss = told
+    run(training, path)
+
+
+def test_sigkill_at_random_moments_changes_not_a_bit(tmp_path, uninterrupted):
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["ghn_pipeline.training.search"])
+    rng, path, reached = random.Random(0), tmp_path / "c", 0
+    for _ in range(3):
+        steps, started = context.Pipe(duplex=False)
+        child = context.Process(target=_train_in_child, args=(path, started))
+        child.start()
+        started.close()
+        # some steps on from where the last one got to, then within a step or the writing
+        last = reached + rng.randrange(1, 4)
+        while (reached := steps.recv()) < last:
+            pass
+        child.join(rng.random() * 0.03)
+        os.kill(child.pid, signal.SIGKILL)
+        child.join()
+        assert child.exitcode == -signal.SIGKILL
+        assert 0 < torch.load(path, weights_only=True)["step"] <= STEPS
+    run(small_training("ghn", ROOT), path)
+    assert same(content(path), uninterrupted["ghn"])
+
+
+def test_a_finished_training_is_not_trained_again(tmp_path, uninterrupted):
+    first = run(small_training("sgd", ROOT), tmp_path / "c")
+    again = run(interrupted(small_training("sgd", ROOT), 0, crash), tmp_path / "c")
+    assert vars(again) == vars(first)
+
+
+def test_measuring_on_the_way_does_not_change_the_training(tmp_path, uninterrupted):
+    training = small_training("sgd", ROOT)
+    training.observe = {}
+    run(training, tmp_path / "c")
+    silent = content(tmp_path / "c")
+    assert same(silent["model"], uninterrupted["sgd"]["model"])
+    assert same(silent["log"]["curve"], uninterrupted["sgd"]["log"]["curve"])
+
+
+def test_a_second_writer_is_refused_and_the_first_goes_on(tmp_path, uninterrupted):
+    refused = []
+
+    def try_too():
+        with pytest.raises(UserError, match="another process is training"):
+            run(small_training("oneshot", ROOT), tmp_path / "c")
+        refused.append(True)
+
+    run(interrupted(small_training("oneshot", ROOT), 6, try_too), tmp_path / "c", 1e9)
+    assert refused
+    assert same(content(tmp_path / "c"), uninterrupted["oneshot"])
+
+
+# ---- not finite --------------------------------------------------------------------------------
+
+
+def poisoned(kind, at, value, changes=None):
+    """A training whose loss of step `at` is `value`, or its gradient where the loss is not."""
+    training = small_training(kind, ROOT, changes)
+    loss, name = training.loss, next(n for n, p in training.model.named_parameters())
+    parameter = dict(training.model.named_parameters())[name]
+
+    def altered(step):
+        real = loss(step)
+        if step == at and value == "gradient":
+            # the root of 0 is 0, but its slope is infinite
+            return real + (parameter - parameter.detach()).clamp(min=0).sum().sqrt()
+        return real + value if step == at else real
+
+    training.loss = altered
+    return training, name
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, "gradient"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_not_finite_stops_and_is_reported(kind, value, tmp_path):
+    path, report = tmp_path / "c.pt", tmp_path / "c.not-finite.json"
+    training, parameter = poisoned(kind, 7, value)
+    with pytest.raises(UserError) as stopped:
+        run(training, path)
+    assert "at step 7" in str(stopped.value)
+    assert str(report) in str(stopped.value)
+    assert str(path) in str(stopped.value)
+    said = json.loads(report.read_text())
+    assert said["step"] == 7
+    assert said["learning_rate"] == training.rate(7)
+    if value == "gradient":
+        assert parameter in said["gradients_not_finite"]
+    else:
+        assert said["loss"] == str(value)
+    # the architecture of the step; a single network has but one
+    assert said["of_the_step"] == small_training(kind, ROOT).describe(7)
+    if kind != "sgd":
+        assert [type(op) for op, _ in said["of_the_step"]] == [str] * 5
+
+
+@pytest.mark.parametrize("value", [math.nan, "gradient"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_last_good_checkpoint_is_untouched(kind, value, tmp_path, uninterrupted):
+    with pytest.raises(Cut):
+        run(interrupted(small_training(kind, ROOT), 7, crash), tmp_path / "c")
+    before = (tmp_path / "c").read_bytes()
+    with pytest.raises(UserError):
+        run(poisoned(kind, 7, value)[0], tmp_path / "c")
+    assert (tmp_path / "c").read_bytes() == before
+    # and with the cause gone the training goes on as if nothing had been
+    run(small_training(kind, ROOT), tmp_path / "c")
+    assert same(content(tmp_path / "c"), uninterrupted[kind])
+
+
+def test_the_report_names_only_the_gradient_at_fault(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+
+    def loss(step):
+        # 0 * (slope of the root at 0) makes the gradient of the first bias not a number
+        return model(torch.ones(1, 2)).sum() + 0 * (model[0].bias * 0).sqrt().sum()
+
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    training = Training("t", model, optimizer, loss, lambda step: 0.1, 3, clip=1.0)
+    with pytest.raises(UserError):
+        run(training, tmp_path / "c.pt")
+    said = json.loads((tmp_path / "c.not-finite.json").read_text())
+    assert said["gradients_not_finite"] == ["0.bias"]
+
+
+def test_the_report_is_json_even_when_parameters_are_not_finite(tmp_path):
+    model = nn.Linear(1, 1)
+    with torch.no_grad():
+        model.weight.fill_(math.nan)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    training = Training("t", model, optimizer, lambda _: model.weight.sum(), lambda _: 0.1, 3)
+    with pytest.raises(UserError):
+        run(training, tmp_path / "c.pt")
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    json.loads((tmp_path / "c.not-finite.json").read_text(), parse_constant=refuse)
+
+
+# ---- the update, against loops written by hand ---------------------------------------------------
+
+
+def regression():
+    """A linear map fitted to noise, one batch for each step."""
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(20, 5, 3, generator=generator, dtype=torch.float64)
+    y = 10 * torch.randn(20, 5, 2, generator=generator, dtype=torch.float64)
+    start = torch.randn(2, 3, generator=generator, dtype=torch.float64)
+    return x, y, start
+
+
+def fitted(optimizer_of, rate, clip, path):
+    x, y, start = regression()
+    model = nn.Linear(3, 2, bias=False, dtype=torch.float64)
+    with torch.no_grad():
+        model.weight.copy_(start)
+    optimizer = optimizer_of(model.parameters())
+    training = Training(
+        "t", model, optimizer, lambda k: ((model(x[k]) - y[k]) ** 2).mean(), rate, 20, clip=clip
+    )
+    return run(training, path), model.weight.detach()
+
+
+def by_hand(update, rate, clip):
+    """Losses and weights; the gradient is written out, d mean((xW' - y)²) / dW."""
+    x, y, w = regression()
+    memory, losses, clipped = {}, [], 0
+    for k in range(20):
+        error = x[k] @ w.T - y[k]
+        losses.append(float((error**2).mean()))
+        gradient = 2 * error.T @ x[k] / error.numel()
+        norm = math.sqrt(float((gradient**2).sum()))
+        if clip is not None and norm > clip:
+            gradient, clipped = gradient * clip / norm, clipped + 1
+        w = update(w, gradient, k, rate(k), memory)
+    return losses, w, clipped
+
+
+def adam(w, g, k, lr, memory):
+    """Kingma and Ba 2015, Algorithm 1."""
+    memory["m"] = 0.9 * memory.get("m", 0) + 0.1 * g
+    memory["v"] = 0.999 * memory.get("v", 0) + 0.001 * g**2
+    m, v = memory["m"] / (1 - 0.9 ** (k + 1)), memory["v"] / (1 - 0.999 ** (k + 1))
+    return w - lr * m / (v.sqrt() + 1e-8)
+
+
+def momentum_sgd(w, g, k, lr, memory):
+    memory["v"] = 0.9 * memory.get("v", 0) + g + 3e-4 * w
+    return w - lr * memory["v"]
+
+
+@pytest.mark.parametrize(
+    ("update", "optimizer_of"),
+    [
+        (adam, lambda p: torch.optim.Adam(p, lr=7.0)),  # the rate comes from `rate` alone
+        (momentum_sgd, lambda p: torch.optim.SGD(p, lr=7.0, momentum=0.9, weight_decay=3e-4)),
+    ],
+    ids=["adam", "sgd"],
+)
+@pytest.mark.parametrize("clip", [None, 12.0])
+def test_updates_are_those_of_a_loop_by_hand(update, optimizer_of, clip, tmp_path):
+    def rate(step):
+        return 0.05 / (1 + step)
+
+    log, weight = fitted(optimizer_of, rate, clip, tmp_path / "c")
+    losses, expected, clipped = by_hand(update, rate, clip)
+    # torch divides by the norm plus 1e-6
+    torch.testing.assert_close(weight, expected, rtol=1e-5, atol=1e-6)
+    # fewer than 200 steps: each has its own point of the curve
+    assert [step for step, _, _ in log.curve] == list(range(1, 21))
+    assert [loss for _, loss, _ in log.curve] == pytest.approx(losses)
+    assert [lr for _, _, lr in log.curve] == [rate(k) for k in range(20)]
+    # the test means something: some steps were clipped, others not
+    assert clip is None or 0 < clipped < 20
+
+
+def test_the_trainings_use_the_papers_optimizers():
+    for kind in ("ghn", "oneshot"):  # 7.2: ADAM
+        assert type(small_training(kind, ROOT).optimizer) is torch.optim.Adam
+        assert small_training(kind, ROOT).clip == 5.0
+    sgd = small_training("sgd", ROOT).optimizer  # 7.3
+    assert type(sgd) is torch.optim.SGD
+    assert sgd.defaults["momentum"] == 0.9
+    assert sgd.defaults["weight_decay"] == 3e-4
+    assert not sgd.defaults["nesterov"]
+
+
+def test_the_curve_of_a_long_training_holds_means_over_equal_windows(tmp_path):
+    # 1,000 steps, a point every 5; interrupted in the middle of a window
+    weight = nn.Parameter(torch.zeros(1))
+    model = nn.ParameterList([weight])
+
+    def training():
+        optimizer = torch.optim.SGD([weight], lr=0.0)
+        return Training("t", model, optimizer, lambda k: weight.sum() + k, lambda _: 0.0, 1000)
+
+    stop = interrupted(training(), 502, lambda: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(UserError):
+        run(stop, tmp_path / "c", 1e9)
+    log = run(training(), tmp_path / "c", 1e9)
+    assert [step for step, _, _ in log.curve] == list(range(5, 1001, 5))
+    # the loss of step k is k, so the mean of the window that ends before step s is s - 3
+    assert [loss for _, loss, _ in log.curve] == [step - 3 for step in range(5, 1001, 5)]

@@ -1,0 +1,68 @@
+"""Learning rates at every step, against the formulas and against torch's own schedulers."""
+
+import math
+
+import pytest
+import torch
+from small_trainings import STEPS, small_training
+
+from ghn_pipeline.training.schedule import cosine, halved
+
+EPOCH = 45000 // 64  # steps of the paper's epoch: 703 whole batches
+
+
+def schedulers_rates(make, steps):
+    """The rates of one of torch's schedulers, step by step."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+    scheduler = make(optimizer)
+    rates = []
+    for _ in range(steps):
+        rates.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+def test_halved_is_the_papers_at_every_step():
+    # 7.2: 200 epochs, "1e-3 that is divided by 2 at epoch 100 and 150"
+    rate = halved(1e-3, [100, 150], EPOCH)
+    expected = [1e-3] * 100 * EPOCH + [5e-4] * 50 * EPOCH + [2.5e-4] * 50 * EPOCH
+    assert [rate(k) for k in range(200 * EPOCH)] == expected
+
+
+def test_halved_is_torchs_multistep():
+    rates = schedulers_rates(
+        lambda o: torch.optim.lr_scheduler.MultiStepLR(o, [2 * 7, 5 * 7], gamma=0.5), 60
+    )
+    rate = halved(1e-3, [5, 2], steps_per_epoch=7)  # in any order
+    assert [rate(k) for k in range(60)] == pytest.approx(rates)
+
+
+def test_cosine_is_the_formula_at_every_step():
+    # 7.3: one period of cosine, l_max = 0.025; here over the 50 epochs of 5.3
+    steps = 50 * EPOCH
+    rate = cosine(0.025, steps)
+    for k in range(steps):
+        assert rate(k) == pytest.approx(0.025 * math.cos(math.pi * k / steps / 2) ** 2, abs=1e-12)
+    assert rate(0) == 0.025
+    assert rate(steps) == pytest.approx(0, abs=1e-12)
+
+
+def test_cosine_is_torchs_cosine():
+    rates = schedulers_rates(lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 40), 40)
+    assert [cosine(1e-3, 40)(k) for k in range(40)] == pytest.approx(rates)
+
+
+@pytest.mark.parametrize("kind", ["ghn", "oneshot"])
+def test_search_trainings_are_halved_at_their_epochs(kind, pytestconfig):
+    # 32 images in batches of 8 are 4 steps an epoch; halved at 1 and 2
+    training = small_training(kind, pytestconfig.rootpath)
+    assert training.steps == STEPS
+    rates = [training.rate(k) for k in range(STEPS)]
+    assert rates == [1e-3] * 4 + [5e-4] * 4 + [2.5e-4] * 4
+
+
+def test_sgd_falls_over_the_whole_training(pytestconfig):
+    training = small_training("sgd", pytestconfig.rootpath)
+    expected = [0.025 * (1 + math.cos(math.pi * k / STEPS)) / 2 for k in range(STEPS)]
+    assert [training.rate(k) for k in range(STEPS)] == pytest.approx(expected)
