@@ -18,6 +18,8 @@ from ghn_pipeline.files import read_json, write_atomically
 
 DEFAULT_STORE = "sqlite:///mlflow.db"
 EXPERIMENT = "ghn-pipeline"
+#: makes the UI open on the runs, not on its pages for language models
+KIND = {"mlflow.experimentKind": "custom_model_development"}
 
 
 def send(folder: Path) -> str | None:
@@ -66,7 +68,11 @@ def _send(folder: Path, record: Mapping[str, Any]) -> str:
     with _one_at_a_time(store):
         client = MlflowClient()
         experiment = client.get_experiment_by_name(EXPERIMENT)
-        number = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
+        number = (
+            experiment.experiment_id
+            if experiment
+            else client.create_experiment(EXPERIMENT, tags=KIND)
+        )
         run = client.create_run(number, run_name=f"{record['scale']}/{record['stage']}")
         end = run.info.start_time
         metrics = [Metric(k, v, end, 0) for k, v in _numbers(record["result"])]

@@ -1,6 +1,7 @@
 """What several tests share: settings, CIFAR-10, folders to run commands in, one finished run."""
 
 import copy
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -64,6 +65,15 @@ def cifar10_folder(pytestconfig) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def forkserver():
+    """Makes processes that need not import the heavy packages again."""
+    context = multiprocessing.get_context("forkserver")
+    modules = ("ghn_pipeline.training.search", "ghn_pipeline.search.scoring", "mlflow.tracking")
+    context.set_forkserver_preload(list(modules))
+    return context
+
+
 class Workplace:
     """A folder to run commands in, as a user's checkout is, with results of its own."""
 
@@ -85,9 +95,7 @@ class Workplace:
     def start(self, *words: str, **options: Any) -> "subprocess.Popen[str]":
         """Start a command in the folder."""
         pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(
-            words, cwd=self.folder, env=self.environment, **{**pipe, **options}
-        )
+        return subprocess.Popen(words, cwd=self.folder, env=self.environment, **{**pipe, **options})
 
     def run(self, *words: str) -> "subprocess.CompletedProcess[str]":
         """Run a command in the folder to its end."""
@@ -112,6 +120,7 @@ class Workplace:
         other = Workplace(folder, (self.folder / "data").resolve())
         for name in ("results", "checkpoints"):
             shutil.copytree(self.folder / name, folder / name)
+        shutil.copy(self.folder / "mlflow.db", folder)
         return other
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
-from functools import cache, partial
+from functools import cache
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -133,7 +133,8 @@ def _start_worker(make_scorer: ScorerMaker, free: "multiprocessing.Queue[torch.d
         os._exit(1)
 
     threading.Thread(target=die_with_parent, daemon=True).start()
-    _makers.append(partial(make_scorer, free.get()))
+    device = free.get()
+    _makers.append(lambda: make_scorer(device))
 
 
 @cache

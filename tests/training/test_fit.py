@@ -2,7 +2,6 @@
 
 import json
 import math
-import multiprocessing
 import os
 import random
 import signal
@@ -39,12 +38,12 @@ def interrupted(training, at, act):
     return training
 
 
-class Cut(Exception):
+class CutError(Exception):
     """Stands for a crash."""
 
 
 def crash():
-    raise Cut
+    raise CutError
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +65,7 @@ def test_crashes_at_random_steps_change_not_a_bit(kind, seed, tmp_path, uninterr
     for at in sorted(rng.choices(range(STEPS), k=3)):
         # every step is saved, or one now and then
         seconds = rng.choice([0.0, 0.02])
-        with pytest.raises(Cut):
+        with pytest.raises(CutError):
             run(interrupted(small_training(kind, ROOT), at, crash), tmp_path / "c", seconds)
     run(small_training(kind, ROOT), tmp_path / "c", 1e9)
     assert same(content(tmp_path / "c"), uninterrupted[kind])
@@ -74,7 +73,7 @@ def test_crashes_at_random_steps_change_not_a_bit(kind, seed, tmp_path, uninterr
 
 def test_a_crash_at_every_single_step_changes_not_a_bit(tmp_path, uninterrupted):
     for at in range(STEPS):
-        with pytest.raises(Cut):
+        with pytest.raises(CutError):
             run(interrupted(small_training("sgd", ROOT), at, crash), tmp_path / "c")
     run(small_training("sgd", ROOT), tmp_path / "c")
     assert same(content(tmp_path / "c"), uninterrupted["sgd"])
@@ -111,13 +110,11 @@ def _train_in_child(path, started):
     run(training, path)
 
 
-def test_sigkill_at_random_moments_changes_not_a_bit(tmp_path, uninterrupted):
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ghn_pipeline.training.search"])
+def test_sigkill_at_random_moments_changes_not_a_bit(tmp_path, uninterrupted, forkserver):
     rng, path, reached = random.Random(0), tmp_path / "c", 0
     for _ in range(3):
-        steps, started = context.Pipe(duplex=False)
-        child = context.Process(target=_train_in_child, args=(path, started))
+        steps, started = forkserver.Pipe(duplex=False)
+        child = forkserver.Process(target=_train_in_child, args=(path, started))
         child.start()
         started.close()
         # some steps on from where the last one got to, then within a step or the writing
@@ -207,7 +204,7 @@ def test_what_is_not_finite_stops_and_is_reported(kind, value, tmp_path):
 @pytest.mark.parametrize("value", [math.nan, "gradient"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_last_good_checkpoint_is_untouched(kind, value, tmp_path, uninterrupted):
-    with pytest.raises(Cut):
+    with pytest.raises(CutError):
         run(interrupted(small_training(kind, ROOT), 7, crash), tmp_path / "c")
     before = (tmp_path / "c").read_bytes()
     with pytest.raises(UserError):

@@ -1,0 +1,186 @@
+"""Scoring by many processes, stopped and killed: the same scores, none scored twice."""
+
+import fcntl
+import json
+import os
+import signal
+import time
+import uuid
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from ghn_pipeline.errors import UserError
+from ghn_pipeline.search.scoring import Score, score
+from ghn_pipeline.space.graph import Block, Node
+
+CPU = torch.device("cpu")
+OPERATIONS = ("a", "b", "c", "d", "e", "f", "g")
+BLOCKS = [Block((Node("input_1"), Node("input_2"), Node(op, (0, 1)))) for op in OPERATIONS]
+
+
+@dataclass
+class Maker:
+    """Makes scorers whose scores depend on the whole group, and that leave a trace of each block.
+
+    Attributes:
+        folder: of the traces: one file for each time that a block is scored.
+        at: the operation of the block at which something happens.
+        happens: "kill", "refuse", "no model" or "wait".
+    """
+
+    folder: Path
+    at: str = ""
+    happens: str = ""
+
+    def __call__(self, device):
+        if self.happens == "no model":
+            raise UserError("the model is truncated")
+        return self.score
+
+    def score(self, blocks):
+        operations = [block.nodes[2].op for block in blocks]
+        if self.at in operations:
+            self.happen()
+        for op in operations:
+            (self.folder / f"{op}.{uuid.uuid4()}").touch()
+        return [
+            Score(block.hash, (ord(op) * 100 + i * 10 + len(blocks)) / 1e5, 1.0)
+            for i, (block, op) in enumerate(zip(blocks, operations, strict=True))
+        ]
+
+    def happen(self):
+        if self.happens == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.happens == "refuse":
+            raise UserError("the images are altered")
+        if self.happens == "wait":
+            with open(self.folder / "lock", "w") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                (self.folder / "waiting").touch()
+                time.sleep(600)
+
+    def counts(self):
+        return Counter(f.name.split(".")[0] for f in self.folder.iterdir())
+
+
+@pytest.fixture
+def traces(tmp_path):
+    folder = tmp_path / "traces"
+    folder.mkdir()
+    return folder
+
+
+def run(maker, partial, workers=1, digest="d"):
+    return score(
+        "scores",
+        BLOCKS,
+        maker,
+        devices=[CPU] * workers,
+        together=2,
+        partial=partial,
+        digest=digest,
+        log_seconds=60,
+    )
+
+
+#: by hand, from the four groups ab, cd, ef, g: 100 × letter + 10 × place + size of the group
+EXPECTED = [0.09702, 0.09812, 0.09902, 0.10012, 0.10102, 0.10212, 0.10301]
+
+
+@pytest.mark.parametrize("workers", [1, 9])
+def test_scores_do_not_depend_on_the_number_of_workers(workers, traces, tmp_path):
+    scores = run(Maker(traces), tmp_path / "p.json", workers)
+    assert [s.hash for s in scores] == [b.hash for b in BLOCKS]
+    assert [s.accuracy for s in scores] == pytest.approx(EXPECTED)
+    assert Maker(traces).counts() == dict.fromkeys(OPERATIONS, 1)
+
+
+def test_what_is_done_is_not_done_again(traces, tmp_path):
+    first = run(Maker(traces), tmp_path / "p.json")
+    assert run(Maker(traces), tmp_path / "p.json", workers=2) == first
+    assert Maker(traces).counts() == dict.fromkeys(OPERATIONS, 1)
+
+
+def test_killed_between_any_two_groups_it_goes_on_to_the_same_scores(traces, tmp_path, forkserver):
+    for at in "aceg":  # the first of each group: with one worker this very process is killed
+        child = forkserver.Process(
+            target=run, args=(Maker(traces, at, "kill"), tmp_path / "p.json")
+        )
+        child.start()
+        child.join()
+        assert child.exitcode == -signal.SIGKILL
+        # up to here everything was done, and once
+        assert Maker(traces).counts() == dict.fromkeys("abcdefg"[: "abcdefg".index(at)], 1)
+    scores = run(Maker(traces), tmp_path / "p.json")
+    assert [s.accuracy for s in scores] == pytest.approx(EXPECTED)
+    assert Maker(traces).counts() == dict.fromkeys(OPERATIONS, 1)
+
+
+def test_the_partial_file_of_another_configuration_is_refused(traces, tmp_path):
+    run(Maker(traces), tmp_path / "p.json", digest="old")
+    before = (tmp_path / "p.json").read_bytes()
+    with pytest.raises(UserError, match=r"p\.json belongs to another configuration"):
+        run(Maker(traces), tmp_path / "p.json", digest="new")
+    assert (tmp_path / "p.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"", b'{"digest": "d", "gro', b"\xff\xfe"])
+def test_a_partial_file_that_is_not_whole_is_refused(content, traces, tmp_path):
+    (tmp_path / "p.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"p\.json is not whole"):
+        run(Maker(traces), tmp_path / "p.json")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+    ("happens", "message"),
+    [("refuse", "the images are altered"), ("no model", "the model is truncated")],
+)
+def test_a_workers_message_arrives(workers, happens, message, traces, tmp_path, capfd):
+    with pytest.raises(UserError, match=f"^{message}$"):
+        run(Maker(traces, "c", happens), tmp_path / "p.json", workers)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_killed_worker_is_one_clear_message(traces, tmp_path, capfd):
+    with pytest.raises(UserError, match=r"was killed.*memory.*the same command goes on"):
+        run(Maker(traces, "g", "kill"), tmp_path / "p.json", workers=2)
+    assert "Traceback" not in capfd.readouterr().err
+    # what was kept is whole, and used
+    partial = tmp_path / "p.json"
+    kept = json.loads(partial.read_text())["groups"] if partial.exists() else {}
+    done = Maker(traces).counts()
+    scores = run(Maker(traces), tmp_path / "p.json")
+    assert [s.accuracy for s in scores] == pytest.approx(EXPECTED)
+    again = Maker(traces).counts() - done
+    assert set(again) == set(OPERATIONS) - {op for i in kept for op in "abcdefg"[2 * int(i) :][:2]}
+
+
+def test_workers_die_with_their_parent(traces, tmp_path, forkserver):
+    arguments = (Maker(traces, "a", "wait"), tmp_path / "p.json", 2)
+    parent = forkserver.Process(target=run, args=arguments)
+    parent.start()
+    wait_for((traces / "waiting").exists)
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.join()
+
+    def released():  # only a process that is dead gives up the lock while it sleeps
+        with open(traces / "lock") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+        return True
+
+    wait_for(released)
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "a minute has passed"
+        time.sleep(0.02)

@@ -1,0 +1,293 @@
+"""The command line as its users meet it: processes in a folder, their words and exit codes."""
+
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+import torch
+import yaml
+
+from ghn_pipeline.cli import VERBS
+from ghn_pipeline.config import load
+from ghn_pipeline.stages import checkpoint_file
+
+pytestmark = pytest.mark.slow
+
+#: with this every training belongs to another configuration
+CHANGED = {"images": {"padding": 2}}
+
+
+def assert_refused(done, verb, *words):
+    """Exit code 1 and exactly one message on stderr, with all of `words`; no traceback."""
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith(f"ghn {verb}: ")
+    assert done.stderr.count(f"ghn {verb}: ") == 1
+    assert "Traceback" not in done.stderr
+    # one message: further lines, if any, are indented or belong to it
+    assert "Error" not in done.stderr.splitlines()[-1].split(":")[0]
+    for word in words:
+        assert word in done.stderr, done.stderr
+
+
+@pytest.fixture
+def place(finished, tmp_path):
+    """The finished run, to be spoilt."""
+    return finished.copy_to(tmp_path / "place")
+
+
+def config_of(place, changes=None):
+    files = [place.folder / "params.yaml", place.folder / "presets/smoke.yaml"]
+    if changes:
+        (place.folder / "changes.yaml").write_text(yaml.safe_dump(changes))
+        files.append(place.folder / "changes.yaml")
+    return load(files)
+
+
+# ---- help --------------------------------------------------------------------------------------
+
+
+def test_help_names_every_verb(workplace):
+    done = workplace.run("ghn", "--help")
+    assert done.returncode == 0
+    for verb in VERBS:
+        assert re.search(rf"^ +{verb}\s+[A-Z]", done.stdout, re.MULTILINE), verb
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_a_verb_says_what_it_reads_and_writes(verb, workplace):
+    done = workplace.run("ghn", verb, "--help")
+    assert done.returncode == 0
+    assert "Reads " in done.stdout
+    assert "Writes " in done.stdout
+    assert "--config" in done.stdout
+    assert done.stderr == ""
+
+
+def test_no_verb_and_an_unknown_verb_are_usage(workplace):
+    for words in ((), ("train",)):
+        done = workplace.run("ghn", *words)
+        assert done.returncode == 2
+        assert "usage: ghn" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+# ---- earlier stages ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "missing", "maker"),
+    [
+        (["train-ghn", "default"], "architectures", "ghn sample"),
+        (["train-sgd", "0"], "architectures", "ghn sample"),
+        (["score", "oneshot"], "oneshot", "ghn train-oneshot"),
+        (["score", "ghn/default"], "ghn", "ghn train-ghn default"),
+        (["table4"], "sgd/003", "ghn train-sgd 3"),
+        (["table4"], "scores/ghn", "ghn score ghn/default"),
+    ],
+)
+def test_a_missing_artifact_names_the_command_that_makes_it(words, missing, maker, place):
+    shutil.rmtree(place.folder / "results/smoke" / missing)
+    done = place.ghn(*words)
+    assert_refused(done, words[0], "results/smoke/" + missing, f"`{maker}`: run that first")
+
+
+@pytest.mark.parametrize(
+    ("words", "changes", "stale", "maker"),
+    [
+        (["train-oneshot"], {"seeds": {"test_architectures": 9}}, "architectures", "ghn sample"),
+        (["score", "oneshot"], {"oneshot": {"clip": 1.0}}, "oneshot", "ghn train-oneshot"),
+        (["table4"], {"sgd": {"epochs": 4}}, "sgd/000", "ghn train-sgd 0"),
+        (["table4"], {"ghn": {"passes": 2}}, "ghn/default", "ghn train-ghn default"),
+    ],
+)
+def test_a_stale_stage_is_named(words, changes, stale, maker, place):
+    done = place.ghn(*words, changes=changes)
+    path = f"results/smoke/{stale}/run.json is stale"
+    assert_refused(done, words[0], path, f"Run `{maker}` again")
+
+
+def test_a_record_that_is_not_whole_is_named(place):
+    path = place.folder / "results/smoke/oneshot/run.json"
+    path.write_bytes(path.read_bytes()[:100])
+    assert_refused(place.ghn("table4"), "table4", "oneshot/run.json is not whole JSON")
+
+
+def test_an_index_or_name_that_is_not_there(place):
+    assert_refused(place.ghn("train-sgd", "5"), "train-sgd", "INDEX 5", "0 to 4")
+    assert_refused(place.ghn("train-ghn", "big"), "train-ghn", "'big'", "default")
+    assert_refused(place.ghn("score", "ghn/big"), "score", "'big'", "default")
+
+
+@pytest.mark.parametrize("model", ["sgd/000", "nonsense"])
+def test_a_model_that_cannot_score_is_refused(model, place):
+    assert_refused(place.ghn("score", model), "score", model)
+
+
+# ---- images ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copied_data(workplace, cifar10_folder):
+    """A copy of the images to be spoilt, in a folder whose test architectures are drawn."""
+    (workplace.folder / "data").unlink()
+    (workplace.folder / "data").mkdir()
+    path = workplace.folder / "data/cifar10.bin"
+    shutil.copyfile(cifar10_folder / "cifar10.bin", path)
+    assert workplace.ghn("sample").returncode == 0
+    yield path
+    # pytest keeps the last folders, and this is large
+    path.rmdir() if path.is_dir() else path.unlink()
+
+
+def test_spoilt_images_are_refused(workplace, copied_data):
+    with open(copied_data, "r+b") as file:
+        file.seek(123_456_789)  # in the fifth batch
+        byte = file.read(1)[0]
+        file.seek(123_456_789)
+        file.write(bytes([byte ^ 1]))
+    for words in (["train-oneshot"], ["prepare-data"]):
+        done = workplace.ghn(*words)
+        assert_refused(done, words[0], "data/cifar10.bin", "data_batch_5", "`ghn prepare-data`")
+
+    with open(copied_data, "r+b") as file:
+        file.truncate(100_000_000)
+    done = workplace.ghn("train-sgd", "0")
+    assert_refused(done, "train-sgd", "100000000 bytes instead of 184380000", "ghn prepare-data")
+
+    copied_data.unlink()
+    done = workplace.ghn("train-ghn", "default")
+    assert_refused(done, "train-ghn", "No such file", "made by `ghn prepare-data`: run that first")
+
+    copied_data.mkdir()  # not even root can read a folder as a file
+    for words in (["train-oneshot"], ["prepare-data"]):
+        done = workplace.ghn(*words)
+        assert_refused(done, words[0], "cannot read data/cifar10.bin", "Is a directory")
+
+
+# ---- checkpoints and models --------------------------------------------------------------------
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(place):
+    old = place.folder / checkpoint_file(config_of(place), "oneshot")
+    new = place.folder / checkpoint_file(config_of(place, CHANGED), "oneshot")
+    assert old != new
+    shutil.copy(old, new)
+    done = place.ghn("train-oneshot", changes=CHANGED)
+    assert_refused(done, "train-oneshot", new.name, "belongs to another configuration")
+
+
+def test_a_truncated_checkpoint_is_refused(place):
+    path = place.folder / checkpoint_file(config_of(place), "sgd/002")
+    path.write_bytes(path.read_bytes()[:-1000])
+    done = place.ghn("train-sgd", "2")
+    assert_refused(done, "train-sgd", path.name, "not a whole checkpoint", "Delete it")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_truncated_model_is_refused(workers, place):
+    path = place.folder / "results/smoke/ghn/default/model.pt"
+    path.write_bytes(path.read_bytes()[:-1000])
+    shutil.rmtree(place.folder / "checkpoints/smoke/scores")
+    done = place.ghn("score", "ghn/default", changes={"compute": {"workers": workers}})
+    assert_refused(done, "score", "model.pt is not a whole checkpoint", "ghn train-ghn default")
+
+
+def test_scores_depend_on_neither_workers_nor_what_was_done(finished, place):
+    shutil.rmtree(place.folder / "checkpoints/smoke/scores/ghn")
+    shutil.rmtree(place.folder / "results/smoke/scores")
+    done = place.ghn("score", "ghn/default", changes={"compute": {"workers": 1}})
+    assert done.returncode == 0, done.stderr
+    name = "results/smoke/scores/ghn/default/scores.csv"
+    assert (place.folder / name).read_bytes() == (finished.folder / name).read_bytes()
+
+
+def test_a_finished_training_is_only_written_again(finished, place):
+    shutil.rmtree(place.folder / "results/smoke/oneshot")
+    done = place.ghn("train-oneshot")
+    assert done.returncode == 0, done.stderr
+    model, curve = ("results/smoke/oneshot/" + name for name in ("model.pt", "curve.csv"))
+    assert (place.folder / curve).read_bytes() == (finished.folder / curve).read_bytes()
+    a, b = (torch.load(p.folder / model, weights_only=True)["model"] for p in (place, finished))
+    assert all(torch.equal(a[name], b[name]) for name in b)
+
+
+# ---- places and machines ------------------------------------------------------------------------
+
+
+def test_results_that_cannot_be_written(workplace):
+    (workplace.folder / "results").write_text("a file in the way")
+    done = workplace.ghn("sample")
+    assert_refused(done, "sample", "cannot write results/smoke/architectures", "again")
+
+
+def test_checkpoints_that_cannot_be_written(place):
+    shutil.rmtree(place.folder / "checkpoints")
+    (place.folder / "checkpoints").write_text("a file in the way")
+    assert_refused(place.ghn("train-oneshot"), "train-oneshot", "cannot write checkpoints/smoke")
+
+
+def test_the_papers_scale_asks_for_an_accelerator(workplace):
+    done = workplace.run("ghn", "check")
+    assert_refused(done, "check", "'paper'", "presets/quick.yaml", "presets/smoke.yaml")
+    # who insists may
+    (workplace.folder / "insist.yaml").write_text("cpu_is_enough: true\n")
+    done = workplace.run("ghn", "check", "--config", "params.yaml", "insist.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "paper" in done.stdout
+
+
+def test_a_device_that_is_not_there(workplace):
+    done = workplace.ghn("check", changes={"compute": {"device": "cuda"}})
+    assert_refused(done, "check", "compute.device is cuda")
+
+
+def test_faults_of_the_configuration(workplace):
+    done = workplace.ghn("sample", changes={"sgd": {"epoch": 1, "batch": "x", "momentum": 2.0}})
+    assert_refused(done, "sample", "3 faults", "sgd.epoch:", "sgd.batch:", "sgd.momentum:")
+    done = workplace.run("ghn", "sample", "--config", "none.yaml")
+    assert_refused(done, "sample", "cannot read the configuration none.yaml")
+    assert not (workplace.folder / "results").exists()
+
+
+def test_check_writes_nothing(workplace):
+    before = sorted(workplace.folder.rglob("*"))
+    done = workplace.ghn("check")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "smoke" in done.stdout
+    assert sorted(workplace.folder.rglob("*")) == before
+
+
+# ---- results -----------------------------------------------------------------------------------
+
+
+def test_the_test_architectures_are_as_many_and_all_different(finished):
+    text = (finished.folder / "results/smoke/architectures/architectures.json").read_text()
+    drawn = json.loads(text)
+    assert len(drawn) == len({entry["hash"] for entry in drawn}) == 5
+    for entry in drawn:
+        assert [op for op, _ in entry["block"][:2]] == ["input_1", "input_2"]
+        assert len(entry["block"]) == 2 + 3  # inputs and space.nodes
+
+
+def test_calibrate_says_what_it_measured(workplace):
+    done = workplace.ghn("calibrate", "--samples", "5")
+    assert done.returncode == 0
+    assert re.search(r"5 random architectures at F=4, 2 blocks of 3 nodes: [\d.]+ ±", done.stdout)
+
+
+def test_a_space_too_small_for_so_many_architectures_is_refused(workplace):
+    # two nodes that read one input each, two operations: 4 blocks that read both inputs, not 5
+    space = {"nodes": 2, "max_inputs": 1, "operations": ["identity", "conv_1x1"]}
+    (workplace.folder / "few.yaml").write_text(yaml.safe_dump({"space": space}))
+    files = ("params.yaml", "presets/smoke.yaml", "few.yaml")
+    process = workplace.start("ghn", "sample", "--config", *files)
+    try:
+        _, said = process.communicate(timeout=20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        pytest.fail("it draws for ever")
+    assert process.returncode == 1
+    assert said.startswith("ghn sample: ")

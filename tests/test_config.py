@@ -1,0 +1,307 @@
+"""Configuration: the paper's numbers, the presets, and every fault named with its path."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ghn_pipeline.config import Config, load, merged, validate, write
+from ghn_pipeline.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+PARAMS = ROOT / "params.yaml"
+PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
+
+#: retyped from the text of the paper
+PAPER = {
+    # 5.1.1: "50,000 training images ... 32×32×3. We use 5,000 images split from the training set"
+    "images.train": 45000,
+    "images.validation": 5000,
+    "images.resolution": 32,
+    # 5.1.1: "Each block contains 17 nodes", "formed by stacking 18 blocks"
+    "space.nodes": 17,
+    "network.blocks": 18,
+    # 5.1.1: "halved and the number of channels is doubled after blocks 6 and 12"
+    "network.reductions": [7, 13],
+    # Table 1: F=32
+    "network.channels": 32,
+    # 5.1.1: "GRU cell with hidden size 32 and 2 layer MLP with hidden size 32", H "hidden size 64"
+    "ghn.embedding": 32,
+    "ghn.message_hidden": 32,
+    "ghn.hypernetwork_hidden": 64,
+    # 5.1.1: "N=7 nodes and T=5 propagations under the forward-backward scheme"
+    "ghn.nodes": 7,
+    "ghn.passes": 5,
+    "ghn.scheme": "forward-backward",
+    # 7.2: "200 epochs with batch size 64 using the ADAM optimizer with an initial learning rate
+    # 1e-3 that is divided by 2 at epoch 100 and 150"
+    "ghn.epochs": 200,
+    "ghn.batch": 64,
+    "ghn.learning_rate": 0.001,
+    "ghn.halve_at": [100, 150],
+    # 5.3: "a fixed set of 100 random architectures", "train them for 50 epochs"
+    "correlation.architectures": 100,
+    "sgd.epochs": 50,
+    # 7.3: "SGD with momentum 0.9, a single period cosine schedule with l_max=0.025, and batch
+    # size 64"
+    "sgd.momentum": 0.9,
+    "sgd.learning_rate": 0.025,
+    "sgd.batch": 64,
+    # Table 4: its rows of SGD
+    "correlation.steps": [10, 100, 200, 1000],
+}
+
+
+def flat(settings, prefix=""):
+    """{"sgd.epochs": 50, ...} of nested mappings."""
+    found = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            found.update(flat(value, f"{prefix}{key}."))
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def fault_lines(tmp_path, changes):
+    """Load params.yaml and `changes`; return the lines of the faults, less the first line."""
+    (tmp_path / "changes.yaml").write_text(yaml.safe_dump(changes))
+    with pytest.raises(UserError) as caught:
+        load([PARAMS, tmp_path / "changes.yaml"])
+    first, *lines = str(caught.value).splitlines()
+    count = f"{len(lines)} fault{'s' if len(lines) > 1 else ''}"
+    # the files are named in the order in which they were read
+    assert first == f"{count} in the configuration ({PARAMS} + {tmp_path / 'changes.yaml'}):"
+    return [line.strip() for line in lines]
+
+
+# ---- what is shipped ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", PAPER)
+def test_params_are_the_papers(path, paper_settings):
+    assert flat(paper_settings)[path] == PAPER[path]
+
+
+def test_the_nine_operations_of_the_appendix(paper_settings):
+    kinds = [
+        "identity",
+        "1x1",
+        "sep3",
+        "sep5",
+        "dil3",
+        "dil5",
+        "1x7",
+        "max3",
+        "avg3",
+    ]  # 7.1's order
+    given = paper_settings["space"]["operations"]
+    assert len(given) == len(set(given)) == 9
+    for kind, name in zip(kinds, given, strict=True):
+        word, side = re.fullmatch(r"([a-z]*)(\d.*|)", kind).groups()
+        assert name.startswith(word)
+        assert side in name
+
+
+@pytest.mark.parametrize("file", [None, *PRESETS], ids=lambda f: f.stem if f else "paper")
+def test_every_shipped_configuration_is_valid(file):
+    config = load([PARAMS, *([file] if file else [])])
+    assert config.scale == (file.stem if file else "paper")
+    # a preset says what is smaller; the paper's scale has nothing to say
+    assert bool(config.note) == bool(file)
+    assert config.cpu_is_enough == bool(file)
+
+
+def test_there_are_two_presets():
+    assert [p.stem for p in PRESETS] == ["quick", "smoke"]
+
+
+@pytest.mark.parametrize("file", PRESETS, ids=lambda f: f.stem)
+def test_presets_hold_only_what_differs(file, paper_settings):
+    paper, preset = flat(paper_settings), flat(yaml.safe_load(file.read_text()))
+    assert set(preset) <= set(paper)
+    assert [key for key in preset if preset[key] == paper[key]] == []
+
+
+def test_a_preset_changes_what_it_says_and_nothing_else(paper_settings):
+    for file in PRESETS:
+        expected = {**flat(paper_settings), **flat(yaml.safe_load(file.read_text()))}
+        assert flat(load([PARAMS, file]).model_dump()) == expected
+
+
+def test_later_files_win_and_lists_are_replaced(tmp_path):
+    (tmp_path / "a.yaml").write_text("sgd: {epochs: 7}\nspace: {operations: [identity, conv_1x1]}")
+    (tmp_path / "b.yaml").write_text("sgd: {epochs: 8}")
+    config = load([PARAMS, tmp_path / "a.yaml", tmp_path / "b.yaml"])
+    assert config.sgd.epochs == 8
+    assert config.sgd.batch == 64
+    assert config.space.operations == ["identity", "conv_1x1"]
+
+
+def test_named_ghns_change_the_common_settings(tmp_path):
+    (tmp_path / "a.yaml").write_text("ghns: {default: {}, short: {passes: 1, nodes: 5}}")
+    config = load([PARAMS, tmp_path / "a.yaml"])
+    assert (config.named_ghn("default").passes, config.named_ghn("short").passes) == (5, 1)
+    assert config.named_ghn("short").embedding == 32
+    with pytest.raises(UserError, match=r"no GHN named 'long'.*default, short"):
+        config.named_ghn("long")
+
+
+def test_merging_leaves_its_arguments_alone():
+    base, changes = {"a": {"b": 1}}, {"a": {"c": 2}}
+    assert merged(base, changes) == {"a": {"b": 1, "c": 2}}
+    assert (base, changes) == ({"a": {"b": 1}}, {"a": {"c": 2}})
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    config = load([PARAMS, PRESETS[-1]])
+    write(config, tmp_path / "folder/config.yaml")
+    assert load([tmp_path / "folder/config.yaml"]) == config
+    before = (tmp_path / "folder/config.yaml").stat().st_mtime_ns
+    write(config, tmp_path / "folder/config.yaml")  # the same: an engine must not see a new file
+    assert (tmp_path / "folder/config.yaml").stat().st_mtime_ns == before
+
+
+# ---- faults ------------------------------------------------------------------------------------
+
+
+def test_three_faults_are_named_at_once(tmp_path):
+    lines = fault_lines(tmp_path, {"sgd": {"epoch": 3, "batch": "many", "momentum": 1.5}})
+    assert sorted(line.split(":")[0] for line in lines) == [
+        "sgd.batch",
+        "sgd.epoch",
+        "sgd.momentum",
+    ]
+    said = {line.split(":")[0]: line for line in lines}
+    assert "unknown key" in said["sgd.epoch"]
+    assert "integer" in said["sgd.batch"]
+    assert "'many'" in said["sgd.batch"]
+    assert "less than 1" in said["sgd.momentum"]
+    assert "1.5" in said["sgd.momentum"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "words"),
+    [
+        ({"sgd": {"epochs": 0}}, "sgd.epochs", "greater than or equal to 1"),
+        ({"sgd": {"epochs": 2.5}}, "sgd.epochs", "integer"),
+        ({"sgd": {"epochs": True}}, "sgd.epochs", "integer"),
+        ({"sgd": {"weight_decay": -1.0}}, "sgd.weight_decay", "greater than or equal to 0"),
+        ({"sgd": {"learning_rate": "1e-3"}}, "sgd.learning_rate", "write 1.0e-3"),
+        ({"sgd": {"learning_rate": float("nan")}}, "sgd.learning_rate", "nan"),
+        ({"sgd": {"learning_rate": float("inf")}}, "sgd.learning_rate", "inf"),
+        ({"images": {"train": 45001}}, "images.train", "45000"),
+        ({"images": {"resolution": 12}}, "images.resolution", "32"),
+        ({"space": {"operations": ["identity", "conv_9x9"]}}, "space.operations.1", "conv_9x9"),
+        ({"ghn": {"scheme": "backward"}}, "ghn.scheme", "synchronous"),
+        ({"tables": {"costs": "yes"}}, "tables.costs", "boolean"),
+        ({"scale": "../elsewhere"}, "scale", "pattern"),
+        ({"compute": {"device": "gpu"}}, "compute.device", "cuda"),
+        ({"seeds": {"split": None}}, "seeds.split", "integer"),
+        ({"data": {"sources": []}}, "data.sources", "at least 1"),
+        ({"sgd": None}, "sgd", "dictionary"),
+        ({"surplus": {"a": 1}}, "surplus", "unknown key"),
+    ],
+)
+def test_one_fault_is_named_with_its_path(changes, path, words, tmp_path):
+    (line,) = fault_lines(tmp_path, changes)
+    assert line.startswith(f"{path}: ")
+    assert words in line
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"evaluation": {"batch": 501}}, ["evaluation", "10", "501", "images.validation"]),
+        ({"ghn": {"batch": 45001}, "ghns": {"default": {"batch": 9}}}, ["ghn.batch"]),
+        ({"oneshot": {"batch": 45001}}, ["oneshot.batch", "images.train"]),
+        # 50 epochs of 703 batches
+        ({"correlation": {"steps": [10, 35151]}}, ["correlation.steps", "35150", "sgd.epochs"]),
+        ({"network": {"reductions": [19]}}, ["network.reductions", "18"]),
+        ({"network": {"reductions": [2, 3, 4, 5, 6, 7]}}, ["network.reductions", "resolution"]),
+        ({"ghns": {"default": {"pases": 3}}}, ["ghns.default.pases", "unknown key"]),
+        ({"ghns": {"default": {"passes": 0}}}, ["ghns.default.passes", "1"]),
+        ({"ghns": {"other": {"batch": 45001}}}, ["ghns.other.batch"]),
+    ],
+)
+def test_sections_must_agree(changes, words, tmp_path):
+    (line,) = fault_lines(tmp_path, changes)
+    for word in words:
+        assert word in line
+
+
+def test_the_last_step_of_sgd_is_allowed(tmp_path):
+    (tmp_path / "a.yaml").write_text("correlation: {steps: [35150]}")
+    assert load([PARAMS, tmp_path / "a.yaml"]).correlation.steps == [35150]
+
+
+def test_several_disagreements_are_named_at_once(tmp_path):
+    changes = {
+        "evaluation": {"batch": 5001},
+        "network": {"reductions": [20]},
+        "ghns": {"default": {"pases": 1, "epochs": 0}},
+    }
+    paths = [re.split(":", line)[0] for line in fault_lines(tmp_path, changes)]
+    expected = ["evaluation", "ghns.default.epochs", "ghns.default.pases", "network.reductions"]
+    assert sorted(paths) == expected
+
+
+def test_a_fault_elsewhere_does_not_hide_one_in_a_named_ghn(tmp_path):
+    changes = {"sgd": {"epochs": 0}, "ghns": {"default": {"pases": 1}}}
+    paths = [line.split(":")[0] for line in fault_lines(tmp_path, changes)]
+    assert sorted(paths) == ["ghns.default.pases", "sgd.epochs"]
+
+
+@pytest.mark.parametrize("section", sorted(Config.model_fields))
+def test_a_missing_section_is_named(section, paper_settings):
+    settings = {k: v for k, v in paper_settings.items() if k != section}
+    with pytest.raises(UserError, match=rf"\n  {section}: is missing$"):
+        validate(settings, "the test")
+
+
+@pytest.mark.parametrize("changes", ["1: 2", "sgd: {1: 2}", "ghns: {default: {1: 2}}"])
+def test_keys_that_are_numbers_are_faults(changes, tmp_path):
+    (tmp_path / "a.yaml").write_text(changes)
+    with pytest.raises(UserError, match="1 fault in the configuration"):
+        load([PARAMS, tmp_path / "a.yaml"])
+
+
+# ---- files that are no configuration -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", ["", "[1, 2]", "just text", "3"])
+def test_a_file_that_is_no_mapping(content, tmp_path):
+    (tmp_path / "a.yaml").write_text(content)
+    with pytest.raises(UserError, match=r"a\.yaml must be a mapping of sections"):
+        load([PARAMS, tmp_path / "a.yaml"])
+
+
+@pytest.mark.parametrize("content", [b"sgd: [1", b"a: b: c", b"\tx: 1", b"\x00", b"\xff\xfe\xfd"])
+def test_a_file_that_is_no_yaml(content, tmp_path):
+    (tmp_path / "a.yaml").write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.yaml is not YAML"):
+        load([PARAMS, tmp_path / "a.yaml"])
+
+
+def test_yaml_cannot_execute_code(tmp_path):
+    mark = tmp_path / "executed"
+    (tmp_path / "a.yaml").write_text(f"scale: !!python/object/apply:os.mkdir ['{mark}']")
+    with pytest.raises(UserError, match="is not YAML"):
+        load([PARAMS, tmp_path / "a.yaml"])
+    assert not mark.exists()
+
+
+def test_a_file_that_cannot_be_read(tmp_path):
+    with pytest.raises(UserError, match=r"cannot read the configuration .*none\.yaml"):
+        load([PARAMS, tmp_path / "none.yaml"])
+    with pytest.raises(UserError, match=r"cannot read the configuration .*Is a directory"):
+        load([tmp_path])
+
+
+def test_comments_do_not_matter(tmp_path):
+    shutil.copy(PARAMS, tmp_path / "a.yaml")
+    with open(tmp_path / "a.yaml", "a") as file:
+        file.write("\n# more words\n")
+    assert load([tmp_path / "a.yaml"]) == load([PARAMS])

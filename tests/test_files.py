@@ -1,0 +1,122 @@
+"""Files that are either whole or not there, and digests of settings."""
+
+import errno
+import hashlib
+import json
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ghn_pipeline.errors import UserError
+from ghn_pipeline.files import digest, read_bytes, read_json, write_atomically
+
+
+@pytest.mark.parametrize("content", ["text: é\n", b"\x00bytes", "", b""])
+def test_what_is_written_is_there(content, tmp_path):
+    path = tmp_path / "new" / "folders" / "file"
+    write_atomically(path, content)
+    assert path.read_bytes() == (content.encode() if isinstance(content, str) else content)
+    write_atomically(path, "other")
+    assert path.read_text() == "other"
+    assert [f.name for f in path.parent.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS])
+def test_a_failed_write_leaves_the_old_file(call, number, tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(UserError, match=rf"{os.strerror(number)}.*before is untouched"):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert [f.name for f in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_failed_write_of_a_new_file_leaves_nothing(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(UserError, match=r"cannot write .*file: No space left on device\. Free"):
+        write_atomically(tmp_path / "file", "new")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert [f.name for f in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_content_is_on_the_disk_before_the_name(tmp_path, monkeypatch):
+    # a power cut between the two must not leave a name without content
+    calls = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda *a: (calls.append("fsync"), fsync(*a)))
+    monkeypatch.setattr(os, "replace", lambda *a: (calls.append("replace"), replace(*a)))
+    write_atomically(tmp_path / "file", "new")
+    assert calls[:2] == ["fsync", "replace"]
+
+
+def test_a_file_in_place_of_the_folder(tmp_path):
+    (tmp_path / "folder").write_text("in the way")
+    with pytest.raises(UserError, match="cannot write"):
+        write_atomically(tmp_path / "folder" / "file", "new")
+    assert (tmp_path / "folder").read_text() == "in the way"
+
+
+def test_a_folder_in_place_of_the_file(tmp_path):
+    (tmp_path / "file").mkdir()
+    with pytest.raises(UserError, match="cannot write"):
+        write_atomically(tmp_path / "file", "new")
+    assert [f.name for f in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_missing_artifact_names_the_command_that_makes_it(tmp_path):
+    with pytest.raises(
+        UserError, match=r"cannot read .*none.*made by `ghn sample`: run that first"
+    ):
+        read_bytes(tmp_path / "none", "ghn sample")
+    with pytest.raises(UserError, match=r"made by `ghn sample`"):
+        read_json(tmp_path / "none", "ghn sample")
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": 1', b"\xff\xfe", b"{} {}"])
+def test_json_that_is_not_whole(content, tmp_path):
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(UserError, match=r"not whole JSON .*Delete it and run `ghn sample` again"):
+        read_json(tmp_path / "file", "ghn sample")
+
+
+def test_the_digest_of_a_known_value():
+    # the text spelt out: keys sorted, no spaces
+    expected = hashlib.sha256(b'{"a":[1,2.5,null],"b":{"c":true}}').hexdigest()[:16]
+    assert digest({"b": {"c": True}, "a": [1, 2.5, None]}) == expected
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+
+
+@given(values, values)
+def test_digests_agree_exactly_where_the_json_does(a, b):
+    same = json.dumps(a, sort_keys=True) == json.dumps(b, sort_keys=True)
+    assert (digest(a) == digest(b)) == same

@@ -1,0 +1,206 @@
+"""The whole workflow: to the end, twice the same, killed and resumed, and what is made anew."""
+
+import json
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+pytestmark = pytest.mark.slow
+
+TABLE = ("table4.csv", "table4.md", "table4.tex", "figure6.svg", "figure6.png")
+MODELS = ("oneshot/model.pt", "ghn/default/model.pt")
+EVERY_RUN = {f"sgd/00{i}" for i in range(5)} | {
+    f"{kind}{model}" for kind in ("", "scores/") for model in ("oneshot", "ghn/default")
+}
+
+
+def processes_of(folder: Path, verb: str) -> list[int]:
+    """The numbers of the `ghn VERB` processes that work in `folder`."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            there = os.readlink(entry / "cwd") == str(folder.resolve())
+        except OSError:  # gone in the meantime
+            continue
+        if there and verb.encode() in words and b"python" in words[0]:
+            found.append(int(entry.name))
+    return found
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory, finished):
+    """Another run from scratch, whose GHN training is killed in the middle; then run again."""
+    place = finished.__class__(
+        tmp_path_factory.mktemp("killed"), (finished.folder / "data").resolve()
+    )
+    # a store that does not answer must not change a result either
+    place.environment["MLFLOW_TRACKING_URI"] = "nowhere://"
+    # saved after each step, so that there is a middle; it changes no result
+    (place.folder / "save.yaml").write_text("compute: {checkpoint_seconds: 0}\n")
+    often = ("snakemake", "--cores", "2", "--configfile", "presets/smoke.yaml", "save.yaml")
+    process = place.start(*often, "--", "results/smoke/ghn/default/model.pt")
+    folder = place.folder / "checkpoints/smoke/ghn"
+    while process.poll() is None and not list(folder.glob("*.pt")):
+        time.sleep(0.01)
+    (training,) = processes_of(place.folder, "train-ghn")
+    os.kill(training, signal.SIGKILL)
+    out, err = process.communicate()
+    (checkpoint,) = folder.glob("*.pt")
+    place.step = torch.load(checkpoint, weights_only=True)["step"]
+    place.first = (process.returncode, out + err)
+    place.published = (place.folder / "results/smoke/ghn/default/model.pt").exists()
+    place.second = place.snakemake()
+    return place
+
+
+# ---- one run -----------------------------------------------------------------------------------
+
+
+def test_the_smoke_preset_runs_to_the_end(finished):
+    results = finished.folder / "results/smoke"
+    for name in TABLE:
+        assert (results / name).stat().st_size > 0
+    records = {str(p.parent.relative_to(results)) for p in results.rglob("run.json")}
+    assert records == EVERY_RUN | {"architectures"}
+
+
+def test_every_job_leaves_a_log_and_a_benchmark(finished):
+    results = finished.folder / "results/smoke"
+    for stage in [*EVERY_RUN, "table4"]:
+        assert (results / "logs" / f"{stage}.log").read_text()
+        header, row = (results / "benchmarks" / f"{stage}.tsv").read_text().splitlines()
+        assert float(dict(zip(header.split("\t"), row.split("\t"), strict=True))["s"]) > 0
+
+
+def test_the_provenance_names_every_run(finished):
+    results = finished.folder / "results/smoke"
+    said = json.loads((results / "table4.provenance.json").read_text())
+    assert {run["stage"] for run in said["made_of"]} == EVERY_RUN
+    for run in said["made_of"]:
+        assert run == json.loads((results / run["stage"] / "run.json").read_text())
+        assert set(run) >= {"commit", "dirty", "digest", "settings", "packages", "finished"}
+        assert re.fullmatch("[0-9a-f]{16}", run["digest"])
+        # the seeds it was made with, of params.yaml
+        assert (run["settings"]["split"], run["settings"]["data_order"]) == (0, 3)
+        assert run["cifar10"] == said["table"]["cifar10"]
+    # that of the images: the digest is over the SHA-1 of each batch
+    assert re.fullmatch("[0-9a-f]{16}", said["table"]["cifar10"])
+    assert said["table"]["packages"]["torch"] == torch.__version__
+    assert {run["commit"] for run in said["made_of"]} == {said["table"]["commit"]}
+
+
+def test_every_training_and_scoring_is_in_mlflow(finished):
+    for stage in EVERY_RUN:
+        folder = finished.folder / "results/smoke" / stage
+        sent, run = (json.loads((folder / f).read_text()) for f in ("mlflow.json", "run.json"))
+        assert sent["finished"] == run["finished"]
+
+
+def test_a_second_call_does_nothing(finished):
+    results = finished.folder / "results"
+    before = {p: p.stat().st_mtime_ns for p in results.rglob("*")}
+    done = finished.snakemake()
+    assert done.returncode == 0
+    assert "Nothing to be done" in done.stdout + done.stderr
+    assert {p: p.stat().st_mtime_ns for p in results.rglob("*")} == before
+
+
+# ---- two runs ----------------------------------------------------------------------------------
+
+
+def test_a_killed_training_is_a_failure_and_publishes_nothing(killed):
+    code, said = killed.first
+    assert code != 0
+    assert "train_ghn" in said
+    assert not killed.published
+    assert 0 < killed.step < 30  # 3 epochs of 640 images in batches of 64: it was in the middle
+
+
+def test_started_again_it_goes_on_where_it_was(killed):
+    assert killed.second.returncode == 0, killed.second.stderr[-3000:]
+    log = (killed.folder / "results/smoke/logs/ghn/default.log").read_text()
+    assert f"goes on from step {killed.step} of 30" in log
+    assert "was not sent to MLflow" in log
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_two_runs_from_scratch_give_the_same_bytes(name, finished, killed):
+    a, b = ((place.folder / "results/smoke" / name).read_bytes() for place in (finished, killed))
+    assert a == b
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_two_runs_from_scratch_give_the_same_weights(name, finished, killed):
+    a, b = (
+        torch.load(place.folder / "results/smoke" / name, weights_only=True)
+        for place in (finished, killed)
+    )
+    assert a["digest"] == b["digest"]
+    assert list(a["model"]) == list(b["model"])
+    assert all(torch.equal(a["model"][n], b["model"][n]) for n in a["model"])
+
+
+# ---- what is made anew ---------------------------------------------------------------------------
+
+SGD, SCORES = {"train_sgd": 5}, {"score": 2}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"compute": {"log_seconds": 9, "threads": 2, "checkpoint_seconds": 9}}, {}),
+        ({"tables": {"costs": True}}, {"table4": 1}),
+        ({"seeds": {"bootstrap": 9}}, {"table4": 1}),
+        ({"sgd": {"epochs": 4}}, {**SGD, "table4": 1}),
+        ({"ghn": {"passes": 2}}, {"train_ghn": 1, "score": 1, "table4": 1}),
+        ({"images": {"padding": 2}}, {
+            **SGD, **SCORES, "train_ghn": 1, "train_oneshot": 1, "table4": 1
+        }),
+    ],
+    ids=lambda value: next(iter(value), "nothing"),
+)  # fmt: skip
+def test_one_parameter_makes_anew_what_depends_on_it(changes, expected, finished):
+    # a dry run: the finished folder stays as it is
+    (finished.folder / "changes.yaml").write_text(yaml.safe_dump(changes))
+    done = finished.run(
+        *("snakemake", "--cores", "2", "--dry-run", "--quiet", "reason"),
+        *("--configfile", "presets/smoke.yaml", "changes.yaml"),
+    )
+    assert done.returncode == 0, done.stderr
+    text = done.stdout + done.stderr
+    jobs = {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", text, re.MULTILINE)}
+    for word in ("all", "total"):
+        jobs.pop(word, None)
+    assert jobs == expected
+
+
+# ---- faults ------------------------------------------------------------------------------------
+
+
+def test_faults_of_the_configuration_end_it_with_their_message(workplace):
+    (workplace.folder / "bad.yaml").write_text("sgd: {epoch: 3, batch: x}\nnote: 7\n")
+    done = workplace.run(
+        *("snakemake", "--cores", "2", "--configfile", "presets/smoke.yaml", "bad.yaml")
+    )
+    assert done.returncode != 0
+    said = done.stdout + done.stderr
+    for words in ("3 faults", "sgd.epoch: unknown key", "sgd.batch: ", "note: "):
+        assert words in said
+    assert "Traceback" not in said
+    assert not (workplace.folder / "results").exists()
+
+
+def test_the_papers_scale_without_an_accelerator_ends_with_the_presets_named(workplace):
+    done = workplace.run("snakemake", "--cores", "2")
+    assert done.returncode != 0
+    said = done.stdout + done.stderr
+    assert "presets/quick.yaml" in said
+    assert "Traceback" not in said
+    assert not list((workplace.folder / "results").rglob("run.json"))
