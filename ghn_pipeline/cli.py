@@ -63,9 +63,17 @@ def sample(args: argparse.Namespace) -> None:
     config = _config(args)
     space, rng = space_of(config), Random(config.seeds.test_architectures)
     blocks: dict[str, Block] = {}
-    while len(blocks) < config.correlation.architectures:
+    count = config.correlation.architectures
+    for _ in range(1000 * count):
         block = space.sample(rng, config.space.nodes)
         blocks.setdefault(block.hash, block)
+        if len(blocks) == count:
+            break
+    else:
+        raise UserError(
+            f"{1000 * count} draws gave only {len(blocks)} distinct architectures, and "
+            f"correlation.architectures asks for {count}: use more nodes or operations."
+        )
     lines = ",\n".join(
         json.dumps({"hash": h, "block": block.to_json()}) for h, block in blocks.items()
     )
@@ -308,7 +316,7 @@ def _train(config: "Config", training: "Training", device: "torch.device") -> No
         checkpoint.save(folder / "model.pt", {"model": training.model.state_dict()}, key)
     curve = pd.DataFrame(log.curve, columns=["step", "loss", "learning_rate"])
     write_atomically(folder / "curve.csv", curve.to_csv(index=False))
-    result = {"steps": training.steps, "loss": log.curve[-1][1], "measured": log.observed}
+    result = {"steps": training.steps, "final_loss": log.curve[-1][1], "measured": log.observed}
     record.write(config, stage, result, seconds=log.seconds, hardware=hardware(device))
     tracking.send(folder)
 

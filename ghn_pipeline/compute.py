@@ -26,7 +26,7 @@ def prepare_device(config: Config) -> torch.device:
         raise UserError(
             f"the scale {config.scale!r} takes weeks without an accelerator; none is used here. "
             "Choose a preset (snakemake --cores all --configfile presets/quick.yaml, or "
-            "presets/smoke.yaml), or insist with --config cpu_is_enough=true."
+            "presets/smoke.yaml), or insist: cpu_is_enough: true in the configuration."
         )
     return device
 

@@ -1,11 +1,12 @@
 """params.yaml and presets to typed, validated settings; every fault is reported at once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from ghn_pipeline.errors import UserError
 from ghn_pipeline.files import write_atomically
@@ -30,7 +31,7 @@ OperationName = Literal[
 class Section(BaseModel):
     """Unknown keys and wrong types are faults; values do not change."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Data(Section):
@@ -88,6 +89,24 @@ class Ghn(Schedule):
     embedding: Count
     message_hidden: Count
     hypernetwork_hidden: Count
+
+
+class GhnChanges(Section):
+    """What one entry of `ghns` changes of `ghn`: any of its keys."""
+
+    nodes: Annotated[int, Field(ge=2)] | None = None
+    passes: Count | None = None
+    scheme: Literal["forward-backward", "synchronous"] | None = None
+    share_parameters: bool | None = None
+    pass_embeddings: bool | None = None
+    embedding: Count | None = None
+    message_hidden: Count | None = None
+    hypernetwork_hidden: Count | None = None
+    epochs: Count | None = None
+    batch: Count | None = None
+    learning_rate: Positive | None = None
+    halve_at: list[Count] | None = None
+    clip: Positive | None = None
 
 
 class Sgd(Section):
@@ -155,7 +174,7 @@ class Config(Section):
     space: Space
     network: Macro
     ghn: Ghn
-    ghns: Annotated[dict[Annotated[str, Field(pattern=NAME)], dict[str, Any]], Field(min_length=1)]
+    ghns: Annotated[dict[Annotated[str, Field(pattern=NAME)], GhnChanges], Field(min_length=1)]
     oneshot: Schedule
     sgd: Sgd
     evaluation: Evaluation
@@ -172,60 +191,92 @@ class Config(Section):
         """
         if name not in self.ghns:
             raise UserError(f"no GHN named {name!r} in `ghns`; there are {', '.join(self.ghns)}")
-        return Ghn(**{**self.ghn.model_dump(), **self.ghns[name]})
-
-    @model_validator(mode="after")
-    def _agree(self) -> "Config":
-        faults = []
-        if self.evaluation.batch * self.evaluation.batches > self.images.validation:
-            faults.append(
-                f"evaluation: {self.evaluation.batches} batches of {self.evaluation.batch} are "
-                f"more than the {self.images.validation} of images.validation"
-            )
-        for name in ("ghn", "oneshot", "sgd"):
-            if getattr(self, name).batch > self.images.train:
-                faults.append(f"{name}.batch: more than the {self.images.train} of images.train")
-        steps = self.sgd.epochs * (self.images.train // self.sgd.batch)
-        if any(k > steps for k in self.correlation.steps):
-            faults.append(f"correlation.steps: SGD ends after {steps} steps (sgd.epochs)")
-        if len(set(self.space.operations)) < len(self.space.operations):
-            faults.append("space.operations: an operation is listed twice")
-        if any(r > self.network.blocks for r in self.network.reductions):
-            faults.append(f"network.reductions: there are only {self.network.blocks} blocks")
-        if self.images.resolution < 2 ** len(self.network.reductions):
-            faults.append("network.reductions: too many for images.resolution")
-        for name, changes in self.ghns.items():
-            faults += _faults_of(name, {**self.ghn.model_dump(), **changes}, self.images.train)
-        if faults:
-            raise ValueError("\n".join(faults))
-        return self
+        return self.ghn.model_copy(update=self.ghns[name].model_dump(exclude_none=True))
 
 
-def _faults_of(name: str, settings: dict[str, Any], train: int) -> list[str]:
-    try:
-        ghn = Ghn(**settings)
-    except ValidationError as error:
-        return _lines(error, f"ghns.{name}.")
-    return [f"ghns.{name}.batch: more than images.train"] if ghn.batch > train else []
+def _validation_images(evaluation: Evaluation, images: Images) -> list[str]:
+    asked = f"{evaluation.batches} batches of {evaluation.batch}"
+    enough = evaluation.batch * evaluation.batches <= images.validation
+    return [] if enough else [f"evaluation: {asked} are more than images.validation"]
 
 
-def _lines(error: ValidationError, prefix: str = "") -> list[str]:
+def _batches(images: Images, ghn: Ghn, oneshot: Schedule, sgd: Sgd) -> list[str]:
+    sizes = {"ghn": ghn.batch, "oneshot": oneshot.batch, "sgd": sgd.batch}
+    return [f"{n}.batch: more than images.train" for n, b in sizes.items() if b > images.train]
+
+
+def _changed_batches(images: Images, ghns: dict[str, GhnChanges]) -> list[str]:
+    return [
+        f"ghns.{name}.batch: more than images.train"
+        for name, changes in ghns.items()
+        if (changes.batch or 0) > images.train
+    ]
+
+
+def _early_steps(correlation: Correlation, images: Images, sgd: Sgd) -> list[str]:
+    steps = sgd.epochs * (images.train // sgd.batch)
+    late = [k for k in correlation.steps if k > steps]
+    return (
+        [f"correlation.steps: SGD ends after {steps} steps (sgd.epochs), before {late}"]
+        if late
+        else []
+    )
+
+
+def _reductions(network: Macro, images: Images) -> list[str]:
+    faults = []
+    if any(r > network.blocks for r in network.reductions):
+        faults.append(f"network.reductions: there are only {network.blocks} blocks")
+    if images.resolution < 2 ** len(network.reductions):
+        faults.append("network.reductions: too many for images.resolution")
+    return faults
+
+
+def _operations(space: Space) -> list[str]:
+    twice = len(set(space.operations)) < len(space.operations)
+    return ["space.operations: an operation is listed twice"] if twice else []
+
+
+#: What sections must say together, each a function of the sections that its parameters name.
+_AGREEMENTS: list[Callable[..., list[str]]] = [
+    _validation_images,
+    _batches,
+    _changed_batches,
+    _early_steps,
+    _reductions,
+    _operations,
+]
+
+
+def _disagreements(sections: Mapping[str, Any]) -> list[str]:
+    """Return the faults between those sections that are themselves whole."""
+    faults = []
+    for agreement in _AGREEMENTS:
+        needed = signature(agreement).parameters
+        if all(name in sections for name in needed):
+            faults += agreement(**{name: sections[name] for name in needed})
+    return faults
+
+
+def _whole_sections(settings: Mapping[str, Any], faulty: set[Any]) -> dict[str, Any]:
+    """Return the sections that have no fault, as objects."""
+    return {
+        name: TypeAdapter[Any](field.rebuild_annotation()).validate_python(settings[name])
+        for name, field in Config.model_fields.items()
+        if name not in faulty
+    }
+
+
+def _lines(error: ValidationError) -> list[str]:
     lines = []
     for fault in error.errors():
         path = ".".join(map(str, fault["loc"]))
-        if fault["type"] == "value_error":
-            lines += [f"{line}" for line in str(fault["ctx"]["error"]).splitlines()]
-            continue
-        given = f", not {fault['input']!r}"
-        if fault["type"] in ("missing", "extra_forbidden"):
-            given = ""
-        message = {"extra_forbidden": "unknown key", "missing": "is missing"}.get(
-            fault["type"], fault["msg"][0].lower() + fault["msg"][1:]
-        )
-        hint = ""
-        if "number" in message and isinstance(fault["input"], str):
-            hint = " (YAML reads 1e-3 as text: write 1.0e-3)"
-        lines.append(f"{prefix}{path}: {message}{given}{hint}")
+        message = {"extra_forbidden": "unknown key", "missing": "is missing"}.get(fault["type"])
+        if message is None:
+            message = f"{fault['msg'][0].lower()}{fault['msg'][1:]}, not {fault['input']!r}"
+            if "number" in message and isinstance(fault["input"], str):
+                message += " (YAML reads 1e-3 as text: write 1.0e-3)"
+        lines.append(f"{path}: {message}")
     return lines
 
 
@@ -246,14 +297,19 @@ def validate(settings: Mapping[str, Any], where: str) -> Config:
     Raises:
         UserError: with every fault and its path.
     """
+    lines = [f"{key!r}: a section's name is text" for key in settings if not isinstance(key, str)]
+    named = {key: value for key, value in settings.items() if isinstance(key, str)}
+    faulty: set[Any] = set()
     try:
-        return Config(**settings)
+        config = Config(**named)
     except ValidationError as error:
-        lines = _lines(error)
-        faults = "1 fault" if len(lines) == 1 else f"{len(lines)} faults"
-        raise UserError(
-            "\n  ".join([f"{faults} in the configuration ({where}):", *lines])
-        ) from error
+        lines += _lines(error)
+        faulty = {fault["loc"][0] for fault in error.errors()}
+    lines += _disagreements(_whole_sections(named, faulty))
+    if not lines:
+        return config
+    faults = "1 fault" if len(lines) == 1 else f"{len(lines)} faults"
+    raise UserError("\n  ".join([f"{faults} in the configuration ({where}):", *lines]))
 
 
 def load(files: Sequence[Path]) -> Config:
@@ -268,7 +324,7 @@ def load(files: Sequence[Path]) -> Config:
             content = yaml.safe_load(file.read_text())
         except OSError as error:
             raise UserError(f"cannot read the configuration {file}: {error.strerror}") from error
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise UserError(f"{file} is not YAML: {error}") from error
         if not isinstance(content, dict):
             raise UserError(f"{file} must be a mapping of sections, as params.yaml is")
@@ -282,6 +338,6 @@ def write(config: Config, path: Path) -> None:
     Raises:
         UserError: the folder cannot be written.
     """
-    text = yaml.safe_dump(config.model_dump(), sort_keys=False)
+    text = yaml.safe_dump(config.model_dump(exclude_none=True), sort_keys=False)
     if not path.exists() or path.read_text() != text:
         write_atomically(path, text)

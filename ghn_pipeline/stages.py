@@ -43,7 +43,8 @@ def settings(config: Config, stage: str) -> dict[str, Any]:
     if kind == "oneshot":
         return {**searching, "oneshot": c["oneshot"]}
     if kind == "sgd":
-        stopped = {"steps": c["correlation"]["steps"], "evaluation": c["evaluation"]}
+        judged = {key: c["evaluation"][key] for key in ("batch", "batches")}
+        stopped = {"steps": c["correlation"]["steps"], "evaluation": judged}
         return {**training, "sgd": c["sgd"], **stopped}
     if kind == "scores":
         return {**settings(config, stage.removeprefix("scores/")), "evaluation": c["evaluation"]}

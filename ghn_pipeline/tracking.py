@@ -41,7 +41,7 @@ def send(folder: Path) -> str | None:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         print(
             f"warning: {folder} was not sent to MLflow ({reason}). The results are whole; "
-            f"send it later with `ghn track {folder}`.",
+            f"send it later with `ghn track`.",
             file=sys.stderr,
         )
         return None

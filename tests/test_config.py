@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ghn_pipeline.config import Config, load, merged, validate, write
+from ghn_pipeline.config import Config, Ghn, GhnChanges, load, merged, validate, write
 from ghn_pipeline.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -128,7 +128,7 @@ def test_presets_hold_only_what_differs(file, paper_settings):
 def test_a_preset_changes_what_it_says_and_nothing_else(paper_settings):
     for file in PRESETS:
         expected = {**flat(paper_settings), **flat(yaml.safe_load(file.read_text()))}
-        assert flat(load([PARAMS, file]).model_dump()) == expected
+        assert flat(load([PARAMS, file]).model_dump(exclude_none=True)) == expected
 
 
 def test_later_files_win_and_lists_are_replaced(tmp_path):
@@ -305,3 +305,7 @@ def test_comments_do_not_matter(tmp_path):
     with open(tmp_path / "a.yaml", "a") as file:
         file.write("\n# more words\n")
     assert load([tmp_path / "a.yaml"]) == load([PARAMS])
+
+
+def test_an_entry_of_ghns_may_change_every_key_of_ghn() -> None:
+    assert set(GhnChanges.model_fields) == set(Ghn.model_fields)

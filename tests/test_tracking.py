@@ -39,7 +39,7 @@ def stage(configured, store):
     """Write the files of a finished training and return their folder."""
 
     def make(name="ghn/default", result=None):
-        result = result or {"steps": 30, "loss": 1.125, "measured": {10: {"accuracy": 0.25}}}
+        result = result or {"steps": 30, "final_loss": 1.125, "measured": {10: {"accuracy": 0.25}}}
         record.write(configured(), name, result, seconds=12.5, hardware={"device": "cpu"})
         folder = record.result_folder(configured(), name)
         rows = "\n".join(",".join(map(str, row)) for row in CURVE)

@@ -2,6 +2,7 @@
 
 import fcntl
 import io
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,10 @@ def load(path: Path, digest: str, made_by: str, device: torch.device | str) -> d
         UserError: missing, truncated, not a checkpoint, or of another configuration.
     """
     try:
+        # the archive's own checksums, which torch does not look at
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(f"{damaged} is damaged")
         state = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing. It is made by `{made_by}`: run that first.") from error

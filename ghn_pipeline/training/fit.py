@@ -121,11 +121,12 @@ def _one_step(training: Training, step: int, path: Path, log: Log) -> float:
     if not math.isfinite(value):
         _report_not_finite(training, step, value, path, log)
     loss.backward()  # type: ignore[no-untyped-call]
+    reached = [p for p in training.model.parameters() if p.grad is not None]
+    norm = nn.utils.get_total_norm([p.grad for p in reached if p.grad is not None])
+    if not math.isfinite(norm):
+        _report_not_finite(training, step, value, path, log)
     if training.clip is not None:
-        parameters = [p for p in training.model.parameters() if p.grad is not None]
-        norm = nn.utils.clip_grad_norm_(parameters, training.clip)
-        if not math.isfinite(norm):
-            _report_not_finite(training, step, value, path, log)
+        nn.utils.clip_grads_with_norm_(reached, training.clip, norm)
     training.optimizer.step()
     return value
 
@@ -139,7 +140,8 @@ def _report_not_finite(training: Training, step: int, loss: float, path: Path, l
         "learning_rate": training.rate(step),
         "recent_losses": log.curve[-10:],
         "largest_parameters": {
-            name: float(p.detach().abs().max()) for name, p in training.model.named_parameters()
+            name: str(float(p.detach().abs().max()))  # JSON has no NaN
+            for name, p in training.model.named_parameters()
         },
         "gradients_not_finite": [
             name

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ghn_pipeline.config import Config, Ghn, Schedule
 from ghn_pipeline.data.images import Splits
+from ghn_pipeline.errors import UserError
 from ghn_pipeline.ghn.ghn import GHN, branch_shapes
 from ghn_pipeline.network import Network, run
 from ghn_pipeline.space.classification import Classification
@@ -48,9 +49,13 @@ def sampler(space: Classification, nodes: int, seed: int, forbidden: Container[s
 
     def draw(step: int) -> Block:
         rng = Random(f"{seed}/{step}")
-        while (block := space.sample(rng, nodes)).hash in forbidden:
-            pass
-        return block
+        for _ in range(1000):
+            if (block := space.sample(rng, nodes)).hash not in forbidden:
+                return block
+        raise UserError(
+            f"1000 random blocks of {nodes} nodes are all test architectures, which training must "
+            "not see: use more nodes or operations, or fewer test architectures."
+        )
 
     return draw
 
