@@ -45,3 +45,4 @@ rule all:
     default_target: True
     input:
         rules.table4.output,
+        [f"{RESULTS}/scores/ghn/{name}/scores.csv" for name in CONFIG.ghns],

@@ -69,7 +69,11 @@ def architectures_of(config: Config) -> list[Block]:
     record.read(config, "architectures", "ghn sample")
     path = result_folder(config, "architectures") / "architectures.json"
     space = space_of(config)
-    blocks = [space.read(entry["block"]) for entry in read_json(path, "ghn sample")]
+    entries = read_json(path, "ghn sample")
+    try:
+        blocks = [space.read(entry["block"]) for entry in entries]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} holds no architectures. Run `ghn sample` again.") from error
     if len(blocks) != config.correlation.architectures:
         raise UserError(f"{path} holds {len(blocks)} architectures. Run `ghn sample` again.")
     return blocks
@@ -100,7 +104,7 @@ def scorer_of(config: Config, stage: str, device: torch.device) -> Scorer:
     space, splits = space_of(config), images_of(config, device)
     model = untrained(config, stage).to(device)
     path = result_folder(config, stage) / "model.pt"
-    state = checkpoint.load(path, digest(settings(config, stage)), maker_of(stage), device)
+    state = checkpoint.load(path, digest(settings(config, stage)), maker_of(stage))
     model.load_state_dict(state["model"])
     batch, batches = config.evaluation.batch, config.evaluation.batches
 
@@ -121,6 +125,17 @@ def scorer_of(config: Config, stage: str, device: torch.device) -> Scorer:
     return score
 
 
+def scale_note(config: Config) -> str:
+    """Say in words how large the experiment is, for titles; made from the settings themselves."""
+    preset = "" if config.scale == "paper" else f"{config.scale} preset: "
+    side, network = config.images.resolution, config.network
+    return (
+        f"{preset}{config.images.train:,} training images at {side}×{side}, F={network.channels}, "
+        f"{network.blocks} blocks of {config.space.nodes} nodes, "
+        f"ground truth of {config.sgd.epochs} epochs"
+    )
+
+
 def table4_rows(config: Config) -> tuple[dict[str, Row], list[dict[str, Any]]]:
     """Collect what Table 4 is made of, and the records that say where it comes from.
 
@@ -131,6 +146,7 @@ def table4_rows(config: Config) -> tuple[dict[str, Row], list[dict[str, Any]]]:
     sgd = [record.read(config, f"sgd/{i:03d}", f"ghn train-sgd {i}") for i in range(count)]
     made_of = list(sgd)
     measured = [run["result"]["measured"] for run in sgd]
+    hashes = [run["result"]["hash"] for run in sgd]
     truth = np.array([list(m.values())[-1]["final"] for m in measured])
     rows = {}
     for k in config.correlation.steps:
@@ -141,6 +157,11 @@ def table4_rows(config: Config) -> tuple[dict[str, Row], list[dict[str, Any]]]:
         trained = record.read(config, stage, maker_of(stage))
         scored = record.read(config, f"scores/{stage}", f"ghn score {stage}")
         result = scored["result"]
+        if result["hashes"] != hashes:
+            raise UserError(
+                f"scores/{stage} and sgd/* are of different architectures. Run `ghn score {stage}` "
+                "and the `ghn train-sgd` of those that differ again."
+            )
         predicted = np.array(result["accuracies"])
         rows[key] = Row(trained["accelerator_seconds"], result["seconds_each"], predicted, truth)
         made_of += [trained, scored]

@@ -55,7 +55,7 @@ def sample(args: argparse.Namespace) -> None:
     import json
     from random import Random
 
-    from ghn_pipeline import record
+    from ghn_pipeline import record, tracking
     from ghn_pipeline.artifacts import space_of
     from ghn_pipeline.files import write_atomically
     from ghn_pipeline.stages import result_folder
@@ -81,6 +81,7 @@ def sample(args: argparse.Namespace) -> None:
         result_folder(config, "architectures") / "architectures.json", f"[\n{lines}\n]\n"
     )
     record.write(config, "architectures", {"architectures": len(blocks)}, seconds=0)
+    tracking.send(result_folder(config, "architectures"))
     print(f"drew {len(blocks)} architectures, no two isomorphic")
 
 
@@ -124,7 +125,8 @@ def train_sgd(args: argparse.Namespace) -> None:
     network = Network(space_of(config).modules(blocks[args.index]), config.images.resolution)
     seed = stream(config.seeds.initialisation, "sgd", args.index)
     model, splits = Trained(network, seed).to(device), images_of(config, device)
-    _train(config, sgd_training(f"sgd/{args.index:03d}", model, splits, config), device)
+    training = sgd_training(f"sgd/{args.index:03d}", model, splits, config)
+    _train(config, training, device, hash=blocks[args.index].hash)
 
 
 def score(args: argparse.Namespace) -> None:
@@ -133,6 +135,7 @@ def score(args: argparse.Namespace) -> None:
     Reads {data.folder}/cifar10.bin, results/SCALE/architectures and results/SCALE/MODEL.
     Writes results/SCALE/scores/MODEL: scores.csv, run.json; what is done below checkpoints/.
     """
+    import hashlib
     from functools import partial
 
     import pandas as pd
@@ -140,21 +143,23 @@ def score(args: argparse.Namespace) -> None:
     from ghn_pipeline import record, tracking
     from ghn_pipeline.artifacts import architectures_of, maker_of, scorer_of
     from ghn_pipeline.compute import devices, hardware, prepare_device
-    from ghn_pipeline.files import digest, write_atomically
+    from ghn_pipeline.files import digest, read_bytes, write_atomically
     from ghn_pipeline.search import scoring
     from ghn_pipeline.stages import checkpoint_file, result_folder, settings
 
     config, stage = _config(args), f"scores/{args.model}"
-    device, key = prepare_device(config), digest(settings(config, stage))
+    device = prepare_device(config)
     record.read(config, args.model, maker_of(args.model))
+    model = read_bytes(result_folder(config, args.model) / "model.pt", maker_of(args.model))
+    inputs = {"model.pt": hashlib.sha256(model).hexdigest()}
     scores = scoring.score(
         stage,
         architectures_of(config),
         partial(scorer_of, config, args.model),
-        devices=devices(device, config.compute.workers),
+        devices=devices(device, config.compute.workers)[: args.workers],
         together=config.evaluation.together,
         partial=checkpoint_file(config, stage, ".json"),
-        digest=key,
+        digest=digest([settings(config, stage), inputs]),
         log_seconds=config.compute.log_seconds,
     )
     table = pd.DataFrame([vars(s) for s in scores])[["hash", "accuracy"]]
@@ -164,8 +169,10 @@ def score(args: argparse.Namespace) -> None:
         "mean_accuracy": float(table.accuracy.mean()),
         "seconds_each": seconds / len(scores),
         "accuracies": table.accuracy.tolist(),
+        "hashes": table.hash.tolist(),
     }
-    record.write(config, stage, result, seconds=seconds, hardware=hardware(device))
+    machine = hardware(device)
+    record.write(config, stage, result, seconds=seconds, hardware=machine, inputs=inputs)
     tracking.send(folder)
 
 
@@ -177,7 +184,7 @@ def table4(args: argparse.Namespace) -> None:
     """
     import json
 
-    from ghn_pipeline.artifacts import table4_rows
+    from ghn_pipeline.artifacts import scale_note, table4_rows
     from ghn_pipeline.files import write_atomically
     from ghn_pipeline.paper import figure6, table, table4
     from ghn_pipeline.record import provenance
@@ -186,7 +193,6 @@ def table4(args: argparse.Namespace) -> None:
     config = _config(args)
     rows, made_of = table4_rows(config)
     folder = Path("results", config.scale)
-    note = f"{config.scale} preset ({config.note})" if config.note else ""
     chosen = config.correlation
     bootstrap: dict[str, Any] = {
         "resamples": chosen.resamples,
@@ -196,7 +202,7 @@ def table4(args: argparse.Namespace) -> None:
     made = table4.table4(
         rows,
         scale=config.scale,
-        scale_note=note,
+        scale_note=scale_note(config),
         architectures=chosen.architectures,
         costs=config.tables.costs,
         **bootstrap,
@@ -204,7 +210,8 @@ def table4(args: argparse.Namespace) -> None:
     table.write(made, folder / "table4")
     ghn = rows["ghn"]
     pearson = correlate(ghn.predicted, ghn.truth, **bootstrap)["pearson"]
-    figure = figure6.figure6(ghn.predicted, ghn.truth, scale_note=note, correlation=pearson)
+    small = "" if config.scale == "paper" else scale_note(config)
+    figure = figure6.figure6(ghn.predicted, ghn.truth, scale_note=small, correlation=pearson)
     figure6.save(figure, folder / "figure6")
     sources = {"table": provenance(config, "table4"), "made_of": made_of}
     write_atomically(folder / "table4.provenance.json", json.dumps(sources, indent=1) + "\n")
@@ -225,6 +232,8 @@ def calibrate(args: argparse.Namespace) -> None:
     from ghn_pipeline.paper.numbers import table
 
     config = _config(args)
+    if args.samples < 2:
+        raise UserError("--samples: a deviation needs at least 2")
     space, rng = space_of(config), Random(config.seeds.test_architectures)
     blocks = [space.sample(rng, config.space.nodes) for _ in range(args.samples)]
     sizes = [Network(space.modules(b), config.images.resolution).parameters / 1e6 for b in blocks]
@@ -290,7 +299,7 @@ def _train_search(config: "Config", stage: str, schedule: "Schedule", nodes: int
     _train(config, search_training(stage, model, draw, space, splits, config, schedule), device)
 
 
-def _train(config: "Config", training: "Training", device: "torch.device") -> None:
+def _train(config: "Config", training: "Training", device: "torch.device", **said: str) -> None:
     """Train to the end and publish the model, the curve and the record, then track them."""
     import pandas as pd
 
@@ -312,11 +321,16 @@ def _train(config: "Config", training: "Training", device: "torch.device") -> No
         device=device,
     )
     folder = result_folder(config, stage)
-    if not log.observed:  # a model that others will use, not only a measurement
+    if not training.observe:  # a model that others will use, not only a measurement
         checkpoint.save(folder / "model.pt", {"model": training.model.state_dict()}, key)
     curve = pd.DataFrame(log.curve, columns=["step", "loss", "learning_rate"])
     write_atomically(folder / "curve.csv", curve.to_csv(index=False))
-    result = {"steps": training.steps, "final_loss": log.curve[-1][1], "measured": log.observed}
+    result = {
+        "steps": training.steps,
+        "final_loss": log.curve[-1][1],
+        "measured": log.observed,
+        **said,
+    }
     record.write(config, stage, result, seconds=log.seconds, hardware=hardware(device))
     tracking.send(folder)
 
@@ -333,7 +347,13 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], dict[str, dict[str,
         train_sgd,
         {"index": {"metavar": "INDEX", "type": int, "help": "of the architecture, from 0"}},
     ),
-    "score": (score, {"model": {"metavar": "MODEL", "help": "ghn/NAME or oneshot"}}),
+    "score": (
+        score,
+        {
+            "model": {"metavar": "MODEL", "help": "ghn/NAME or oneshot"},
+            "--workers": {"type": int, "help": "processes at the most (compute.workers)"},
+        },
+    ),
     "table4": (table4, {}),
     "calibrate": (
         calibrate,

@@ -14,7 +14,9 @@ from ghn_pipeline.files import write_atomically
 NAME = r"^[A-Za-z0-9_-]+$"  # it becomes part of a path
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0)]
+Batch = Annotated[int, Field(ge=2)]  # batch norm needs two
 OperationName = Literal[
     "identity",
     "conv_1x1",
@@ -72,7 +74,7 @@ class Schedule(Section):
     """Training by Adam with a rate that is halved (section 7.2)."""
 
     epochs: Count
-    batch: Count
+    batch: Batch
     learning_rate: Positive
     halve_at: list[Count]
     clip: Positive
@@ -103,7 +105,7 @@ class GhnChanges(Section):
     message_hidden: Count | None = None
     hypernetwork_hidden: Count | None = None
     epochs: Count | None = None
-    batch: Count | None = None
+    batch: Batch | None = None
     learning_rate: Positive | None = None
     halve_at: list[Count] | None = None
     clip: Positive | None = None
@@ -113,16 +115,16 @@ class Sgd(Section):
     """Training one network from scratch (sections 5.3 and 7.3)."""
 
     epochs: Count
-    batch: Count
+    batch: Batch
     learning_rate: Positive
     momentum: Annotated[float, Field(ge=0, lt=1)]
-    weight_decay: Fraction
+    weight_decay: NotNegative
 
 
 class Evaluation(Section):
     """The validation batches on which generated weights are judged."""
 
-    batch: Annotated[int, Field(ge=2)]
+    batch: Batch
     together: Count
     batches: Count
 
@@ -130,7 +132,7 @@ class Evaluation(Section):
 class Correlation(Section):
     """Predicted against true accuracy (section 5.3)."""
 
-    architectures: Annotated[int, Field(ge=5)]  # the better half needs three
+    architectures: Annotated[int, Field(ge=5, le=1000)]  # the better half needs three
     steps: list[Count]
     resamples: Count
     confidence: Annotated[float, Field(gt=0, lt=1)]
@@ -145,12 +147,12 @@ class Tables(Section):
 class Seeds(Section):
     """One stream of random numbers each."""
 
-    split: int
-    test_architectures: int
-    training_architectures: int
-    data_order: int
-    initialisation: int
-    bootstrap: int
+    split: Seed
+    test_architectures: Seed
+    training_architectures: Seed
+    data_order: Seed
+    initialisation: Seed
+    bootstrap: Seed
 
 
 class Compute(Section):
@@ -159,7 +161,7 @@ class Compute(Section):
     device: Literal["auto", "cpu", "cuda"]
     threads: Count
     workers: Annotated[int, Field(ge=0)]
-    checkpoint_seconds: Fraction
+    checkpoint_seconds: NotNegative
     log_seconds: Positive
 
 
@@ -167,7 +169,6 @@ class Config(Section):
     """All settings of one scale."""
 
     scale: Annotated[str, Field(pattern=NAME)]
-    note: str
     cpu_is_enough: bool
     data: Data
     images: Images

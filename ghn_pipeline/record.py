@@ -40,6 +40,7 @@ def write(
     *,
     seconds: float,
     hardware: dict[str, Any] | None = None,
+    inputs: dict[str, str] | None = None,
 ) -> None:
     """Write the `run.json` of a stage.
 
@@ -49,11 +50,17 @@ def write(
         result: the numbers that the stage is for.
         seconds: of the accelerator, over all resumes.
         hardware: as `compute.hardware` describes it, for a stage that computes.
+        inputs: SHA-256 of the artifacts it was made from.
 
     Raises:
         UserError: the results folder cannot be written.
     """
-    measured = {"result": result, "accelerator_seconds": seconds, "hardware": hardware or {}}
+    measured = {
+        "result": result,
+        "accelerator_seconds": seconds,
+        "hardware": hardware or {},
+        "inputs": inputs or {},
+    }
     content = json.dumps({**provenance(config, stage), **measured}, indent=1)
     write_atomically(result_folder(config, stage) / "run.json", content + "\n")
 
@@ -67,10 +74,11 @@ def read(config: Config, stage: str, made_by: str) -> dict[str, Any]:
     path = result_folder(config, stage) / "run.json"
     content: dict[str, Any] = read_json(path, made_by)
     expected = digest(settings(config, stage))
-    if content.get("digest") != expected:
+    made = content.get("digest") if isinstance(content, dict) else None
+    if made != expected:
         raise UserError(
-            f"{path} is stale: it was made with other settings (digest {content.get('digest')}, "
-            f"those in force have {expected}). Run `{made_by}` again."
+            f"{path} is stale: it was made with other settings (digest {made}, those in force have "
+            f"{expected}). Run `{made_by}` again."
         )
     return content
 

@@ -10,6 +10,9 @@ from ghn_pipeline.config import Config
 from ghn_pipeline.errors import UserError
 from ghn_pipeline.files import digest
 
+#: To be raised by a change of the code that changes results: what was made before is then stale.
+METHOD = 1
+
 
 def settings(config: Config, stage: str) -> dict[str, Any]:
     """Return all settings that change the result of `stage`, those of earlier stages included.
@@ -22,9 +25,10 @@ def settings(config: Config, stage: str) -> dict[str, Any]:
     Raises:
         UserError: there is no such stage.
     """
-    c, kind = config.model_dump(), stage.split("/")[0]
+    c, kind = config.model_dump(exclude_none=True), stage.split("/")[0]
     seeds = c["seeds"]
     architectures = {
+        "method": METHOD,
         "space": c["space"],
         "architectures": c["correlation"]["architectures"],
         "test_architectures": seeds["test_architectures"],
@@ -51,7 +55,7 @@ def settings(config: Config, stage: str) -> dict[str, Any]:
     if kind == "table4":
         parts = ("sgd/0", "scores/oneshot", f"scores/ghn/{next(iter(c['ghns']))}")
         below = {part: digest(settings(config, part)) for part in parts}
-        shown = {key: c[key] for key in ("scale", "note", "correlation", "tables")}
+        shown = {key: c[key] for key in ("scale", "correlation", "tables")}
         return {**below, **shown, "bootstrap": seeds["bootstrap"]}
     raise UserError(f"there is no stage {stage!r}")
 

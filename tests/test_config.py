@@ -110,7 +110,6 @@ def test_every_shipped_configuration_is_valid(file):
     config = load([PARAMS, *([file] if file else [])])
     assert config.scale == (file.stem if file else "paper")
     # a preset says what is smaller; the paper's scale has nothing to say
-    assert bool(config.note) == bool(file)
     assert config.cpu_is_enough == bool(file)
 
 

@@ -107,6 +107,7 @@ class Propagation(nn.Module):
             self.cell.bias_hh,
             edges,
             [(forward, active.flatten(0, 1)) for forward, active in updates] * passes,
+            torch.is_grad_enabled(),
         )
         return last.view_as(h)
 

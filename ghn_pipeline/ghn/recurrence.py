@@ -45,10 +45,10 @@ class Recurrence(torch.autograd.Function):
         bias: Tensor,  # [3D]
         edges: Tensor,  # [B, V, V]
         updates: Sequence[Update],
+        keep: bool,  # whether a gradient will be asked for
     ) -> Tensor:
         D = h.shape[1]
         ways = {True: (edges, forth), False: (edges.mT, back)}
-        keep = any(ctx.needs_input_grad)
         trace: list[tuple[Tensor, ...]] = []
         for forward, active in updates:
             way, constant = ways[forward]
@@ -99,6 +99,7 @@ class Recurrence(torch.autograd.Function):
             given.T @ summed,
             own.T @ h,
             own.sum(0),
+            None,
             None,
             None,
         )

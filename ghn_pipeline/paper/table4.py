@@ -112,8 +112,8 @@ def _method(key: str) -> str:
 
 
 def _title(scale: str, scale_note: str) -> str:
-    note = "" if scale == "paper" else f" — {scale_note}, not the paper's scale"
-    return f"Table 4{note}. Correlation of the predicted with the true accuracy"
+    note = scale_note if scale == "paper" else f"{scale_note}, not the paper's scale"
+    return f"Table 4 — {note}. Correlation of the predicted with the true accuracy"
 
 
 def _columns(architectures: int, confidence: float) -> tuple[tuple[str, str], ...]:

@@ -26,8 +26,8 @@ def save(path: Path, state: dict[str, Any], digest: str) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def load(path: Path, digest: str, made_by: str, device: torch.device | str) -> dict[str, Any]:
-    """Read what `save` wrote.
+def load(path: Path, digest: str, made_by: str) -> dict[str, Any]:
+    """Read what `save` wrote, its tensors on the CPU.
 
     Raises:
         UserError: missing, truncated, not a checkpoint, or of another configuration.
@@ -37,9 +37,11 @@ def load(path: Path, digest: str, made_by: str, device: torch.device | str) -> d
         with zipfile.ZipFile(path) as archive:
             if damaged := archive.testzip():
                 raise zipfile.BadZipFile(f"{damaged} is damaged")
-        state = torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing. It is made by `{made_by}`: run that first.") from error
+    except (PermissionError, MemoryError) as error:
+        raise UserError(f"cannot read {path}: {error}. The file itself may be whole.") from error
     # torch raises whatever its reader stumbles on: IndexError, AssertionError, struct.error ...
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

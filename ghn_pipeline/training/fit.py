@@ -81,7 +81,7 @@ def fit(
         UserError: a loss that is not finite, a signal to stop, or a checkpoint that does not fit.
     """
     with checkpoint.only_writer(path), _asked_to_stop() as asked:
-        step, log = _resume(training, path, digest, device)
+        step, log = _resume(training, path, digest)
         progress = Progress(training.name, training.steps, step, log_seconds)
         saved = begun = time.monotonic()
         earlier = log.seconds
@@ -92,16 +92,18 @@ def fit(
             if step % max(1, training.steps // 200) == 0 or step == training.steps:
                 log.curve.append((step, log.window[0] / log.window[1], training.rate(step - 1)))
                 log.window = [0.0, 0]
+            if step in training.observe and device.type == "cuda":
+                torch.cuda.synchronize(device)  # what is still queued belongs to the cost
             log.seconds = earlier + time.monotonic() - begun
             if step in training.observe:
                 log.observed[step] = {**training.observe[step](), "seconds": log.seconds}
                 # measuring is not training: leave it out of the training's cost
                 begun = time.monotonic() - (log.seconds - earlier)
-            progress.at(step, lambda: f"loss {loss:.4f}")  # noqa: B023
             due = time.monotonic() - saved >= checkpoint_seconds
             if due or asked or step == training.steps:
                 _save(training, path, digest, step, log)
                 saved = time.monotonic()
+            progress.at(step, lambda: f"loss {loss:.4f}")  # noqa: B023
             if asked and step < training.steps:
                 by = signal.Signals(asked[0]).name
                 raise UserError(
@@ -168,10 +170,10 @@ def _save(training: Training, path: Path, digest: str, step: int, log: Log) -> N
     checkpoint.save(path, state, digest)
 
 
-def _resume(training: Training, path: Path, digest: str, device: torch.device) -> tuple[int, Log]:
+def _resume(training: Training, path: Path, digest: str) -> tuple[int, Log]:
     if not path.exists():
         return 0, Log()
-    state = checkpoint.load(path, digest, "the same command", device)
+    state = checkpoint.load(path, digest, "the same command")
     training.model.load_state_dict(state["model"])
     training.optimizer.load_state_dict(state["optimizer"])
     return state["step"], Log(**state["log"])

@@ -129,7 +129,7 @@ def test_without_costs_equal_accuracies_give_equal_bytes():
 def test_the_title_says_when_the_scale_is_not_the_papers():
     expected = "Table 4 \N{EM DASH} quick preset (16 by 16 images), not the paper's scale."
     assert build().title.startswith(expected)
-    assert build(scale="paper").title.startswith("Table 4. ")
+    assert "not the paper's" not in build(scale="paper").title
 
 
 def test_constant_predictions_are_undefined():

@@ -35,7 +35,7 @@ def load(path, digest="abc"):
     # torch warns of odd pickles before it refuses them
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return checkpoint.load(path, digest, "ghn train-x", "cpu")
+        return checkpoint.load(path, digest, "ghn train-x")
 
 
 def test_what_is_saved_is_loaded(saved):

@@ -185,13 +185,13 @@ def test_one_parameter_makes_anew_what_depends_on_it(changes, expected, finished
 
 
 def test_faults_of_the_configuration_end_it_with_their_message(workplace):
-    (workplace.folder / "bad.yaml").write_text("sgd: {epoch: 3, batch: x}\nnote: 7\n")
+    (workplace.folder / "bad.yaml").write_text("sgd: {epoch: 3, batch: x}\ncpu_is_enough: 7\n")
     done = workplace.run(
         *("snakemake", "--cores", "2", "--configfile", "presets/smoke.yaml", "bad.yaml")
     )
     assert done.returncode != 0
     said = done.stdout + done.stderr
-    for words in ("3 faults", "sgd.epoch: unknown key", "sgd.batch: ", "note: "):
+    for words in ("3 faults", "sgd.epoch: unknown key", "sgd.batch: ", "cpu_is_enough: "):
         assert words in said
     assert "Traceback" not in said
     assert not (workplace.folder / "results").exists()

@@ -19,7 +19,6 @@ SGD = ["sgd", "table4"]
 #: parameters to change, another valid value, and what must be made anew: from the meaning of each
 TABLE = [
     ("scale", "other", ["table4"]),  # it stands in the title
-    ("note", "other", ["table4"]),
     ("cpu_is_enough", False, []),
     ("data.folder", "elsewhere", []),  # whatever the source, the bytes are the same
     ("data.sources", ["npm"], []),

@@ -20,7 +20,7 @@ rule score:
     resources:
         **LARGE,
     shell:
-        ghn("score {wildcards.model}")
+        ghn("score {wildcards.model} --workers {threads}")
 
 
 # the first GHN stands in Table 4
