@@ -210,3 +210,14 @@ def test_a_writer_in_another_process_is_in_the_way_until_it_dies(tmp_path, forks
     other.join()
     with checkpoint.only_writer(tmp_path / "c.pt"):
         pass
+
+
+def test_a_number_that_was_altered_is_refused(saved):
+    whole = saved.read_bytes()
+    stored = whole.index(STATE["model"]["w"].numpy().tobytes())
+    for offset in range(0, 120, 11):
+        altered = bytearray(whole)
+        altered[stored + offset] ^= 1
+        saved.write_bytes(altered)
+        with pytest.raises(UserError, match=r"is damaged"):
+            load(saved)
