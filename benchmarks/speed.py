@@ -71,14 +71,16 @@ def training_steps(config: Config, repeats: int, device: torch.device) -> None:
     """A step of GHN training against a step of SGD of the very same network."""
     space, settings = space_of(config), config.ghn
     ghn = build(space, settings, 0).to(device)
-    adam = torch.optim.Adam(ghn.parameters())
+    adam = torch.optim.Adam(ghn.parameters(), fused=True)
     images, labels = images_for(config, settings.batch, device)
     rng = Random(0)
 
     def pair() -> tuple[Callable[[], object], Callable[[], object]]:
         block = space.sample(rng, settings.nodes)
         trained = Trained(Network(space.modules(block), 1), torch.Generator()).to(device)
-        sgd = torch.optim.SGD(trained.parameters(), lr=0.01, momentum=0.9, weight_decay=3e-4)
+        sgd = torch.optim.SGD(
+            trained.parameters(), lr=0.01, momentum=0.9, weight_decay=3e-4, fused=True
+        )
 
         def by_ghn() -> None:
             network = Network(space.modules(block), config.images.resolution)
@@ -162,11 +164,10 @@ def generation(config: Config, repeats: int, device: torch.device) -> None:
         [(one_by_one, together(networks))] * repeats,
         device,
     )
-    few = networks[:4]  # the slow loop costs minutes for all
     compare(
-        f"slow loop of Eq. 3 to 15 / embeddings of 4  {shape}",
+        f"slow loop of Eq. 3 to 15 / embeddings of 64  {shape}",
         "at least 10",
-        [(slow(few), lambda: ghn.embed(few))] * repeats,
+        [(slow(networks), lambda: ghn.embed(networks))] * repeats,
         device,
     )
 
@@ -174,11 +175,10 @@ def generation(config: Config, repeats: int, device: torch.device) -> None:
 def main() -> None:
     """Print every ratio."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--threads", type=int, help="instead of the preset's compute.threads")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--quick", action="store_true", help="leave out the paper's shape")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     print({**hardware(device), **commit(), "torch": torch.__version__})
@@ -186,7 +186,9 @@ def main() -> None:
     paper = load([ROOT / "params.yaml"])
     print(f"{'':66} {'first':>12} {'second':>12}   first / second, median [least, most]")
     for config in [quick] if args.quick else [quick, paper]:
-        repeats = args.repeats if config is quick or device.type == "cuda" else 3
+        torch.set_num_threads(args.threads or config.compute.threads)
+        print(f"{config.scale} shape, {torch.get_num_threads()} threads")
+        repeats = args.repeats if config is quick or device.type == "cuda" else 5
         training_steps(config, repeats, device)
         if config is quick or device.type == "cuda":
             scoring(config, repeats, device)

@@ -70,35 +70,35 @@ class Recurrence(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         first, gates, recurrent = ctx.weights
         grad, edges = grads[0], ctx.edges
-        givens, owns, hiddens = [], [], []
-        none = grad.new_zeros(len(grad), len(gates))
-        constants = {True: none, False: none}
-        for (forward, active), step in zip(reversed(ctx.updates), reversed(ctx.trace), strict=True):
-            h, hidden, _, reset, update, new, own = step
-            changed = grad * active
-            to_new = changed * (1 - update) * (1 - new * new)
-            to_update = changed * (h - new) * update * (1 - update)
-            to_reset = to_new * own * reset * (1 - reset)
-            given = torch.cat((to_reset, to_update, to_new), dim=1)
-            own = torch.cat((to_reset, to_update, to_new * reset), dim=1)
-            to_hidden = _product(edges.mT if forward else edges, given @ gates) * (hidden > 0)
-            grad = torch.where(active, changed * update, grad)
-            grad = grad.addmm_(own, recurrent).addmm_(to_hidden, first)
-            constants[forward] = constants[forward] + given
-            givens.append(given)
-            owns.append(own)
-            hiddens.append(to_hidden)
-        h, summed = (torch.cat([step[i] for step in reversed(ctx.trace)]) for i in (0, 2))
-        given, own, to_hidden = torch.cat(givens), torch.cat(owns), torch.cat(hiddens)
+        h, hidden, summed, reset, update, new, own = map(torch.stack, zip(*ctx.trace, strict=True))
+        active = torch.stack([rows for _, rows in ctx.updates])
+        # what each gate's input does to the new h, for all updates at once: [K, n, D]
+        to_new = active * (1 - update) * (1 - new * new)
+        to_update = active * (h - new) * update * (1 - update)
+        to_reset = to_new * own * reset * (1 - reset)
+        to_given = torch.stack((to_reset, to_update, to_new), dim=2)
+        to_own = torch.stack((to_reset, to_update, to_new * reset), dim=2)
+        kept = torch.where(active, update, 1.0)
+        reached = (hidden > 0).to(h.dtype)
+        K = len(ctx.updates)
+        given, owns, hiddens = ([grad] * K for _ in range(3))
+        for k in reversed(range(K)):
+            given[k] = (grad[:, None] * to_given[k]).flatten(1)
+            owns[k] = (grad[:, None] * to_own[k]).flatten(1)
+            way = edges.mT if ctx.updates[k][0] else edges
+            hiddens[k] = _product(way, given[k] @ gates) * reached[k]
+            grad = (grad * kept[k]).addmm_(owns[k], recurrent).addmm_(hiddens[k], first)
+        all_given, all_own, all_hidden = torch.stack(given), torch.cat(owns), torch.cat(hiddens)
+        forward = torch.tensor([f for f, _ in ctx.updates], device=h.device)[:, None, None]
         return (
             grad,
-            constants[True],
-            constants[False],
-            to_hidden.T @ h,
-            to_hidden.sum(0),
-            given.T @ summed,
-            own.T @ h,
-            own.sum(0),
+            (all_given * forward).sum(0),
+            (all_given * ~forward).sum(0),
+            all_hidden.T @ h.flatten(0, 1),
+            all_hidden.sum(0),
+            all_given.flatten(0, 1).T @ summed.flatten(0, 1),
+            all_own.T @ h.flatten(0, 1),
+            all_own.sum(0),
             None,
             None,
             None,

@@ -96,7 +96,7 @@ def search_training(
     return Training(
         name,
         model,
-        torch.optim.Adam(model.parameters(), lr=schedule.learning_rate),
+        torch.optim.Adam(model.parameters(), lr=schedule.learning_rate, fused=True),
         loss,
         halved(schedule.learning_rate, schedule.halve_at, steps_per_epoch),
         schedule.epochs * steps_per_epoch,

@@ -49,6 +49,7 @@ def sgd_training(name: str, model: Trained, splits: Splits, config: Config) -> T
         lr=settings.learning_rate,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
+        fused=True,
     )
     observe = {**dict.fromkeys(config.correlation.steps, early), steps: final}
     return Training(

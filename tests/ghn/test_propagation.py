@@ -100,7 +100,7 @@ def slow_module(
 
 def slow_embed(ghn: GHN, network: Network) -> list[Tensor]:
     """Embeddings [V, D] of each module of one network."""
-    passed = torch.zeros(5)  # Eq. 12
+    passed = torch.zeros(ghn.embedding.embedding_dim)  # Eq. 12
     embeddings = []
     for m, module in enumerate(network.modules):
         g = ghn.propagations[m] if len(ghn.propagations) > 1 else ghn.propagations[0]
