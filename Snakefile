@@ -17,22 +17,25 @@ try:
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
+if Path("results").exists() and not Path("results").is_dir():
+    raise WorkflowError("results is a file, and the results need a folder: move it away.")
+
 RESULTS = f"results/{CONFIG.scale}"
 # the settings in force, presets and --config included, for the commands to read
 FILE = f"{RESULTS}/config.yaml"
 
 
 onstart:
-    # not before: another run may hold the folder, and a dry run writes nothing
-    write(CONFIG, Path(FILE))
-    # on a cluster it is the jobs that need an accelerator
-    if workflow.local_exec:
-        from ghn_pipeline.compute import prepare_device
+    from ghn_pipeline.compute import prepare_device
 
-        try:
+    try:
+        # not before: another run may hold the folder, and a dry run writes nothing
+        write(CONFIG, Path(FILE))
+        # on a cluster it is the jobs that need an accelerator
+        if workflow.local_exec:
             prepare_device(CONFIG)
-        except UserError as error:
-            raise WorkflowError(str(error)) from None
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
 
 
 include: "workflow/rules/common.smk"
