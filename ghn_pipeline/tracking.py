@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,12 @@ def _send(folder: Path, record: Mapping[str, Any]) -> str:
             if experiment
             else client.create_experiment(EXPERIMENT, tags=KIND)
         )
-        run = client.create_run(number, run_name=f"{record['scale']}/{record['stage']}")
-        end = run.info.start_time
+        end = int(1000 * datetime.fromisoformat(record["finished"]).timestamp())
+        run = client.create_run(
+            number,
+            start_time=end - int(1000 * record["accelerator_seconds"]),
+            run_name=f"{record['scale']}/{record['stage']}",
+        )
         metrics = [Metric(k, v, end, 0) for k, v in _numbers(record["result"])]
         metrics.append(Metric("accelerator_seconds", record["accelerator_seconds"], end, 0))
         metrics += [Metric(*point, end, step) for point, step in _curve(folder / "curve.csv")]
@@ -91,7 +96,7 @@ def _send(folder: Path, record: Mapping[str, Any]) -> str:
                 tags if start == 0 else [],
             )
         client.log_artifacts(run.info.run_id, str(folder))
-        client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.FINISHED))
+        client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.FINISHED), end)
     return str(run.info.run_id)
 
 
