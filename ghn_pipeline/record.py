@@ -71,9 +71,9 @@ def read(config: Config, stage: str, made_by: str) -> dict[str, Any]:
     Raises:
         UserError: it is missing, or was made with other settings than those in force.
     """
+    expected = digest(settings(config, stage))
     path = result_folder(config, stage) / "run.json"
     content: dict[str, Any] = read_json(path, made_by)
-    expected = digest(settings(config, stage))
     made = content.get("digest") if isinstance(content, dict) else None
     if made != expected:
         raise UserError(
