@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ghn_pipeline import record
+from ghn_pipeline.compute import set_threads
 from ghn_pipeline.config import Config
 from ghn_pipeline.data import cifar10
 from ghn_pipeline.data.images import Splits, split, stream
@@ -99,8 +100,7 @@ def scorer_of(config: Config, stage: str, device: torch.device) -> Scorer:
     Raises:
         UserError: the model is missing, truncated or of another configuration.
     """
-    torch.set_num_threads(config.compute.threads)
-    torch.set_flush_denormal(True)
+    set_threads(config)
     space, splits = space_of(config), images_of(config, device)
     model = untrained(config, stage).to(device)
     path = result_folder(config, stage) / "model.pt"
@@ -155,7 +155,7 @@ def table4_rows(config: Config) -> tuple[dict[str, Row], list[dict[str, Any]]]:
         rows[f"sgd-{k}"] = Row(None, seconds, np.array([e["accuracy"] for e in early]), truth)
     for key, stage in (("oneshot", "oneshot"), ("ghn", f"ghn/{next(iter(config.ghns))}")):
         trained = record.read(config, stage, maker_of(stage))
-        scored = record.read(config, f"scores/{stage}", f"ghn score {stage}")
+        scored = record.read(config, f"scores/{stage}", maker_of(f"scores/{stage}"))
         result = scored["result"]
         if result["hashes"] != hashes:
             raise UserError(

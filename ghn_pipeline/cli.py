@@ -1,4 +1,4 @@
-"""The command `ghn`: one verb per stage. The only file that knows where things lie.
+"""The command `ghn`: one verb per stage; each reads files, calls the library, writes files.
 
 Heavy imports stand inside the verbs, so that help answers at once.
 """

@@ -15,9 +15,7 @@ def prepare_device(config: Config) -> torch.device:
     Raises:
         UserError: there is no accelerator and the scale needs one, or the device is not there.
     """
-    # the number of threads changes the order of sums, and so the last bits
-    torch.set_num_threads(config.compute.threads)
-    torch.set_flush_denormal(True)
+    set_threads(config)
     available = torch.cuda.is_available()
     if config.compute.device == "cuda" and not available:
         raise UserError("compute.device is cuda, and no CUDA device is to be found here.")
@@ -29,6 +27,13 @@ def prepare_device(config: Config) -> torch.device:
             "presets/smoke.yaml), or insist: cpu_is_enough: true in the configuration."
         )
     return device
+
+
+def set_threads(config: Config) -> None:
+    """Make this process compute as all of the run do; each new process must be told."""
+    # the number of threads changes the order of sums, and so the last bits
+    torch.set_num_threads(config.compute.threads)
+    torch.set_flush_denormal(True)
 
 
 def devices(device: torch.device, workers: int) -> list[torch.device]:
