@@ -71,11 +71,12 @@ def fit(
     checkpoint_seconds: float,
     log_seconds: float,
     device: torch.device,
+    saved_as: Callable[[Log], None] = lambda log: None,
 ) -> Log:
     """Train to the end, from the checkpoint at `path` if there is one.
 
     Killed at any moment, a later call goes on to the same result: bit for bit on a CPU with the
-    same number of threads.
+    same number of threads. `saved_as` is told what each checkpoint holds, once it is on the disk.
 
     Raises:
         UserError: a loss that is not finite, a signal to stop, or a checkpoint that does not fit.
@@ -102,6 +103,7 @@ def fit(
             due = time.monotonic() - saved >= checkpoint_seconds
             if due or asked or step == training.steps:
                 _save(training, path, digest, step, log)
+                saved_as(log)
                 saved = time.monotonic()
             progress.at(step, lambda: f"loss {loss:.4f}")  # noqa: B023
             if asked and step < training.steps:
