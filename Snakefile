@@ -1,19 +1,33 @@
-# The paper's tables and figures: `snakemake --cores all [--configfile presets/quick.yaml]`.
+# The paper's tables and figures: `snakemake --cores all [--configfile presets/quick.yaml]`,
+# on a Slurm cluster with `--profile slurm`.
 # Rules stand in workflow/rules, one file per chapter of the paper; each is one `ghn` command.
 
+import os
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
 from ghn_pipeline import stages
-from ghn_pipeline.config import validate, write
+from ghn_pipeline.config import load
 from ghn_pipeline.errors import UserError
 
 configfile: "params.yaml"
 
 
+report: "workflow/report/workflow.rst"
+
+
+if workflow.config_settings.config:
+    raise WorkflowError(
+        "Settings on the command line (--config) reach no job: write them into a file and add it "
+        "to --configfile."
+    )
+
+# relative, so that a command can be typed again from here, whatever machine it ran on
+ADDED = [os.path.relpath(file) for file in workflow.overwrite_configfiles]
+FILES = ["params.yaml", *(file for file in ADDED if file != "params.yaml")]
 try:
-    CONFIG = validate(config, "params.yaml, --configfile and --config")
+    CONFIG = load([Path(file) for file in FILES])
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -21,31 +35,32 @@ if Path("results").exists() and not Path("results").is_dir():
     raise WorkflowError("results is a file, and the results need a folder: move it away.")
 
 RESULTS = f"results/{CONFIG.scale}"
-# the settings in force, presets and --config included, for the commands to read
-FILE = f"{RESULTS}/config.yaml"
 
 
 onstart:
+    from ghn_pipeline import tracking
     from ghn_pipeline.compute import prepare_device
 
-    try:
-        # not before: another run may hold the folder, and a dry run writes nothing
-        write(CONFIG, Path(FILE))
-        # on a cluster it is the jobs that need an accelerator
-        if workflow.local_exec:
+    # on a cluster it is the jobs that need an accelerator
+    if workflow.local_exec:
+        try:
             prepare_device(CONFIG)
-    except UserError as error:
-        raise WorkflowError(str(error)) from None
+        except UserError as error:
+            raise WorkflowError(str(error)) from None
+    # of many jobs that open a new store at once, all but one would fail
+    tracking.prepare()
 
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/correlation.smk"
+include: "workflow/rules/finalists.smk"
 
 
 rule all:
     default_target: True
     input:
         rules.table4.output,
-        [f"{RESULTS}/scores/ghn/{name}/scores.csv" for name in CONFIG.ghns],
+        expand(f"{RESULTS}/scores/ghn/{{ghn}}/scores.csv", ghn=CONFIG.correlation.ghns),
+        expand(rules.train_finalist.output, rank=CONFIG.finalists.ranks),

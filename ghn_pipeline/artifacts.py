@@ -21,7 +21,7 @@ from ghn_pipeline.paper.table4 import Row
 from ghn_pipeline.search.scoring import Score, Scorer
 from ghn_pipeline.space.classification import Classification
 from ghn_pipeline.space.graph import Block
-from ghn_pipeline.stages import result_folder, settings
+from ghn_pipeline.stages import first_ghn, result_folder, settings
 from ghn_pipeline.training import checkpoint
 from ghn_pipeline.training.batches import accuracy, fixed_batches
 from ghn_pipeline.training.oneshot import OneShot
@@ -75,7 +75,7 @@ def architectures_of(config: Config) -> list[Block]:
         blocks = [space.read(entry["block"]) for entry in entries]
     except (KeyError, TypeError) as error:
         raise UserError(f"{path} holds no architectures. Run `ghn sample` again.") from error
-    if len(blocks) != config.correlation.architectures:
+    if len(blocks) != len(config.correlation.architectures):
         raise UserError(f"{path} holds {len(blocks)} architectures. Run `ghn sample` again.")
     return blocks
 
@@ -83,7 +83,9 @@ def architectures_of(config: Config) -> list[Block]:
 def maker_of(stage: str) -> str:
     """Return the command that makes the results of a training or scoring."""
     kind, _, name = stage.partition("/")
-    return f"ghn score {name}" if kind == "scores" else f"ghn train-{kind} {name}".strip()
+    if kind == "scores":
+        return f"ghn score {name}"
+    return f"ghn train-{kind.removesuffix('s')} {name}".strip()  # finalists/0: train-finalist 0
 
 
 def untrained(config: Config, stage: str) -> nn.Module:
@@ -125,25 +127,16 @@ def scorer_of(config: Config, stage: str, device: torch.device) -> Scorer:
     return score
 
 
-def scale_note(config: Config) -> str:
-    """Say in words how large the experiment is, for titles; made from the settings themselves."""
-    preset = "" if config.scale == "paper" else f"{config.scale} preset: "
-    side, network = config.images.resolution, config.network
-    return (
-        f"{preset}{config.images.train:,} training images at {side}×{side}, F={network.channels}, "
-        f"{network.blocks} blocks of {config.space.nodes} nodes, "
-        f"ground truth of {config.sgd.epochs} epochs"
-    )
-
-
 def table4_rows(config: Config) -> tuple[dict[str, Row], list[dict[str, Any]]]:
     """Collect what Table 4 is made of, and the records that say where it comes from.
 
     Raises:
         UserError: a stage is missing, or was made with other settings; it is named.
     """
-    count = config.correlation.architectures
-    sgd = [record.read(config, f"sgd/{i:03d}", f"ghn train-sgd {i}") for i in range(count)]
+    sgd = [
+        record.read(config, f"sgd/{i}", f"ghn train-sgd {i}")
+        for i in config.correlation.architectures
+    ]
     made_of = list(sgd)
     measured = [run["result"]["measured"] for run in sgd]
     hashes = [run["result"]["hash"] for run in sgd]
@@ -153,7 +146,7 @@ def table4_rows(config: Config) -> tuple[dict[str, Row], list[dict[str, Any]]]:
         early = [m[str(k)] for m in measured]
         seconds = float(np.mean([e["seconds"] for e in early]))
         rows[f"sgd-{k}"] = Row(None, seconds, np.array([e["accuracy"] for e in early]), truth)
-    for key, stage in (("oneshot", "oneshot"), ("ghn", f"ghn/{next(iter(config.ghns))}")):
+    for key, stage in (("oneshot", "oneshot"), ("ghn", first_ghn(config))):
         trained = record.read(config, stage, maker_of(stage))
         scored = record.read(config, f"scores/{stage}", maker_of(f"scores/{stage}"))
         result = scored["result"]

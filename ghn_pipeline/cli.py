@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ghn_pipeline.errors import UserError
+from ghn_pipeline.errors import OutOfTimeError, UserError
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +33,18 @@ def check(args: argparse.Namespace) -> None:
     print(f"{config.scale}: the configuration is whole; device: {prepare_device(config)}")
 
 
+def configure(args: argparse.Namespace) -> None:
+    """Put presets into params.yaml, for `dvc repro`, which reads no other file.
+
+    Reads params.yaml and each FILE. Writes params.yaml, its comments kept; `git checkout
+    params.yaml` takes it back.
+    """
+    from ghn_pipeline.config import adopt
+
+    config = adopt(Path("params.yaml"), [Path(file) for file in args.files])
+    print(f"params.yaml is now of the scale {config.scale}")
+
+
 def prepare_data(args: argparse.Namespace) -> None:
     """Get CIFAR-10 and verify every pixel and label.
 
@@ -41,7 +53,7 @@ def prepare_data(args: argparse.Namespace) -> None:
     """
     from ghn_pipeline.data import cifar10
 
-    data = _config(args).data
+    data = _start(args, "prepare_data").data
     cifar10.obtain(
         Path(data.folder), data.sources, data.local, lambda line: print(line, flush=True)
     )
@@ -60,10 +72,10 @@ def sample(args: argparse.Namespace) -> None:
     from ghn_pipeline.files import write_atomically
     from ghn_pipeline.stages import result_folder
 
-    config = _config(args)
+    config = _start(args, "architectures")
     space, rng = space_of(config), Random(config.seeds.test_architectures)
     blocks: dict[str, Block] = {}
-    count = config.correlation.architectures
+    count = len(config.correlation.architectures)
     for _ in range(1000 * count):
         block = space.sample(rng, config.space.nodes)
         blocks.setdefault(block.hash, block)
@@ -72,7 +84,7 @@ def sample(args: argparse.Namespace) -> None:
     else:
         raise UserError(
             f"{1000 * count} draws gave only {len(blocks)} distinct architectures, and "
-            f"correlation.architectures asks for {count}: use more nodes or operations."
+            f"correlation.architectures names {count}: use more nodes or operations."
         )
     lines = ",\n".join(
         json.dumps({"hash": h, "block": block.to_json()}) for h, block in blocks.items()
@@ -91,7 +103,7 @@ def train_ghn(args: argparse.Namespace) -> None:
     Reads {data.folder}/cifar10.bin and results/SCALE/architectures, which it must not see.
     Writes results/SCALE/ghn/NAME: model.pt, curve.csv, run.json; checkpoints below checkpoints/.
     """
-    config = _config(args)
+    config = _start(args, f"ghn/{args.name}")
     settings = config.named_ghn(args.name)
     _train_search(config, f"ghn/{args.name}", settings, settings.nodes)
 
@@ -102,7 +114,7 @@ def train_oneshot(args: argparse.Namespace) -> None:
     Reads {data.folder}/cifar10.bin and results/SCALE/architectures, which it must not see.
     Writes results/SCALE/oneshot: model.pt, curve.csv, run.json; checkpoints below checkpoints/.
     """
-    config = _config(args)
+    config = _start(args, "oneshot")
     _train_search(config, "oneshot", config.oneshot, config.space.nodes)
 
 
@@ -118,15 +130,55 @@ def train_sgd(args: argparse.Namespace) -> None:
     from ghn_pipeline.network import Network, Trained
     from ghn_pipeline.training.sgd import sgd_training
 
-    config = _config(args)
+    config = _start(args, f"sgd/{args.index}")
     device, blocks = prepare_device(config), architectures_of(config)
     if not 0 <= args.index < len(blocks):
         raise UserError(f"INDEX {args.index}: the architectures are 0 to {len(blocks) - 1}")
     network = Network(space_of(config).modules(blocks[args.index]), config.images.resolution)
     seed = stream(config.seeds.initialisation, "sgd", args.index)
     model, splits = Trained(network, seed).to(device), images_of(config, device)
-    training = sgd_training(f"sgd/{args.index:03d}", model, splits, config)
+    training = sgd_training(f"sgd/{args.index}", model, splits, config)
     _train(config, training, device, hash=blocks[args.index].hash)
+
+
+def train_finalist(args: argparse.Namespace) -> None:
+    """Train from scratch the RANK-th best architecture by the first GHN's scores (section 7.3).
+
+    By finalists.workers data-parallel workers, which this command starts: on this machine, or in a
+    Slurm job on finalists.nodes of its machines. Not in yet of the paper's recipe: drop-path, the
+    auxiliary head, CutOut.
+    Reads {data.folder}/cifar10.bin, results/SCALE/architectures and results/SCALE/scores/ghn/NAME.
+    Writes results/SCALE/finalists/RANK: model.pt, curve.csv, run.json; checkpoints below
+    checkpoints/.
+    """
+    from ghn_pipeline import record
+    from ghn_pipeline.artifacts import architectures_of, images_of, maker_of, space_of
+    from ghn_pipeline.compute import prepare_device
+    from ghn_pipeline.data.images import stream
+    from ghn_pipeline.network import Network, Trained
+    from ghn_pipeline.stages import first_ghn
+    from ghn_pipeline.training import distributed
+    from ghn_pipeline.training.finalist import finalist_training, ranked
+
+    stage = f"finalists/{args.rank}"
+    config = _start(args, stage) if distributed.leads() else _config(args)
+    device, scores = prepare_device(config), f"scores/{first_ghn(config)}"
+    scored = record.read(config, scores, maker_of(scores))["result"]
+    index = ranked(scored["accuracies"], args.rank)
+    block, workers = architectures_of(config)[index], config.finalists.workers
+    if block.hash != scored["hashes"][index]:
+        raise UserError(f"{scores} is of other architectures. Run `{maker_of(scores)}` again.")
+    if workers > 1 and not distributed.is_worker():
+        words = [args.verb, str(args.rank), "--config", *args.config]
+        program = ["-m", "ghn_pipeline.cli", *words]
+        distributed.launch(workers, config.finalists.nodes, config.compute.threads, program)
+        return
+    with distributed.joined(device, workers) as team:
+        network = Network(space_of(config).modules(block), config.images.resolution)
+        seed = stream(config.seeds.initialisation, stage)
+        model, splits = Trained(network, seed).to(team.device), images_of(config, team.device)
+        training = finalist_training(stage, model, splits, config, team)
+        _train(config, training, team.device, hash=block.hash, workers=workers)
 
 
 def score(args: argparse.Namespace) -> None:
@@ -147,7 +199,8 @@ def score(args: argparse.Namespace) -> None:
     from ghn_pipeline.search import scoring
     from ghn_pipeline.stages import checkpoint_file, result_folder, settings
 
-    config, stage = _config(args), f"scores/{args.model}"
+    stage = f"scores/{args.model}"
+    config = _start(args, stage)
     device = prepare_device(config)
     record.read(config, args.model, maker_of(args.model))
     model = read_bytes(result_folder(config, args.model) / "model.pt", maker_of(args.model))
@@ -156,7 +209,7 @@ def score(args: argparse.Namespace) -> None:
         stage,
         architectures_of(config),
         partial(scorer_of, config, args.model),
-        devices=devices(device, config.compute.workers)[: args.workers],
+        devices=devices(device, config.compute.workers),
         together=config.evaluation.together,
         partial=checkpoint_file(config, stage, ".json"),
         digest=digest([settings(config, stage), inputs]),
@@ -180,17 +233,17 @@ def table4(args: argparse.Namespace) -> None:
     """Make Table 4 and Figure 6, and print the correlations.
 
     Reads results/SCALE/sgd/*, scores/*, ghn/*, oneshot.
-    Writes results/SCALE/table4.csv, .md, .tex, table4.provenance.json, figure6.png, .svg.
+    Writes results/SCALE/table4.csv, .md, .tex, .json, table4.provenance.json, figure6.png, .svg.
     """
     import json
 
-    from ghn_pipeline.artifacts import scale_note, table4_rows
+    from ghn_pipeline.artifacts import table4_rows
     from ghn_pipeline.files import write_atomically
     from ghn_pipeline.paper import figure6, table, table4
     from ghn_pipeline.record import provenance
     from ghn_pipeline.search.correlation import correlate
 
-    config = _config(args)
+    config = _start(args, "table4")
     rows, made_of = table4_rows(config)
     folder = Path("results", config.scale)
     chosen = config.correlation
@@ -202,15 +255,17 @@ def table4(args: argparse.Namespace) -> None:
     made = table4.table4(
         rows,
         scale=config.scale,
-        scale_note=scale_note(config),
-        architectures=chosen.architectures,
+        scale_note=config.scale_note,
+        architectures=len(chosen.architectures),
         costs=config.tables.costs,
         **bootstrap,
     )
     table.write(made, folder / "table4")
+    numbers = json.dumps(table4.metrics(rows, **bootstrap), indent=1)
+    write_atomically(folder / "table4.json", numbers + "\n")
     ghn = rows["ghn"]
     pearson = correlate(ghn.predicted, ghn.truth, **bootstrap)["pearson"]
-    small = "" if config.scale == "paper" else scale_note(config)
+    small = "" if config.scale == "paper" else config.scale_note
     figure = figure6.figure6(ghn.predicted, ghn.truth, scale_note=small, correlation=pearson)
     figure6.save(figure, folder / "figure6")
     sources = {"table": provenance(config, "table4"), "made_of": made_of}
@@ -246,8 +301,18 @@ def calibrate(args: argparse.Namespace) -> None:
     )
 
 
+def plan(args: argparse.Namespace) -> None:
+    """Say what a scale takes: jobs, accelerator-hours, disk.
+
+    Reads the configuration, and results/SCALE where there are. Writes nothing.
+    """
+    from ghn_pipeline.plan import show
+
+    print(show(_config(args)))
+
+
 def track(args: argparse.Namespace) -> None:
-    """Send results to MLflow that could not be sent when they were made.
+    """Send results to MLflow that are not in the store in force: it was away, or is another now.
 
     Reads results/**/run.json. Writes to the tracking store, and mlflow.json beside what was sent.
     """
@@ -286,6 +351,16 @@ def _config(args: argparse.Namespace) -> "Config":
     return load([Path(file) for file in args.config])
 
 
+def _start(args: argparse.Namespace, stage: str) -> "Config":
+    """Read the configuration; what is printed from here on stands in the stage's log as well."""
+    from ghn_pipeline import logs
+    from ghn_pipeline.stages import log_file
+
+    config = _config(args)
+    logs.keep(log_file(config, stage))
+    return config
+
+
 def _train_search(config: "Config", stage: str, schedule: "Schedule", nodes: int) -> None:
     """Train what weighs random architectures; the test architectures are kept from it."""
     from ghn_pipeline.artifacts import architectures_of, images_of, space_of, untrained
@@ -299,8 +374,8 @@ def _train_search(config: "Config", stage: str, schedule: "Schedule", nodes: int
     _train(config, search_training(stage, model, draw, space, splits, config, schedule), device)
 
 
-def _train(config: "Config", training: "Training", device: "torch.device", **said: str) -> None:
-    """Train to the end and publish the model, the curve and the record, then track them."""
+def _train(config: "Config", training: "Training", device: "torch.device", **said: object) -> None:
+    """Train to the end, tracked meanwhile; publish and track the model, the curve, the record."""
     import pandas as pd
 
     from ghn_pipeline import record, tracking
@@ -311,17 +386,20 @@ def _train(config: "Config", training: "Training", device: "torch.device", **sai
     from ghn_pipeline.training.fit import fit
 
     stage = training.name
-    key = digest(settings(config, stage))
-    log = fit(
-        training,
-        checkpoint_file(config, stage),
-        key,
-        checkpoint_seconds=config.compute.checkpoint_seconds,
-        log_seconds=config.compute.log_seconds,
-        device=device,
-    )
-    folder = result_folder(config, stage)
-    if not training.observe:  # a model that others will use, not only a measurement
+    key, folder = digest(settings(config, stage)), result_folder(config, stage)
+    with tracking.follow(record.provenance(config, stage), folder) as saved_as:
+        log = fit(
+            training,
+            checkpoint_file(config, stage),
+            key,
+            checkpoint_seconds=config.compute.checkpoint_seconds,
+            log_seconds=config.compute.log_seconds,
+            device=device,
+            saved_as=saved_as,
+        )
+    if not training.team.leads:
+        return
+    if not stage.startswith("sgd/"):  # a model that others will use, not only a measurement
         checkpoint.save(folder / "model.pt", {"model": training.model.state_dict()}, key)
     curve = pd.DataFrame(log.curve, columns=["step", "loss", "learning_rate"])
     write_atomically(folder / "curve.csv", curve.to_csv(index=False))
@@ -331,7 +409,8 @@ def _train(config: "Config", training: "Training", device: "torch.device", **sai
         "measured": log.observed,
         **said,
     }
-    record.write(config, stage, result, seconds=log.seconds, hardware=hardware(device))
+    seconds = log.seconds * training.team.size
+    record.write(config, stage, result, seconds=seconds, hardware=hardware(device))
     tracking.send(folder)
 
 
@@ -339,6 +418,10 @@ def _train(config: "Config", training: "Training", device: "torch.device", **sai
 
 VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], dict[str, dict[str, object]]]] = {
     "check": (check, {}),
+    "configure": (
+        configure,
+        {"files": {"metavar": "FILE", "nargs": "+", "help": "such as presets/quick.yaml"}},
+    ),
     "prepare-data": (prepare_data, {}),
     "sample": (sample, {}),
     "train-ghn": (train_ghn, {"name": {"metavar": "NAME", "help": "an entry of `ghns`"}}),
@@ -347,18 +430,20 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], dict[str, dict[str,
         train_sgd,
         {"index": {"metavar": "INDEX", "type": int, "help": "of the architecture, from 0"}},
     ),
+    "train-finalist": (
+        train_finalist,
+        {"rank": {"metavar": "RANK", "type": int, "help": "by the scores; 0 is the best"}},
+    ),
     "score": (
         score,
-        {
-            "model": {"metavar": "MODEL", "help": "ghn/NAME or oneshot"},
-            "--workers": {"type": int, "help": "processes at the most (compute.workers)"},
-        },
+        {"model": {"metavar": "MODEL", "help": "ghn/NAME or oneshot"}},
     ),
     "table4": (table4, {}),
     "calibrate": (
         calibrate,
         {"--samples": {"type": int, "default": 300, "help": "how many (default 300)"}},
     ),
+    "plan": (plan, {}),
     "track": (track, {}),
     "ui": (ui, {"--port": {"type": int, "default": 5000, "help": "to listen at (default 5000)"}}),
 }
@@ -395,6 +480,10 @@ def main() -> int:
         VERBS[args.verb][0](args)
     except UserError as error:
         print(f"ghn {args.verb}: {error}", file=sys.stderr)
+        if isinstance(error, OutOfTimeError):
+            from ghn_pipeline import slurm
+
+            print(f"ghn {args.verb}: not started again: {slurm.start_again()}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"ghn {args.verb}: interrupted; the same command goes on", file=sys.stderr)

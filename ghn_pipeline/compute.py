@@ -37,11 +37,15 @@ def set_threads(config: Config) -> None:
 
 
 def devices(device: torch.device, workers: int) -> list[torch.device]:
-    """Return the device of each of `workers` processes; 0: one for each accelerator or core."""
+    """Return the device of each of `workers` processes; 0: one for each accelerator or core.
+
+    The cores are those that Slurm or Snakemake has given to this job, where one of them has.
+    """
     if device.type == "cuda":
         count = torch.cuda.device_count()
         return [torch.device("cuda", i % count) for i in range(workers or count)]
-    return [device] * (workers or len(os.sched_getaffinity(0)))
+    given = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("OMP_NUM_THREADS")
+    return [device] * (workers or int(given or len(os.sched_getaffinity(0))))
 
 
 def hardware(device: torch.device) -> dict[str, str | int]:

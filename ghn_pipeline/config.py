@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from ruamel.yaml import YAML
 
 from ghn_pipeline.errors import UserError
 from ghn_pipeline.files import write_atomically
@@ -132,10 +134,25 @@ class Evaluation(Section):
 class Correlation(Section):
     """Predicted against true accuracy (section 5.3)."""
 
-    architectures: Annotated[int, Field(ge=5, le=1000)]  # the better half needs three
+    ghns: Annotated[list[str], Field(min_length=1)]
+    architectures: Annotated[list[int], Field(min_length=5, max_length=1000)]  # half: three
     steps: list[Count]
     resamples: Count
     confidence: Annotated[float, Field(gt=0, lt=1)]
+
+
+class Finalists(Section):
+    """Training the best from scratch, by data-parallel workers (section 7.3)."""
+
+    ranks: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    workers: Count
+    nodes: Count
+    epochs: Count
+    batch: Batch
+    learning_rate: Positive
+    warmup_epochs: Annotated[int, Field(ge=0)]
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    weight_decay: NotNegative
 
 
 class Tables(Section):
@@ -163,11 +180,16 @@ class Compute(Section):
     workers: Annotated[int, Field(ge=0)]
     checkpoint_seconds: NotNegative
     log_seconds: Positive
+    minutes: Count
+    stop_seconds: Count
+    memory_mb: Count
+    cores: Count
 
 
 class Config(Section):
     """All settings of one scale."""
 
+    method: Literal[1]
     scale: Annotated[str, Field(pattern=NAME)]
     cpu_is_enough: bool
     data: Data
@@ -180,6 +202,7 @@ class Config(Section):
     sgd: Sgd
     evaluation: Evaluation
     correlation: Correlation
+    finalists: Finalists
     tables: Tables
     seeds: Seeds
     compute: Compute
@@ -193,6 +216,17 @@ class Config(Section):
         if name not in self.ghns:
             raise UserError(f"no GHN named {name!r} in `ghns`; there are {', '.join(self.ghns)}")
         return self.ghn.model_copy(update=self.ghns[name].model_dump(exclude_none=True))
+
+    @property
+    def scale_note(self) -> str:
+        """How large the experiment is, in words for titles, made from the settings themselves."""
+        preset = "" if self.scale == "paper" else f"{self.scale} preset: "
+        side, network = self.images.resolution, self.network
+        return (
+            f"{preset}{self.images.train:,} training images at {side}×{side}, "
+            f"F={network.channels}, {network.blocks} blocks of {self.space.nodes} nodes, "
+            f"ground truth of {self.sgd.epochs} epochs"
+        )
 
 
 def _validation_images(evaluation: Evaluation, images: Images) -> list[str]:
@@ -238,6 +272,42 @@ def _operations(space: Space) -> list[str]:
     return ["space.operations: an operation is listed twice"] if twice else []
 
 
+def _time_to_stop(compute: Compute) -> list[str]:
+    late = compute.stop_seconds >= 60 * compute.minutes
+    return ["compute.stop_seconds: no less than all of compute.minutes"] if late else []
+
+
+def _named_ghns(correlation: Correlation, ghns: dict[str, GhnChanges]) -> list[str]:
+    faults = [
+        f"correlation.ghns: {n!r} is not in `ghns`" for n in correlation.ghns if n not in ghns
+    ]
+    if len(set(correlation.ghns)) < len(correlation.ghns):
+        faults.append("correlation.ghns: a GHN is listed twice")
+    return faults
+
+
+def _numbered(correlation: Correlation) -> list[str]:
+    count = len(correlation.architectures)
+    if correlation.architectures == list(range(count)):
+        return []
+    return [f"correlation.architectures: {count} are numbered 0 to {count - 1}, in this order"]
+
+
+def _finalists(finalists: Finalists, correlation: Correlation, images: Images) -> list[str]:
+    faults = []
+    if len(set(finalists.ranks)) < len(finalists.ranks):
+        faults.append("finalists.ranks: a rank is listed twice")
+    if max(finalists.ranks) >= len(correlation.architectures):
+        faults.append("finalists.ranks: there are only as many as correlation.architectures")
+    if finalists.workers % finalists.nodes:
+        faults.append("finalists.workers: not the same number on each of finalists.nodes")
+    if finalists.batch * finalists.workers > images.train:
+        faults.append("finalists.batch: of all workers together more than images.train")
+    if finalists.warmup_epochs > finalists.epochs:
+        faults.append("finalists.warmup_epochs: more than finalists.epochs")
+    return faults
+
+
 #: What sections must say together, each a function of the sections that its parameters name.
 _AGREEMENTS: list[Callable[..., list[str]]] = [
     _validation_images,
@@ -246,6 +316,10 @@ _AGREEMENTS: list[Callable[..., list[str]]] = [
     _early_steps,
     _reductions,
     _operations,
+    _time_to_stop,
+    _named_ghns,
+    _numbered,
+    _finalists,
 ]
 
 
@@ -333,12 +407,28 @@ def load(files: Sequence[Path]) -> Config:
     return validate(settings, " + ".join(map(str, files)))
 
 
-def write(config: Config, path: Path) -> None:
-    """Write all settings as one YAML file, if it does not say so already.
+def adopt(path: Path, files: Sequence[Path]) -> Config:
+    """Put the changes of `files` into the configuration at `path`, whose comments stay.
 
     Raises:
-        UserError: the folder cannot be written.
+        UserError: as `load`, and nothing is written; or the file cannot be written.
     """
-    text = yaml.safe_dump(config.model_dump(exclude_none=True), sort_keys=False)
-    if not path.exists() or path.read_text() != text:
-        write_atomically(path, text)
+    config = load([path, *files])
+    editor = YAML()  # reads and writes comments, quotes and 1.0e-3 as they stand
+    editor.preserve_quotes, editor.width = True, 100
+    editor.indent(mapping=2, sequence=4, offset=2)
+    settings = editor.load(path.read_text())
+    for file in files:
+        _change(settings, editor.load(file.read_text()))
+    text = StringIO()
+    editor.dump(settings, text)
+    write_atomically(path, text.getvalue())
+    return config
+
+
+def _change(settings: Any, changes: Mapping[str, Any]) -> None:
+    for key, value in changes.items():
+        if isinstance(settings.get(key), Mapping) and isinstance(value, Mapping):
+            _change(settings[key], value)
+        else:
+            settings[key] = value

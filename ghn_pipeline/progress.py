@@ -1,10 +1,13 @@
 """How far long work has come: a bar on a terminal, plain lines in a log."""
 
+import os
 import sys
 import time
 from collections.abc import Callable
 
 from tqdm import tqdm
+
+from ghn_pipeline import logs
 
 
 class Progress:
@@ -20,11 +23,11 @@ class Progress:
     def __init__(self, what: str, total: int, start: int, every: float) -> None:
         self.what, self.total, self.start, self.every = what, total, start, every
         self.begun = self.said = time.monotonic()
-        self.bar = (
-            tqdm(total=total, initial=start, desc=what, unit="step")
-            if sys.stderr.isatty()
-            else None
-        )
+        # a workflow engine runs several jobs on one terminal, and says so by TERM=dumb
+        alone = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        # past the log, which gets lines
+        bar = {"total": total, "initial": start, "desc": what, "file": sys.__stderr__}
+        self.bar = tqdm(**bar, unit="step") if alone else None
         if start:
             self.say(f"goes on from step {start} of {total}")
 
@@ -33,7 +36,8 @@ class Progress:
         if self.bar is None:
             print(f"{self.what}: {text}", file=sys.stderr, flush=True)
         else:
-            self.bar.write(f"{self.what}: {text}", file=sys.stderr)
+            self.bar.write(f"{self.what}: {text}", file=sys.__stderr__)
+            logs.only(f"{self.what}: {text}")
 
     def at(self, step: int, detail: Callable[[], str]) -> None:
         """Report that `step` steps are done; `detail` is asked only when something is printed."""
@@ -41,14 +45,18 @@ class Progress:
             self.bar.n = step
             self.bar.set_postfix_str(detail(), refresh=False)
             self.bar.update(0)
-        elif time.monotonic() - self.said >= self.every or step == self.total:
+        if time.monotonic() - self.said >= self.every or step == self.total:
             self.said = time.monotonic()
-            rate = (step - self.start) / max(self.said - self.begun, 1e-9)
-            left = (self.total - step) / max(rate, 1e-9)
-            self.say(
-                f"step {step}/{self.total}  {detail()}  {rate:.3g} steps/s  "
-                f"{int(left // 60)}m{int(left % 60):02d}s left"
-            )
+            line = self._line(step, detail())
+            self.say(line) if self.bar is None else logs.only(f"{self.what}: {line}")
+
+    def _line(self, step: int, detail: str) -> str:
+        rate = (step - self.start) / max(self.said - self.begun, 1e-9)
+        left = (self.total - step) / max(rate, 1e-9)
+        return (
+            f"step {step}/{self.total}  {detail}  {rate:.3g} steps/s  "
+            f"{int(left // 60)}m{int(left % 60):02d}s left"
+        )
 
     def close(self) -> None:
         """Leave the terminal in order."""

@@ -3,6 +3,8 @@
 import json
 import os
 import subprocess
+import uuid
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -11,16 +13,21 @@ from typing import Any
 from ghn_pipeline.config import Config
 from ghn_pipeline.data.cifar10 import BATCHES
 from ghn_pipeline.errors import UserError
-from ghn_pipeline.files import digest, read_json, write_atomically
-from ghn_pipeline.stages import result_folder, settings
+from ghn_pipeline.files import digest, read_bytes, read_json, write_atomically
+from ghn_pipeline.stages import checkpoint_file, result_folder, settings
 
 PACKAGES = ("ghn-pipeline", "torch", "torchvision", "numpy", "scipy", "pandas", "snakemake")
 
 
 def provenance(config: Config, stage: str) -> dict[str, Any]:
-    """Return what made a result: settings and their digest, commit, packages, data, time."""
+    """Return what made a result: its run, settings and their digest, commit, packages, data, time.
+
+    Raises:
+        UserError: the folder of the checkpoints cannot be written.
+    """
     made_from = settings(config, stage)
     return {
+        "run": _run(config, stage),
         "stage": stage,
         "scale": config.scale,
         "digest": digest(made_from),
@@ -81,6 +88,20 @@ def read(config: Config, stage: str, made_by: str) -> dict[str, Any]:
             f"{expected}). Run `{made_by}` again."
         )
     return content
+
+
+def _run(config: Config, stage: str) -> str:
+    """Return the key of a stage's work: the same after a kill, and for results made once more."""
+    path = checkpoint_file(config, stage, ".run")
+    if not path.exists():
+        key = uuid.uuid4().hex
+        own = path.with_name(f".{path.name}.{key}")
+        write_atomically(own, key + "\n")
+        # of workers that start at once the first names the run: a link replaces nothing
+        with suppress(FileExistsError):
+            os.link(own, path)
+        own.unlink()
+    return read_bytes(path, "ghn").decode().strip()
 
 
 def commit() -> dict[str, Any]:

@@ -10,9 +10,6 @@ from ghn_pipeline.config import Config
 from ghn_pipeline.errors import UserError
 from ghn_pipeline.files import digest
 
-#: To be raised by a change of the code that changes results: what was made before is then stale.
-METHOD = 1
-
 
 def settings(config: Config, stage: str) -> dict[str, Any]:
     """Return all settings that change the result of `stage`, those of earlier stages included.
@@ -20,7 +17,7 @@ def settings(config: Config, stage: str) -> dict[str, Any]:
     Args:
         config: of the scale.
         stage: "architectures", "ghn/NAME", "oneshot", "sgd/INDEX", "scores/ghn/NAME",
-            "scores/oneshot", or "table4".
+            "scores/oneshot", "finalists/RANK", or "table4".
 
     Raises:
         UserError: there is no such stage.
@@ -28,7 +25,7 @@ def settings(config: Config, stage: str) -> dict[str, Any]:
     c, kind = config.model_dump(exclude_none=True), stage.split("/")[0]
     seeds = c["seeds"]
     architectures = {
-        "method": METHOD,
+        "method": c["method"],
         "space": c["space"],
         "architectures": c["correlation"]["architectures"],
         "test_architectures": seeds["test_architectures"],
@@ -53,16 +50,40 @@ def settings(config: Config, stage: str) -> dict[str, Any]:
     if kind == "scores":
         return {**settings(config, stage.removeprefix("scores/")), "evaluation": c["evaluation"]}
     if kind == "table4":
-        parts = ("sgd/0", "scores/oneshot", f"scores/ghn/{next(iter(c['ghns']))}")
+        parts = ("sgd/0", "scores/oneshot", f"scores/{first_ghn(config)}")
         below = {part: digest(settings(config, part)) for part in parts}
         shown = {key: c[key] for key in ("scale", "correlation", "tables")}
+        shown["correlation"].pop("ghns")  # the first is in `below`, the others in no table yet
         return {**below, **shown, "bootstrap": seeds["bootstrap"]}
+    if kind == "finalists":
+        # how many nodes the workers are spread over changes nothing
+        chosen = {
+            key: c["finalists"][key] for key in c["finalists"] if key not in ("ranks", "nodes")
+        }
+        scored = digest(settings(config, f"scores/{first_ghn(config)}"))
+        return {**training, "finalists": chosen, "scores": scored}
     raise UserError(f"there is no stage {stage!r}")
+
+
+def first_ghn(config: Config) -> str:
+    """Return the stage of the GHN that Table 4 shows and that chooses the finalists."""
+    return f"ghn/{config.correlation.ghns[0]}"
 
 
 def result_folder(config: Config, stage: str) -> Path:
     """Return the folder of a stage's results, below the working directory."""
     return Path("results", config.scale, stage)
+
+
+def log_file(config: Config, stage: str) -> Path:
+    """Return the file in which all that a stage said is kept.
+
+    Raises:
+        UserError: there is no such stage.
+    """
+    if stage != "prepare_data":
+        settings(config, stage)  # a name that is no stage's could be any path
+    return Path("results", config.scale, "logs", f"{stage}.log")
 
 
 def checkpoint_file(config: Config, stage: str, suffix: str = ".pt") -> Path:

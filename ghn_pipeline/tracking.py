@@ -1,103 +1,130 @@
 """MLflow: a run for every training and scoring, fed from the files that are the truth.
 
-A stage writes its files first and is sent when it is done. A tracking server that does not answer
-costs a warning, never a result.
+A stage writes its files first and is sent when it is done; the curve of a training is sent as its
+checkpoints are written. A tracking server that does not answer costs a warning, never a result.
 """
 
 import csv
 import fcntl
 import json
 import os
+import re
 import sys
-from collections.abc import Iterator, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ghn_pipeline.files import read_json, write_atomically
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
+
+    from ghn_pipeline.training.fit import Log
 
 DEFAULT_STORE = "sqlite:///mlflow.db"
 EXPERIMENT = "ghn-pipeline"
 #: makes the UI open on the runs, not on its pages for language models
 KIND = {"mlflow.experimentKind": "custom_model_development"}
+#: the tag with the key of a stage's work
+RUN = "ghn.run"
+#: beside run.json: what was sent, and where to
+MARKER = "mlflow.json"
+#: seconds that a training which failed waits for its run to be marked so
+PATIENCE = 10
+
+Record = Mapping[str, Any]
+#: step, time in milliseconds, numbers
+Point = tuple[int, int, Mapping[str, float]]
+
+
+def prepare() -> None:
+    """Make the store and its experiment before jobs share them; no answer costs a warning."""
+    try:
+        with _connected() as client:
+            _experiment(client)
+    except Exception as error:
+        _warn("MLflow does not answer", error, "Results are written to files all the same.")
+
+
+@contextmanager
+def follow(record: Record, folder: Path) -> Iterator[Callable[["Log"], None]]:
+    """Let MLflow show a training while it goes on; the training never waits for it.
+
+    The run begins, or goes on, when the first log is handed over. Left by an exception it is
+    marked as killed; otherwise `send` is to finish it.
+
+    Args:
+        record: the provenance of the stage.
+        folder: where its results will stand.
+
+    Yields:
+        What to call with the log after each checkpoint.
+    """
+    follower = _Follower(record, folder)
+    follower.start()
+    try:
+        yield follower.take
+    except BaseException:
+        follower.become("KILLED")
+        follower.join(PATIENCE)
+        raise
+    follower.become("FINISHED")
 
 
 def send(folder: Path) -> str | None:
     """Send the stage whose files are in `folder` to MLflow; return the run's id.
 
-    The store is MLFLOW_TRACKING_URI, or mlflow.db in the working directory.
+    The store is MLFLOW_TRACKING_URI, or mlflow.db in the working directory. What is there of the
+    same work is gone on with, not sent again.
 
     Returns:
         The id, or None where the server did not answer (a warning says so).
     """
     record = read_json(folder / "run.json", "ghn")
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     try:
-        run = _send(folder, record)
+        with _connected() as client:
+            run = _send(client, folder, record)
     # whatever a tracking client raises must not cost a result that is already on disk
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        print(
-            f"warning: {folder} was not sent to MLflow ({reason}). The results are whole; "
-            f"send it later with `ghn track`.",
-            file=sys.stderr,
-        )
+        later = "The results are whole; send it later with `ghn track`."
+        _warn(f"{folder} was not sent to MLflow", error, later)
         return None
-    sent = {"run": run, "finished": record["finished"]}
-    write_atomically(folder / "mlflow.json", json.dumps(sent) + "\n")
+    sent = {"run": run, "store": _without_password(_store()), "finished": record["finished"]}
+    write_atomically(folder / MARKER, json.dumps(sent) + "\n")
     return run
 
 
 def is_sent(folder: Path) -> bool:
-    """Whether the stage whose files are in `folder` is in MLflow as it is now."""
-    if not (folder / "mlflow.json").exists():
+    """Whether the stage whose files are in `folder` is in the store in force as it is now."""
+    if not (folder / MARKER).exists():
         return False
-    sent, record = (read_json(folder / name, "ghn") for name in ("mlflow.json", "run.json"))
-    return bool(sent["finished"] == record["finished"])
+    sent, record = (read_json(folder / name, "ghn") for name in (MARKER, "run.json"))
+    here = _without_password(_store())
+    return bool(sent["finished"] == record["finished"] and sent.get("store") == here)
 
 
-def _send(folder: Path, record: Mapping[str, Any]) -> str:
-    import mlflow
-    from mlflow.entities import Metric, Param, RunStatus, RunTag
-    from mlflow.tracking import MlflowClient
+# ---- the store ---------------------------------------------------------------------------------
 
-    store = os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_STORE)
-    mlflow.set_tracking_uri(store)
-    with _one_at_a_time(store):
-        client = MlflowClient()
-        experiment = client.get_experiment_by_name(EXPERIMENT)
-        number = (
-            experiment.experiment_id
-            if experiment
-            else client.create_experiment(EXPERIMENT, tags=KIND)
-        )
-        end = int(1000 * datetime.fromisoformat(record["finished"]).timestamp())
-        run = client.create_run(
-            number,
-            start_time=end - int(1000 * record["accelerator_seconds"]),
-            run_name=f"{record['scale']}/{record['stage']}",
-        )
-        metrics = [Metric(k, v, end, 0) for k, v in _numbers(record["result"])]
-        metrics.append(Metric("accelerator_seconds", record["accelerator_seconds"], end, 0))
-        metrics += [Metric(*point, end, step) for point, step in _curve(folder / "curve.csv")]
-        params = [Param(k, str(v)[:500]) for k, v in _flat(record["settings"])]
-        tags = [RunTag(k, str(record[k])) for k in ("stage", "scale", "digest", "commit", "dirty")]
-        tags += [RunTag("folder", str(folder)), RunTag("slurm_job", str(record["slurm_job"]))]
-        tags += [RunTag("mlflow.source.name", "ghn")]
-        for start in range(0, max(len(metrics), len(params)), 100):
-            part = slice(start, start + 100)
-            client.log_batch(
-                run.info.run_id,
-                metrics[10 * start : 10 * (start + 100)],
-                params[part],
-                tags if start == 0 else [],
-            )
-        client.log_artifacts(run.info.run_id, str(folder))
-        client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.FINISHED), end)
-    return str(run.info.run_id)
+# one thread at a time: the last of what follows a training must not cross with the final sending
+_turn = threading.Lock()
+
+
+@contextmanager
+def _connected() -> Iterator["MlflowClient"]:
+    """Give a client of the store, for one thread of this process at a time."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    with _turn:
+        from mlflow.tracking import MlflowClient
+
+        with _one_at_a_time(_store()):
+            yield MlflowClient(_store())
 
 
 @contextmanager
@@ -109,9 +136,182 @@ def _one_at_a_time(store: str) -> Iterator[None]:
     if not store.startswith("sqlite:///"):
         yield
         return
+    # takes a second: not while the others wait
+    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+
     with open(store.removeprefix("sqlite:///") + ".lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _store() -> str:
+    return os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_STORE)
+
+
+def _without_password(store: str) -> str:
+    return re.sub("//[^/]*@", "//", store)
+
+
+def _warn(what: str, error: Exception, then: str) -> None:
+    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    print(f"warning: {what} ({reason}). {then}", file=sys.stderr)
+
+
+# ---- runs --------------------------------------------------------------------------------------
+
+
+def _experiment(client: "MlflowClient") -> str:
+    from mlflow.exceptions import MlflowException
+
+    if found := client.get_experiment_by_name(EXPERIMENT):
+        return found.experiment_id
+    try:
+        return client.create_experiment(EXPERIMENT, tags=KIND)
+    except MlflowException:
+        # a server takes several at a time: another process may have been faster
+        if found := client.get_experiment_by_name(EXPERIMENT):
+            return found.experiment_id
+        raise
+
+
+def _the_run(client: "MlflowClient", record: Record, start: int) -> "Run":
+    """Return the one run of this work, made where the store has none."""
+    experiment, key = _experiment(client), record["run"]
+
+    def found() -> "Sequence[Run]":
+        where, order = f"tags.`{RUN}` = '{key}'", ["attributes.start_time"]
+        return client.search_runs([experiment], where, order_by=order)
+
+    if not (runs := found()):
+        name = f"{record['scale']}/{record['stage']}"
+        client.create_run(experiment, start, {RUN: key}, name)
+        runs = found()
+    # a server that was slow to answer has been asked twice
+    for double in runs[1:]:
+        client.delete_run(double.info.run_id)
+    return runs[0]
+
+
+def _begin(client: "MlflowClient", folder: Path, record: Record, start: int) -> "Run":
+    """Return the run of this work, with its settings and where it comes from."""
+    from mlflow.entities import Param, RunTag
+
+    run = _the_run(client, record, start)
+    tags = {key: str(record[key]) for key in ("stage", "scale", "digest", "commit", "dirty")}
+    tags |= {"folder": str(folder), "mlflow.source.name": "ghn"}
+    jobs = [*run.data.tags.get("slurm_job", "").split(","), record["slurm_job"]]
+    if jobs := list(dict.fromkeys(filter(None, jobs))):
+        tags["slurm_job"] = ",".join(jobs)
+    client.log_batch(run.info.run_id, tags=[RunTag(*tag) for tag in tags.items()])
+    params = [Param(key, str(value)[:500]) for key, value in _flat(record["settings"])]
+    for i in range(0, len(params), 100):
+        client.log_batch(run.info.run_id, params=params[i : i + 100])
+    return run
+
+
+def _last_step(client: "MlflowClient", run: str) -> int:
+    return max((point.step for point in client.get_metric_history(run, "loss")), default=-1)
+
+
+def _log(client: "MlflowClient", run: str, points: Sequence[Point]) -> None:
+    from mlflow.entities import Metric
+
+    # a step goes as a whole, so that its loss tells that all of it is there
+    for i in range(0, len(points), 100):
+        part = points[i : i + 100]
+        metrics = [Metric(k, v, at, step) for step, at, each in part for k, v in each.items()]
+        client.log_batch(run, metrics)
+
+
+def _send(client: "MlflowClient", folder: Path, record: Record) -> str:
+    end = int(1000 * datetime.fromisoformat(record["finished"]).timestamp())
+    seconds = record["accelerator_seconds"]
+    run = _begin(client, folder, record, end - int(1000 * seconds))
+    number, there = run.info.run_id, run.data.metrics
+    last = _last_step(client, number)
+    _log(client, number, [p for p in _curve(folder / "curve.csv", end) if p[0] > last])
+    final = {**dict(_numbers(record["result"])), "accelerator_seconds": seconds}
+    _log(client, number, [(0, end, {k: v}) for k, v in final.items() if there.get(k) != v])
+    for path in folder.iterdir():
+        if path.name != MARKER:
+            client.log_artifact(number, str(path))
+    client.set_terminated(number, "FINISHED", end)
+    return str(number)
+
+
+# ---- a training that goes on -------------------------------------------------------------------
+
+
+class _Follower(threading.Thread):
+    """Sends the curve of a training beside it."""
+
+    def __init__(self, record: Record, folder: Path) -> None:
+        super().__init__(daemon=True)  # a server that hangs must not keep the process
+        self.record, self.folder = record, folder
+        self.status = "RUNNING"
+        self.news = threading.Event()
+        self.points: list[Point] = []
+        self.begun: int | None = None
+        self.run_id: str | None = None
+        self.sent = -1
+        self.failed = False
+
+    def take(self, log: "Log") -> None:
+        """Note what is new in the log."""
+        now = int(1000 * time.time())
+        self.begun = self.begun or now - int(1000 * log.seconds)
+        for step, loss, rate in log.curve[len(self.points) :]:
+            # a step keeps its time: MLflow drops what it is told twice only if all is the same
+            self.points.append((step, now, {"loss": loss, "learning_rate": rate}))
+        self.news.set()
+
+    def become(self, status: str) -> None:
+        """End with the run in `status`."""
+        self.status = status
+        self.news.set()
+
+    def run(self) -> None:
+        """Send all news until the training ends."""
+        status = "RUNNING"
+        while status == "RUNNING":
+            self.news.wait()
+            self.news.clear()
+            status = self.status
+            if self.begun and status != "FINISHED":
+                self._send_or_warn(status, self.begun)
+
+    def _send_or_warn(self, status: str, begun: int) -> None:
+        try:
+            with _connected() as client:
+                # it may have been for long that the store was another's
+                if self.status != "FINISHED":
+                    self._send(client, status, begun)
+        except Exception as error:
+            self.run_id = None  # what the store has is to be asked anew
+            if not self.failed:
+                later = "The training goes on; what is missing is sent when MLflow answers."
+                _warn(f"{self.folder} is not followed by MLflow", error, later)
+            self.failed = True
+        else:
+            if self.failed:
+                print(f"{self.folder} is followed by MLflow again", file=sys.stderr)
+            self.failed = False
+
+    def _send(self, client: "MlflowClient", status: str, begun: int) -> None:
+        if self.run_id is None:
+            run = _begin(client, self.folder, self.record, begun)
+            if run.info.status != "RUNNING":
+                client.update_run(run.info.run_id, "RUNNING")
+            self.sent = _last_step(client, run.info.run_id)
+            self.run_id = run.info.run_id
+        new = [point for point in self.points if point[0] > self.sent]
+        _log(client, self.run_id, new)
+        self.sent = max((point[0] for point in new), default=self.sent)
+        if status == "KILLED":
+            client.set_terminated(self.run_id, status)
+
+
+# ---- records and curves as numbers -------------------------------------------------------------
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -128,11 +328,11 @@ def _numbers(result: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
             yield key, float(value)
 
 
-def _curve(path: Path) -> Iterator[tuple[tuple[str, float], int]]:
-    """Yield ((name, value), step) for each cell of a curve; a stage without one has no points."""
+def _curve(path: Path, time: int) -> Iterator[Point]:
+    """Yield the points of a curve, all of one time; a stage without a curve has none."""
     if not path.exists():
         return
     with open(path, newline="") as file:
         for row in csv.DictReader(file):
             step = int(row.pop("step"))
-            yield from (((name, float(value)), step) for name, value in row.items())
+            yield step, time, {name: float(value) for name, value in row.items()}

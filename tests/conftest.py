@@ -80,16 +80,26 @@ class Workplace:
     def __init__(self, folder: Path, data: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        for name in ("params.yaml", "Snakefile"):
+        for name in ("params.yaml", "Snakefile", "dvc.yaml", ".dvcignore"):
             shutil.copy(ROOT / name, folder)
-        for name in ("presets", "workflow"):
+        for name in ("presets", "workflow", "slurm"):
             shutil.copytree(ROOT / name, folder / name)
+        # DVC needs a repository, and takes the settings of the last commit to compare with
+        (folder / ".dvc").mkdir()
+        shutil.copy(ROOT / ".dvc/config", folder / ".dvc")
+        git = ("git", "-c", "user.name=test", "-c", "user.email=test", "-C", str(folder))
+        subprocess.run([*git, "init", "--quiet"], check=True)
+        subprocess.run([*git, "add", "params.yaml", "dvc.yaml", ".dvc"], check=True)
+        subprocess.run([*git, "commit", "--quiet", "-m", "as shipped"], check=True)
         (folder / "data").symlink_to(data)
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
         self.environment.update(
             PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             OMP_NUM_THREADS="1",
             CUDA_VISIBLE_DEVICES="",  # the same on a machine with an accelerator
+            DVC_NO_ANALYTICS="1",
+            # no cluster, even where Slurm is installed: its plugin would ask for one, in vain
+            SLURM_CONF=os.devnull,
         )
 
     def start(self, *words: str, **options: Any) -> "subprocess.Popen[str]":
@@ -131,6 +141,12 @@ def finished(tmp_path_factory, cifar10_folder) -> Workplace:
     done = place.snakemake()
     assert done.returncode == 0, done.stderr[-3000:]
     return place
+
+
+@pytest.fixture(scope="session")
+def workplaces(tmp_path_factory, cifar10_folder) -> Callable[[str], Workplace]:
+    """Make fresh folders that several tests share."""
+    return lambda name: Workplace(tmp_path_factory.mktemp(name), cifar10_folder)
 
 
 @pytest.fixture

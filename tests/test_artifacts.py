@@ -32,9 +32,3 @@ def test_scores_of_other_architectures_are_refused(monkeypatch, configured):
     monkeypatch.setattr(artifacts.record, "read", records(hashes, hashes[::-1]))
     with pytest.raises(UserError, match="different architectures"):
         artifacts.table4_rows(configured())
-
-
-def test_a_title_cannot_claim_another_size(configured):
-    note = artifacts.scale_note(configured({"images.train": 704, "sgd.epochs": 9}))
-    assert note.startswith("smoke preset: 704 training images at 8×8, F=4, 2 blocks of 3 nodes")
-    assert note.endswith("9 epochs")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ghn_pipeline.config import Config, Ghn, GhnChanges, load, merged, validate, write
+from ghn_pipeline.config import Config, Ghn, GhnChanges, adopt, load, merged, validate
 from ghn_pipeline.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -42,7 +42,14 @@ PAPER = {
     "ghn.learning_rate": 0.001,
     "ghn.halve_at": [100, 150],
     # 5.3: "a fixed set of 100 random architectures", "train them for 50 epochs"
-    "correlation.architectures": 100,
+    "correlation.architectures": list(range(100)),
+    # 7.3: "600 epochs", "across 32 GPUs", "initial linear warmup of 5 epochs", and as above
+    "finalists.epochs": 600,
+    "finalists.workers": 32,
+    "finalists.warmup_epochs": 5,
+    "finalists.momentum": 0.9,
+    "finalists.learning_rate": 0.025,
+    "finalists.batch": 64,
     "sgd.epochs": 50,
     # 7.3: "SGD with momentum 0.9, a single period cosine schedule with l_max=0.025, and batch
     # size 64"
@@ -154,13 +161,35 @@ def test_merging_leaves_its_arguments_alone():
     assert (base, changes) == ({"a": {"b": 1}}, {"a": {"c": 2}})
 
 
-def test_what_is_written_is_read_back(tmp_path):
-    config = load([PARAMS, PRESETS[-1]])
-    write(config, tmp_path / "folder/config.yaml")
-    assert load([tmp_path / "folder/config.yaml"]) == config
-    before = (tmp_path / "folder/config.yaml").stat().st_mtime_ns
-    write(config, tmp_path / "folder/config.yaml")  # the same: an engine must not see a new file
-    assert (tmp_path / "folder/config.yaml").stat().st_mtime_ns == before
+@pytest.mark.parametrize("file", PRESETS, ids=lambda f: f.stem)
+def test_an_adopted_preset_is_the_same_settings_with_the_comments(file, tmp_path):
+    path = tmp_path / "params.yaml"
+    shutil.copy(PARAMS, path)
+    assert adopt(path, [file]) == load([PARAMS, file]) == load([path])
+
+    def places(text):
+        return [line.split("#", 1)[1] for line in text.splitlines() if "#" in line]
+
+    assert places(path.read_text()) == places(PARAMS.read_text())
+    # sections that the preset does not change are not touched
+    sections = re.split(r"\n(?=\w+:)", PARAMS.read_text())
+    untouched = [s for s in sections if s.split(":")[0] not in yaml.safe_load(file.read_text())]
+    assert any(s.startswith("seeds:") for s in untouched)
+    assert all(s.strip() in path.read_text() for s in untouched)
+
+
+def test_a_faulty_preset_is_not_adopted(tmp_path):
+    shutil.copy(PARAMS, tmp_path / "params.yaml")
+    (tmp_path / "bad.yaml").write_text("sgd: {epochs: 0}")
+    with pytest.raises(UserError, match=r"sgd\.epochs"):
+        adopt(tmp_path / "params.yaml", [tmp_path / "bad.yaml"])
+    assert (tmp_path / "params.yaml").read_bytes() == PARAMS.read_bytes()
+
+
+def test_a_title_cannot_claim_another_size(configured):
+    note = configured({"images.train": 704, "sgd.epochs": 9}).scale_note
+    assert note.startswith("smoke preset: 704 training images at 8×8, F=4, 2 blocks of 3 nodes")
+    assert note.endswith("9 epochs")
 
 
 # ---- faults ------------------------------------------------------------------------------------
@@ -223,6 +252,15 @@ def test_one_fault_is_named_with_its_path(changes, path, words, tmp_path):
         ({"ghns": {"default": {"pases": 3}}}, ["ghns.default.pases", "unknown key"]),
         ({"ghns": {"default": {"passes": 0}}}, ["ghns.default.passes", "1"]),
         ({"ghns": {"other": {"batch": 45001}}}, ["ghns.other.batch"]),
+        ({"correlation": {"ghns": ["other"]}}, ["correlation.ghns", "'other'"]),
+        ({"correlation": {"ghns": ["default", "default"]}}, ["correlation.ghns", "twice"]),
+        ({"finalists": {"ranks": [0, 0]}}, ["finalists.ranks", "twice"]),
+        ({"finalists": {"ranks": [100]}}, ["finalists.ranks", "correlation.architectures"]),
+        ({"finalists": {"workers": 12}}, ["finalists.workers", "finalists.nodes"]),
+        ({"finalists": {"batch": 1407}}, ["finalists.batch", "images.train"]),
+        ({"finalists": {"warmup_epochs": 601}}, ["finalists.warmup_epochs"]),
+        ({"compute": {"minutes": 3}}, ["compute.stop_seconds", "compute.minutes"]),
+        ({"method": 2}, ["method", "1"]),
     ],
 )
 def test_sections_must_agree(changes, words, tmp_path):

@@ -3,13 +3,26 @@
 import json
 import os
 import shutil
+import signal
 import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from contextlib import closing, nullcontext
+from pathlib import Path
 
 import pytest
 
 from ghn_pipeline import cli, record, tracking
+from ghn_pipeline.errors import UserError
 from ghn_pipeline.files import write_atomically
+from ghn_pipeline.training.fit import Log
 
+COLUMNS = ("loss", "learning_rate")
 CURVE = [(3, 2.25, 0.001), (6, 1.5, 0.0005), (1203, 1.125, 0.00025)]
 
 
@@ -50,6 +63,20 @@ def stage(configured, store):
     return make
 
 
+@pytest.fixture
+def provenance(configured, store):
+    return record.provenance(configured(), "ghn/default")
+
+
+def until(condition):
+    """Wait for what happens in another thread or process."""
+    for _ in range(1200):
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it never happened")
+
+
 def client(store):
     from mlflow.tracking import MlflowClient
 
@@ -60,6 +87,21 @@ def runs(store):
     found = client(store)
     experiment = found.get_experiment_by_name("ghn-pipeline")
     return found.search_runs([experiment.experiment_id]) if experiment else []
+
+
+def points(store, name="loss"):
+    """The (step, value) of all runs, each as often as it is there."""
+    histories = (client(store).get_metric_history(run.info.run_id, name) for run in runs(store))
+    return sorted((point.step, point.value) for history in histories for point in history)
+
+
+def losses(curve):
+    return [(step, loss) for step, loss, _ in curve]
+
+
+def status(store):
+    (run,) = runs(store)
+    return run.info.status
 
 
 def test_a_finished_stage_is_a_whole_run(stage, store, configured):
@@ -129,12 +171,303 @@ def test_nothing_is_sent_twice_until_it_is_made_anew(stage, store, monkeypatch, 
     assert cli.main() == 0
     assert "sent 0 of 0" in capsys.readouterr().out
     assert len(runs(store)) == 1
-    # another run of the same stage, later
+    # the same work, its record written once more
     said = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps({**said, "finished": "2100-01-01T00:00:00+00:00"}))
+    said |= {"finished": "2100-01-01T00:00:00+00:00", "accelerator_seconds": 13.5}
+    (folder / "run.json").write_text(json.dumps(said))
     assert not tracking.is_sent(folder)
     assert cli.main() == 0
-    assert len(runs(store)) == 2
+    (run,) = runs(store)
+    assert run.info.end_time == 4102444800000
+    assert run.data.metrics["accelerator_seconds"] == 13.5
+    assert points(store) == losses(CURVE)
+
+
+def test_results_sent_twice_are_one_run_with_each_number_once(stage, store):
+    folder = stage()
+    first = tracking.send(folder)
+    (folder / "mlflow.json").unlink()  # as where run.json came back from DVC's cache
+    assert tracking.send(folder) == first
+    (run,) = runs(store)
+    for name in run.data.metrics:
+        found = points(store, name)
+        assert len(found) == len(set(found)) == (len(CURVE) if name in COLUMNS else 1), name
+    assert tracking.send(folder) == first
+    artifacts = {a.path for a in client(store).list_artifacts(first)}
+    assert artifacts == {"run.json", "curve.csv", "model.pt"}
+
+
+def test_a_sending_that_was_killed_early_is_gone_on_with(stage, store):
+    folder = stage()
+    key = json.loads((folder / "run.json").read_text())["run"]
+    experiment = client(store).create_experiment("ghn-pipeline")
+    for _ in range(2):  # one of them by a request that was taken for lost
+        client(store).create_run(experiment, tags={"ghn.run": key})
+    tracking.send(folder)
+    assert status(store) == "FINISHED"
+    assert points(store) == losses(CURVE)
+
+
+def test_a_file_finds_its_run_and_a_run_its_files(stage, store):
+    folders = {json.loads((f / "run.json").read_text())["run"]: str(f) for f in (stage(), stage())}
+    folders |= {
+        json.loads((stage("oneshot") / "run.json").read_text())["run"]: "results/smoke/oneshot"
+    }
+    assert len(folders) == 2  # a stage that is made again keeps its key
+    for folder in folders.values():
+        tracking.send(Path(folder))
+    assert {run.data.tags["ghn.run"]: run.data.tags["folder"] for run in runs(store)} == folders
+
+
+def test_workers_that_start_at_once_agree_on_the_run(configured, store):
+    config, barrier = configured(), threading.Barrier(8)
+
+    def name(found):
+        barrier.wait()
+        found.append(record.provenance(config, "oneshot")["run"])
+
+    found = []
+    workers = [threading.Thread(target=name, args=(found,)) for _ in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(found) == 8
+    assert set(found) == {record.provenance(config, "oneshot")["run"]}
+    assert [path.suffix for path in Path("checkpoints/smoke").iterdir()] == [".run"]
+
+
+def test_another_store_gets_everything(stage, store, empty_store, monkeypatch, capsys):
+    folder = stage()
+    tracking.send(folder)
+    other = f"sqlite:///{shutil.copy(empty_store, 'other.db')}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", other)
+    assert not tracking.is_sent(folder)
+    monkeypatch.setattr("sys.argv", ["ghn", "track"])
+    assert cli.main() == 0
+    assert "sent 1 of 1" in capsys.readouterr().out
+    assert tracking.is_sent(folder)
+    for each in (store, other):
+        assert points(each) == losses(CURVE)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    assert not tracking.is_sent(folder)
+
+
+def test_the_marker_tells_no_password(stage, monkeypatch):
+    folder = stage()
+    monkeypatch.setattr(tracking, "_connected", lambda: nullcontext())
+    monkeypatch.setattr(tracking, "_send", lambda *_: "id")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@there:5000/mlflow")
+    tracking.send(folder)
+    marker = json.loads((folder / "mlflow.json").read_text())
+    assert marker["store"] == "https://there:5000/mlflow"
+    assert tracking.is_sent(folder)
+
+
+def test_a_store_is_prepared(tmp_path, store, monkeypatch, capfd):
+    for _ in range(2):
+        tracking.prepare()
+    assert client(store).get_experiment_by_name("ghn-pipeline") is not None
+    capfd.readouterr()
+    with socket.socket() as taken:  # a port at which nobody listens
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        tracking.prepare()
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("warning: MLflow does not answer")
+
+
+# ---- a training that goes on -------------------------------------------------------------------
+
+
+def test_a_training_is_seen_while_it_goes_on(provenance, stage, store):
+    folder = stage()
+    with tracking.follow(provenance, folder) as saved_as:
+        log = Log(curve=CURVE[:1], seconds=100)
+        saved_as(log)
+        until(lambda: points(store) == losses(CURVE[:1]))
+        (run,) = runs(store)
+        assert run.info.status == "RUNNING"
+        assert abs(run.info.start_time / 1000 - (time.time() - 100)) < 90
+        assert run.data.params["ghn.passes"] == str(provenance["settings"]["ghn"]["passes"])
+        assert run.data.tags["commit"] == str(provenance["commit"])
+        assert "slurm_job" not in run.data.tags
+        log.curve = CURVE[:2]
+        saved_as(log)
+        until(lambda: points(store) == losses(CURVE[:2]))
+    assert tracking.send(folder) == run.info.run_id
+    assert status(store) == "FINISHED"
+    assert points(store) == losses(CURVE)
+    assert points(store, "learning_rate") == [(step, rate) for step, _, rate in CURVE]
+
+
+def test_a_training_that_fails_is_marked_and_goes_on_later(provenance, stage, store):
+    folder = stage()
+    with (
+        pytest.raises(UserError, match="stopped"),
+        tracking.follow({**provenance, "slurm_job": "12"}, folder) as saved_as,
+    ):
+        saved_as(Log(CURVE[:2]))
+        raise UserError("stopped by SIGTERM")
+    assert status(store) == "KILLED"
+    assert points(store) == losses(CURVE[:2])
+    with tracking.follow({**provenance, "slurm_job": "15"}, folder) as saved_as:
+        saved_as(Log(CURVE))
+        until(lambda: points(store) == losses(CURVE))
+        assert status(store) == "RUNNING"
+    said = json.loads((folder / "run.json").read_text()) | {"slurm_job": "15"}
+    (folder / "run.json").write_text(json.dumps(said))
+    tracking.send(folder)
+    assert status(store) == "FINISHED"
+    assert runs(store)[0].data.tags["slurm_job"] == "12,15"
+    assert points(store) == losses(CURVE)
+
+
+def test_a_training_that_never_wrote_a_checkpoint_leaves_the_store_alone(provenance, store):
+    # it may be the second of its name, refused, while the first goes on
+    with pytest.raises(UserError), tracking.follow(provenance, Path("results")):
+        raise UserError("another process is training")
+    assert runs(store) == []
+
+
+def _train_for_ever(place, uri, known):
+    os.environ.update(MLFLOW_TRACKING_URI=uri, MLFLOW_DISABLE_TELEMETRY="true")
+    os.chdir(place)
+    with tracking.follow(known, Path("results")) as saved_as:
+        saved_as(Log(CURVE[:1]))
+        until(lambda: points(uri) == losses(CURVE[:1]))
+        saved_as(Log(CURVE[:2]))
+        signal.pause()
+
+
+@pytest.mark.slow
+def test_a_training_that_was_killed_goes_on_in_its_run(
+    provenance, stage, store, tmp_path, forkserver
+):
+    killed = forkserver.Process(target=_train_for_ever, args=(tmp_path, store, provenance))
+    killed.start()
+    until(lambda: points(store) == losses(CURVE[:2]))
+    killed.kill()
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
+    assert status(store) == "RUNNING"
+    folder = stage()
+    with tracking.follow(provenance, folder) as saved_as:
+        saved_as(Log(CURVE[:2]))
+        saved_as(Log(CURVE))
+        until(lambda: points(store) == losses(CURVE))
+    tracking.send(folder)
+    assert status(store) == "FINISHED"
+    assert points(store) == losses(CURVE)
+
+
+def test_a_server_that_never_answers_is_not_waited_for(provenance, monkeypatch, capfd):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "600")
+    monkeypatch.setattr(tracking, "PATIENCE", 0)
+    before = threading.active_count()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.getsockname()[1]}")
+        with (
+            pytest.raises(UserError),
+            tracking.follow(provenance, Path("results")) as saved_as,
+        ):
+            saved_as(Log(CURVE[:1]))
+            connection, _ = server.accept()
+            assert connection.recv(1)  # the question is asked
+            for count in (1, 2, 3):
+                saved_as(Log(CURVE[:count]))
+            raise UserError("stopped by SIGTERM")
+        # all that has returned, and the question still stands
+        assert threading.active_count() == before + 1
+        assert capfd.readouterr().err == ""
+        connection.close()
+    until(lambda: threading.active_count() == before)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("warning: results is not followed by MLflow")
+
+
+class Server:
+    """An MLflow server that can be stopped and started again."""
+
+    def __init__(self, folder, database):
+        self.database = shutil.copy(database, folder)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.process = None
+        self.folder = folder
+
+    def start(self):
+        words = ["server", "--backend-store-uri", f"sqlite:///{self.database}", "--workers", "1"]
+        words += ["--artifacts-destination", str(self.folder / "artifacts")]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", *words, "--port", str(self.port)],
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        until(self.answers)
+
+    def answers(self):
+        try:
+            with urllib.request.urlopen(f"{self.uri}/health") as answer:
+                return answer.status == 200
+        except (urllib.error.URLError, ConnectionError):
+            return False
+
+    def stop(self):
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture
+def server(tmp_path, store, empty_store, monkeypatch):
+    server = Server(tmp_path, empty_store)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.mark.slow
+def test_a_server_that_goes_and_comes_back_has_everything(
+    provenance, stage, server, monkeypatch, capfd
+):
+    folder = stage()
+    with tracking.follow(provenance, folder) as saved_as:
+        saved_as(Log(CURVE[:1]))
+        until(lambda: points(server.uri) == losses(CURVE[:1]))
+        server.stop()
+        said = []
+        for _ in range(2):  # it is said once
+            saved_as(Log(CURVE[:2]))
+            until(lambda: said.append(capfd.readouterr().err) or "warning" in "".join(said))
+        server.start()
+        saved_as(Log(CURVE[:2]))
+        until(lambda: points(server.uri) == losses(CURVE[:2]))
+        until(lambda: said.append(capfd.readouterr().err) or "again" in "".join(said))
+        server.stop()
+        saved_as(Log(CURVE))
+    first, second = "".join(said).splitlines()
+    assert first.startswith(f"warning: {folder} is not followed by MLflow")
+    assert second == f"{folder} is followed by MLflow again"
+    # and it comes back after the end only
+    assert tracking.send(folder) is None
+    assert "ghn track" in capfd.readouterr().err
+    server.start()
+    assert status(server.uri) == "RUNNING"
+    monkeypatch.setattr("sys.argv", ["ghn", "track"])
+    assert cli.main() == 0
+    assert status(server.uri) == "FINISHED"
+    assert points(server.uri) == losses(CURVE)
+    number = runs(server.uri)[0].info.run_id
+    artifacts = {a.path for a in client(server.uri).list_artifacts(number)}
+    assert artifacts == {"run.json", "curve.csv", "model.pt"}
+
+
+# ---- servers and processes ---------------------------------------------------------------------
 
 
 def test_a_server_that_is_not_there_costs_a_warning_and_it_is_sent_later(
@@ -168,30 +501,53 @@ def test_the_warning_names_a_command_that_there_is(stage, monkeypatch, capfd):
     cli.parser().parse_args(command[1:])  # exits where it does not know the words
 
 
-def _send(folder, uri, barrier):
+def _is_there(uri, key):
+    """Whether a run of that key has a loss, asked without MLflow."""
+    question = (
+        "select count(*) from metrics m join tags t on m.run_uuid = t.run_uuid "
+        "where t.key = 'ghn.run' and t.value = ? and m.key = 'loss'"
+    )
+    path = uri.removeprefix("sqlite:///")
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as store:
+            return store.execute(question, [key]).fetchone()[0] > 0
+    except sqlite3.OperationalError:  # no store, no table, or locked
+        return False
+
+
+def _follow_and_send(folder, uri, barrier):
     os.environ.update(MLFLOW_TRACKING_URI=uri, MLFLOW_DISABLE_TELEMETRY="true")
     os.chdir(folder.parents[3])
+    known = json.loads((folder / "run.json").read_text())
     barrier.wait()
+    with tracking.follow(known, folder) as saved_as:
+        saved_as(Log(CURVE[:1]))
+        until(lambda: _is_there(uri, known["run"]))
+        saved_as(Log(CURVE[:2]))  # it may or may not be sent before the end
     assert tracking.send(folder) is not None
 
 
 @pytest.mark.slow
-def test_eight_processes_at_once_on_a_fresh_store_lose_nothing(stage, tmp_path, forkserver):
+def test_forty_processes_at_once_on_a_fresh_store_lose_nothing(stage, tmp_path, forkserver):
     store = f"sqlite:///{tmp_path}/fresh.db"  # the tables are not made yet
-    folders = [tmp_path / stage(f"sgd/{i:03d}") for i in range(8)]
-    barrier = forkserver.Barrier(8)
-    children = [forkserver.Process(target=_send, args=(f, store, barrier)) for f in folders]
+    folders = [tmp_path / stage(f"sgd/{i}") for i in range(40)]
+    barrier = forkserver.Barrier(40)
+    children = [
+        forkserver.Process(target=_follow_and_send, args=(f, store, barrier)) for f in folders
+    ]
     for child in children:
         child.start()
     for child in children:
         child.join()
-    assert [child.exitcode for child in children] == [0] * 8
-    assert all(map(tracking.is_sent, folders))
-    found = runs(store)
-    assert sorted(r.info.run_name for r in found) == [f"smoke/sgd/{i:03d}" for i in range(8)]
-    for run in found:
+    assert [child.exitcode for child in children] == [0] * 40
+    found = {run.data.tags["folder"]: run for run in runs(store)}
+    assert len(runs(store)) == 40
+    assert set(found) == set(map(str, folders))
+    for run in found.values():
         assert run.info.status == "FINISHED"
         assert run.data.params["sgd.epochs"] == "3"
-        history = client(store).get_metric_history(run.info.run_id, "learning_rate")
-        assert len(history) == len(CURVE)
+        for column, name in enumerate(COLUMNS, 1):
+            history = client(store).get_metric_history(run.info.run_id, name)
+            told = sorted((point.step, point.value) for point in history)
+            assert told == [(row[0], row[column]) for row in CURVE]
         assert len(client(store).list_artifacts(run.info.run_id)) == 3

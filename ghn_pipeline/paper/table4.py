@@ -92,6 +92,35 @@ def summary(rows: Mapping[str, Row], *, resamples: int, confidence: float, seed:
     return "\n".join(lines)
 
 
+def metrics(
+    rows: Mapping[str, Row], *, resamples: int, confidence: float, seed: int
+) -> dict[str, dict[str, float | None]]:
+    """Return each method's coefficients as plain numbers, None where one is undefined.
+
+    Raises:
+        UserError: see `correlation.correlate`.
+    """
+    found = {}
+    for key in sorted(rows, key=_order):
+        over = table_correlations(
+            rows[key].predicted,
+            rows[key].truth,
+            resamples=resamples,
+            confidence=confidence,
+            seed=seed,
+        )
+        found[key] = {
+            f"{name}{'' if which == 'all' else '_better_half'}": _or_none(estimate.value)
+            for which, estimates in over.items()
+            for name, estimate in estimates.items()
+        }
+    return found
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value  # JSON has no NaN
+
+
 def show(estimate: Estimate) -> str:
     """Return '0.68 [0.55, 0.78]', or 'undefined' where an accuracy was constant."""
     if math.isnan(estimate.value):

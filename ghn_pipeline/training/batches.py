@@ -8,14 +8,26 @@ from torch import Tensor
 from ghn_pipeline.data.images import Images, Splits, augment, batch_at, normalise, stream
 from ghn_pipeline.network import NamedNorm, Network, batch_statistics, run
 
+WHOLE = slice(None)
+
 
 def training_batch(
-    splits: Splits, step: int, *, batch: int, padding: int, seed: int
+    splits: Splits, step: int, *, batch: int, padding: int, seed: int, part: slice = WHOLE
 ) -> tuple[Tensor, Tensor]:
-    """Return images [B, 3, R, R], cropped, flipped and normalised, and labels [B] of a step."""
+    """Return images [B, 3, R, R], cropped, flipped and normalised, and labels [B] of a step.
+
+    Args:
+        splits: the images, of which those for training are taken.
+        step: counted from 0.
+        batch: images in the whole batch.
+        padding: of the crops.
+        seed: of the order and the crops.
+        part: the rows to return, the same as they stand in the whole batch.
+    """
     chosen = batch_at(splits.train, step, batch, seed)
-    pixels = augment(splits.train.pixels[chosen], stream(seed, "crop", step), padding)
-    return _prepared(pixels, splits), splits.train.labels[chosen]
+    # all are cropped, for one stream of random numbers is drawn for all
+    pixels = augment(splits.train.pixels[chosen], stream(seed, "crop", step), padding)[part]
+    return _prepared(pixels, splits), splits.train.labels[chosen[part]]
 
 
 def fixed_batches(

@@ -2,16 +2,21 @@
 
 import fcntl
 import io
+import sys
+import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 
 from ghn_pipeline.errors import UserError
 from ghn_pipeline.files import write_atomically
+
+#: seconds that a second process waits for the first to be done with a checkpoint
+PATIENCE = 600.0
 
 
 def save(path: Path, state: dict[str, Any], digest: str) -> None:
@@ -59,10 +64,14 @@ def load(path: Path, digest: str, made_by: str) -> dict[str, Any]:
 
 @contextmanager
 def only_writer(path: Path) -> Iterator[None]:
-    """Hold the checkpoint for this process alone; a second job of the same name is refused.
+    """Hold the checkpoint for this process alone; a second job of that name waits for the first.
+
+    So a job that was started again cannot meet its own forerunner, which may still be saving or
+    go on where a cluster has lost sight of it.
 
     Raises:
-        UserError: another process holds it, or the folder cannot be written.
+        UserError: another process holds it for longer than `PATIENCE`, or the folder cannot be
+            written.
     """
     lock = path.with_suffix(".lock")
     try:
@@ -71,10 +80,22 @@ def only_writer(path: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"cannot write {lock}: {error.strerror}. Give write permission.") from error
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"another process is training {path}; wait for it or stop it first."
-            ) from error
+        _wait_for_lock(file, path)
         yield
+
+
+def _wait_for_lock(file: TextIO, path: Path) -> None:
+    begun = time.monotonic()
+    told = False
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() - begun >= PATIENCE:
+                raise UserError(
+                    f"another process is training {path}; wait for it or stop it first."
+                ) from error
+        if not told:
+            told = True
+            print(f"another process is training {path}: waits for it", file=sys.stderr, flush=True)
+        time.sleep(0.2)

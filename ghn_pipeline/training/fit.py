@@ -5,18 +5,19 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
-from ghn_pipeline.errors import UserError
+from ghn_pipeline.errors import OutOfTimeError, UserError
 from ghn_pipeline.files import write_atomically
 from ghn_pipeline.progress import Progress
 from ghn_pipeline.training import checkpoint
+from ghn_pipeline.training.distributed import ALONE, Team
 
 
 @dataclass
@@ -33,6 +34,7 @@ class Training:
         clip: largest norm of the gradient, or None.
         observe: measurements to take after so many steps, each a dict of numbers.
         describe: what to write down of a step whose loss is not finite.
+        team: the workers whose model this is; `loss` is of this one's part of the batch.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Training:
     clip: float | None = None
     observe: Mapping[int, Callable[[], dict[str, float]]] = field(default_factory=dict)
     describe: Callable[[int], Any] = lambda step: None
+    team: Team = ALONE
 
 
 @dataclass
@@ -78,42 +81,49 @@ def fit(
     Killed at any moment, a later call goes on to the same result: bit for bit on a CPU with the
     same number of threads. `saved_as` is told what each checkpoint holds, once it is on the disk.
 
+    Each worker of a team calls this, and all stop at the same step. Worker 0 alone reads and
+    writes files, observes and reports; its log alone holds what was observed. More than two sum
+    gradients in another order after a start, so theirs is the same result but for rounding.
+
     Raises:
         UserError: a loss that is not finite, a signal to stop, or a checkpoint that does not fit.
+        SystemExit: in the other workers, where that is raised in worker 0.
     """
-    with checkpoint.only_writer(path), _asked_to_stop() as asked:
+    with _only_writer(path, training.team), _asked_to_stop() as asked:
         step, log = _resume(training, path, digest)
-        progress = Progress(training.name, training.steps, step, log_seconds)
+        progress = None
+        if training.team.leads:
+            progress = Progress(training.name, training.steps, step, log_seconds)
         saved = begun = time.monotonic()
-        earlier = log.seconds
         while step < training.steps:
             loss = _one_step(training, step, path, log)
             step += 1
-            log.window = [log.window[0] + loss, log.window[1] + 1]
-            if step % max(1, training.steps // 200) == 0 or step == training.steps:
-                log.curve.append((step, log.window[0] / log.window[1], training.rate(step - 1)))
-                log.window = [0.0, 0]
-            if step in training.observe and device.type == "cuda":
-                torch.cuda.synchronize(device)  # what is still queued belongs to the cost
-            log.seconds = earlier + time.monotonic() - begun
-            if step in training.observe:
-                log.observed[step] = {**training.observe[step](), "seconds": log.seconds}
-                # measuring is not training: leave it out of the training's cost
-                begun = time.monotonic() - (log.seconds - earlier)
-            due = time.monotonic() - saved >= checkpoint_seconds
-            if due or asked or step == training.steps:
-                _save(training, path, digest, step, log)
-                saved_as(log)
-                saved = time.monotonic()
-            progress.at(step, lambda: f"loss {loss:.4f}")  # noqa: B023
-            if asked and step < training.steps:
-                by = signal.Signals(asked[0]).name
-                raise UserError(
-                    f"{training.name}: stopped by {by} at step {step} of {training.steps}; saved "
-                    f"in {path}. The same command goes on from there."
-                )
-        progress.close()
+            _enter(training, step, loss, log)
+            begun = _observe(training, step, log, begun, device)
+            asked_by = training.team.largest(asked[0] if asked else 0)
+            if progress is not None:
+                due = time.monotonic() - saved >= checkpoint_seconds
+                if due or asked_by or step == training.steps:
+                    _save(training, path, digest, step, log)
+                    saved_as(log)
+                    saved = time.monotonic()
+                progress.at(step, lambda: f"loss {loss:.4f}")  # noqa: B023
+            if asked_by and step < training.steps:
+                training.team.stop(_stopped(training, step, path, asked_by))
+        if progress is not None:
+            progress.close()
         return log
+
+
+def _stopped(training: Training, step: int, path: Path, number: int) -> UserError:
+    return (OutOfTimeError if number == signal.SIGUSR1 else UserError)(
+        f"{training.name}: stopped by {signal.Signals(number).name} at step {step} of "
+        f"{training.steps}; saved in {path}. The same command goes on from there."
+    )
+
+
+def _only_writer(path: Path, team: Team) -> AbstractContextManager[None]:
+    return checkpoint.only_writer(path) if team.leads else nullcontext()
 
 
 def _one_step(training: Training, step: int, path: Path, log: Log) -> float:
@@ -121,7 +131,7 @@ def _one_step(training: Training, step: int, path: Path, log: Log) -> float:
         group["lr"] = training.rate(step)
     training.optimizer.zero_grad(set_to_none=True)
     loss = training.loss(step)
-    value = float(loss.detach())
+    value = training.team.mean(float(loss.detach()))
     if not math.isfinite(value):
         _report_not_finite(training, step, value, path, log)
     loss.backward()  # type: ignore[no-untyped-call]
@@ -135,7 +145,29 @@ def _one_step(training: Training, step: int, path: Path, log: Log) -> float:
     return value
 
 
-def _report_not_finite(training: Training, step: int, loss: float, path: Path, log: Log) -> None:
+def _enter(training: Training, step: int, loss: float, log: Log) -> None:
+    log.window = [log.window[0] + loss, log.window[1] + 1]
+    if step % max(1, training.steps // 200) == 0 or step == training.steps:
+        log.curve.append((step, log.window[0] / log.window[1], training.rate(step - 1)))
+        log.window = [0.0, 0]
+
+
+def _observe(training: Training, step: int, log: Log, begun: float, device: torch.device) -> float:
+    """Count the time since `begun` as training, then measure; return when training goes on."""
+    if step in training.observe and device.type == "cuda":
+        torch.cuda.synchronize(device)  # what is still queued belongs to the cost
+    now = time.monotonic()
+    log.seconds += now - begun
+    if step not in training.observe or not training.team.leads:
+        return now
+    log.observed[step] = {**training.observe[step](), "seconds": log.seconds}
+    # measuring is not training: leave it out of the training's cost
+    return time.monotonic()
+
+
+def _report_not_finite(
+    training: Training, step: int, loss: float, path: Path, log: Log
+) -> NoReturn:
     report = path.with_suffix(".not-finite.json")
     content = {
         "training": training.name,
@@ -154,11 +186,14 @@ def _report_not_finite(training: Training, step: int, loss: float, path: Path, l
         ],
         "of_the_step": training.describe(step),
     }
-    write_atomically(report, json.dumps(content, indent=1))
-    raise UserError(
-        f"{training.name}: at step {step} the loss is {loss} or its gradient is not finite. What "
-        f"led to it is in {report}; the last good checkpoint at {path} is untouched. A smaller "
-        "learning rate or a smaller clip may help."
+    if training.team.leads:
+        write_atomically(report, json.dumps(content, indent=1))
+    training.team.stop(
+        UserError(
+            f"{training.name}: at step {step} the loss is {loss} or its gradient is not finite. "
+            f"What led to it is in {report}; the last good checkpoint at {path} is untouched. A "
+            "smaller learning rate or a smaller clip may help."
+        )
     )
 
 
@@ -173,9 +208,13 @@ def _save(training: Training, path: Path, digest: str, step: int, log: Log) -> N
 
 
 def _resume(training: Training, path: Path, digest: str) -> tuple[int, Log]:
-    if not path.exists():
+    found = training.team.leads and path.exists()
+    # what one worker read: a shared folder may show the others an older file
+    state = training.team.share(
+        checkpoint.load(path, digest, "the same command") if found else None
+    )
+    if state is None:
         return 0, Log()
-    state = checkpoint.load(path, digest, "the same command")
     training.model.load_state_dict(state["model"])
     training.optimizer.load_state_dict(state["optimizer"])
     return state["step"], Log(**state["log"])
@@ -183,11 +222,12 @@ def _resume(training: Training, path: Path, digest: str) -> tuple[int, Log]:
 
 @contextmanager
 def _asked_to_stop() -> Iterator[list[int]]:
-    """Collect SIGTERM and SIGINT in a list instead of dying of them in the middle of a step."""
+    """Collect signals to stop in a list instead of dying of them in the middle of a step."""
     asked: list[int] = []
     old = {
         number: signal.signal(number, lambda received, _: asked.append(received))
-        for number in (signal.SIGTERM, signal.SIGINT)
+        # clusters send SIGUSR1 ahead of a time limit
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
     }
     try:
         yield asked

@@ -12,3 +12,15 @@ def halved(start: float, halve_at: Sequence[int], steps_per_epoch: int) -> Calla
 def cosine(start: float, steps: int) -> Callable[[int], float]:
     """Fall from `start` to 0 in one half period over `steps` (section 7.3)."""
     return lambda step: start * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+def warmed_cosine(start: float, workers: int, warmup: int, steps: int) -> Callable[[int], float]:
+    """Rise in a line from `start` to `workers` times that, then fall to 0 (section 7.3).
+
+    The rise takes `warmup` steps (Goyal et al. 2017, section 2.2), the half cosine all of `steps`
+    that are left after it (He et al. 2019, "Bag of tricks", section 5.1).
+    """
+    fall = cosine(start * workers, steps - warmup)
+    return lambda step: (
+        start * (1 + (workers - 1) * step / warmup) if step < warmup else fall(step - warmup)
+    )

@@ -23,6 +23,7 @@ ghn: {nodes: 3, passes: 1, epochs: 3, batch: 8, halve_at: [1, 2], embedding: 8}
 oneshot: {epochs: 3, batch: 8, halve_at: [1, 2]}
 sgd: {epochs: 3, batch: 8}
 evaluation: {batch: 8, batches: 2}
+finalists: {batch: 8}
 correlation: {steps: [4, 7, 12]}
 """
 

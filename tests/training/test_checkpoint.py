@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 import subprocess
+import threading
 import warnings
 
 import pytest
@@ -193,7 +194,10 @@ def _hold(path, ready):
         signal.pause()
 
 
-def test_a_writer_in_another_process_is_in_the_way_until_it_dies(tmp_path, forkserver):
+def test_a_writer_in_another_process_is_in_the_way_until_it_dies(
+    tmp_path, forkserver, monkeypatch, capfd
+):
+    monkeypatch.setattr(checkpoint, "PATIENCE", 0.5)
     ready, there = forkserver.Pipe(duplex=False)
     other = forkserver.Process(target=_hold, args=(tmp_path / "c.pt", there))
     other.start()
@@ -206,10 +210,13 @@ def test_a_writer_in_another_process_is_in_the_way_until_it_dies(tmp_path, forks
     # another file is free
     with checkpoint.only_writer(tmp_path / "d.pt"):
         pass
-    other.kill()
-    other.join()
+    # who waits gets it as soon as the other is dead, whatever it was doing
+    monkeypatch.setattr(checkpoint, "PATIENCE", 60)
+    threading.Timer(0.5, other.kill).start()
     with checkpoint.only_writer(tmp_path / "c.pt"):
-        pass
+        other.join(10)
+        assert other.exitcode == -signal.SIGKILL
+    assert "waits for it" in capfd.readouterr().err
 
 
 def test_a_number_that_was_altered_is_refused(saved):

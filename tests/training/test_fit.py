@@ -13,6 +13,7 @@ from small_trainings import KINDS, STEPS, content, same, small_training
 from torch import nn
 
 from ghn_pipeline.errors import UserError
+from ghn_pipeline.training import checkpoint
 from ghn_pipeline.training.fit import Training, fit
 
 ROOT = Path(__file__).parents[2]
@@ -145,7 +146,8 @@ def test_measuring_on_the_way_does_not_change_the_training(tmp_path, uninterrupt
     assert same(silent["log"]["curve"], uninterrupted["sgd"]["log"]["curve"])
 
 
-def test_a_second_writer_is_refused_and_the_first_goes_on(tmp_path, uninterrupted):
+def test_a_second_writer_is_refused_and_the_first_goes_on(tmp_path, uninterrupted, monkeypatch):
+    monkeypatch.setattr(checkpoint, "PATIENCE", 0)
     refused = []
 
     def try_too():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from small_trainings import STEPS, small_training
 
-from ghn_pipeline.training.schedule import cosine, halved
+from ghn_pipeline.training.schedule import cosine, halved, warmed_cosine
 
 EPOCH = 45000 // 64  # steps of the paper's epoch: 703 whole batches
 
@@ -51,6 +51,34 @@ def test_cosine_is_the_formula_at_every_step():
 def test_cosine_is_torchs_cosine():
     rates = schedulers_rates(lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 40), 40)
     assert [cosine(1e-3, 40)(k) for k in range(40)] == pytest.approx(rates)
+
+
+def test_warmed_cosine_is_the_formula_at_every_step():
+    # 7.3: 600 epochs, 32 workers, "an initial linear warmup of 5 epochs"; batch 64 of each worker
+    epoch = 45000 // (64 * 32)
+    warmup, steps = 5 * epoch, 600 * epoch
+    rate = warmed_cosine(0.025, 32, warmup, steps)
+    for k in range(steps):
+        if k < warmup:
+            expected = 0.025 + (0.8 - 0.025) * k / warmup
+        else:
+            left = (k - warmup) / (steps - warmup)
+            expected = 0.8 * math.cos(math.pi * left / 2) ** 2
+        assert rate(k) == pytest.approx(expected, abs=1e-12)
+    assert rate(0) == 0.025
+    assert rate(warmup) == 0.8
+    assert max(map(rate, range(steps))) == 0.8
+    assert rate(steps) == pytest.approx(0, abs=1e-12)
+
+
+def test_warmed_cosine_of_one_worker_without_warmup_is_cosine():
+    rate, plain = warmed_cosine(0.025, 1, 0, 40), cosine(0.025, 40)
+    assert [rate(k) for k in range(40)] == [plain(k) for k in range(40)]
+
+
+def test_a_warmup_may_take_the_whole_training():
+    rate = warmed_cosine(0.1, 3, 10, 10)
+    assert [rate(k) for k in range(10)] == pytest.approx([0.1 + 0.02 * k for k in range(10)])
 
 
 @pytest.mark.parametrize("kind", ["ghn", "oneshot"])

@@ -13,11 +13,12 @@ import yaml
 
 pytestmark = pytest.mark.slow
 
-TABLE = ("table4.csv", "table4.md", "table4.tex", "figure6.svg", "figure6.png")
+TABLE = ("table4.csv", "table4.md", "table4.tex", "table4.json", "figure6.svg", "figure6.png")
 MODELS = ("oneshot/model.pt", "ghn/default/model.pt")
-EVERY_RUN = {f"sgd/00{i}" for i in range(5)} | {
+EVERY_RUN = {f"sgd/{i}" for i in range(5)} | {
     f"{kind}{model}" for kind in ("", "scores/") for model in ("oneshot", "ghn/default")
 }
+FINALIST = "finalists/0"
 
 
 def processes_of(folder: Path, verb: str) -> list[int]:
@@ -68,12 +69,12 @@ def test_the_smoke_preset_runs_to_the_end(finished):
     for name in TABLE:
         assert (results / name).stat().st_size > 0
     records = {str(p.parent.relative_to(results)) for p in results.rglob("run.json")}
-    assert records == EVERY_RUN | {"architectures"}
+    assert records == EVERY_RUN | {"architectures", FINALIST}
 
 
 def test_every_job_leaves_a_log_and_a_benchmark(finished):
     results = finished.folder / "results/smoke"
-    for stage in [*EVERY_RUN, "table4"]:
+    for stage in [*EVERY_RUN, FINALIST, "table4"]:
         assert (results / "logs" / f"{stage}.log").read_text()
         header, row = (results / "benchmarks" / f"{stage}.tsv").read_text().splitlines()
         assert float(dict(zip(header.split("\t"), row.split("\t"), strict=True))["s"]) > 0
@@ -120,13 +121,13 @@ def test_a_killed_training_is_a_failure_and_publishes_nothing(killed):
     assert code != 0
     assert "train_ghn" in said
     assert not killed.published
-    assert 0 < killed.step < 30  # 3 epochs of 640 images in batches of 64: it was in the middle
+    assert 0 < killed.step < 120  # 12 epochs of 640 images in batches of 64: it was in the middle
 
 
 def test_started_again_it_goes_on_where_it_was(killed):
     assert killed.second.returncode == 0, killed.second.stderr[-3000:]
     log = (killed.folder / "results/smoke/logs/ghn/default.log").read_text()
-    assert f"goes on from step {killed.step} of 30" in log
+    assert f"goes on from step {killed.step} of 120" in log
     assert "was not sent to MLflow" in log
 
 
@@ -149,7 +150,7 @@ def test_two_runs_from_scratch_give_the_same_weights(name, finished, killed):
 
 # ---- what is made anew ---------------------------------------------------------------------------
 
-SGD, SCORES = {"train_sgd": 5}, {"score": 2}
+SGD, SCORES, FINAL = {"train_sgd": 5}, {"score": 2}, {"train_finalist": 1}
 
 
 @pytest.mark.parametrize(
@@ -159,9 +160,9 @@ SGD, SCORES = {"train_sgd": 5}, {"score": 2}
         ({"tables": {"costs": True}}, {"table4": 1}),
         ({"seeds": {"bootstrap": 9}}, {"table4": 1}),
         ({"sgd": {"epochs": 4}}, {**SGD, "table4": 1}),
-        ({"ghn": {"passes": 2}}, {"train_ghn": 1, "score": 1, "table4": 1}),
+        ({"ghn": {"passes": 2}}, {"train_ghn": 1, "score": 1, "table4": 1, **FINAL}),
         ({"images": {"padding": 2}}, {
-            **SGD, **SCORES, "train_ghn": 1, "train_oneshot": 1, "table4": 1
+            **SGD, **SCORES, "train_ghn": 1, "train_oneshot": 1, "table4": 1, **FINAL
         }),
     ],
     ids=lambda value: next(iter(value), "nothing"),

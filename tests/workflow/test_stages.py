@@ -9,12 +9,17 @@ from ghn_pipeline.errors import UserError
 from ghn_pipeline.files import digest
 from ghn_pipeline.stages import checkpoint_file, result_folder, settings
 
-ALL = ["architectures", "ghn", "oneshot", "sgd", "scores/ghn", "scores/oneshot", "table4"]
+ALL = [
+    *("architectures", "ghn", "oneshot", "sgd", "scores/ghn", "scores/oneshot"),
+    *("table4", "finalists"),
+]
 TRAININGS = ALL[1:]
-SEARCHING = ["ghn", "oneshot", "scores/ghn", "scores/oneshot", "table4"]
-GHN = ["ghn", "scores/ghn", "table4"]
+SEARCHING = ["ghn", "oneshot", "scores/ghn", "scores/oneshot", "table4", "finalists"]
+GHN = ["ghn", "scores/ghn", "table4", "finalists"]
 ONESHOT = ["oneshot", "scores/oneshot", "table4"]
 SGD = ["sgd", "table4"]
+FINALISTS = ["finalists"]
+JUDGED = ["sgd", "scores/ghn", "scores/oneshot", "table4", "finalists"]
 
 #: parameters to change, another valid value, and what must be made anew: from the meaning of each
 TABLE = [
@@ -59,15 +64,24 @@ TABLE = [
     ("sgd.momentum", 0.5, SGD),
     ("sgd.weight_decay", 0.0, SGD),
     # the batches on which SGD stopped early, and the others, are judged
-    ("evaluation.batch", 50, ["sgd", "scores/ghn", "scores/oneshot", "table4"]),
-    ("evaluation.batches", 1, ["sgd", "scores/ghn", "scores/oneshot", "table4"]),
+    ("evaluation.batch", 50, JUDGED),
+    ("evaluation.batches", 1, JUDGED),
     # SGD generates no weights
-    ("evaluation.together", 3, ["scores/ghn", "scores/oneshot", "table4"]),
-    ("correlation.architectures", 6, ALL),
+    ("evaluation.together", 3, JUDGED[1:]),
+    ("correlation.architectures", [0, 1, 2, 3, 4, 5], ALL),
     ("correlation.steps", [5], SGD),
     ("correlation.resamples", 300, ["table4"]),
     ("correlation.confidence", 0.9, ["table4"]),
     ("tables.costs", True, ["table4"]),
+    ("finalists.ranks", [1], []),  # which of them are trained, not how
+    ("finalists.workers", 4, FINALISTS),
+    ("finalists.nodes", 1, []),
+    ("finalists.epochs", 3, FINALISTS),
+    ("finalists.batch", 32, FINALISTS),
+    ("finalists.learning_rate", 0.1, FINALISTS),
+    ("finalists.warmup_epochs", 0, FINALISTS),
+    ("finalists.momentum", 0.5, FINALISTS),
+    ("finalists.weight_decay", 0.0, FINALISTS),
     ("seeds.split", 9, TRAININGS),
     ("seeds.test_architectures", 9, ALL),
     ("seeds.training_architectures", 9, SEARCHING),
@@ -79,16 +93,21 @@ TABLE = [
     ("compute.workers", 3, []),
     ("compute.checkpoint_seconds", 5, []),
     ("compute.log_seconds", 5, []),
+    ("compute.minutes", 20, []),
+    ("compute.stop_seconds", 30, []),
+    ("compute.memory_mb", 9000, []),
+    ("compute.cores", 3, []),
 ]
 
 STAGES = {
     "architectures": "architectures",
     "ghn": "ghn/default",
     "oneshot": "oneshot",
-    "sgd": "sgd/003",
+    "sgd": "sgd/3",
     "scores/ghn": "scores/ghn/default",
     "scores/oneshot": "scores/oneshot",
     "table4": "table4",
+    "finalists": "finalists/0",
 }
 
 
@@ -110,12 +129,22 @@ def test_the_table_names_every_parameter(smoke_settings):
             else:
                 yield f"{prefix}{key}"
 
-    assert sorted(path for path, _, _ in TABLE) == sorted(leaves(smoke_settings))
+    # `method` has one value only, that of the code; `correlation.ghns` has a test of its own
+    named = ["method", "correlation.ghns", *(path for path, _, _ in TABLE)]
+    assert sorted(named) == sorted(leaves(smoke_settings))
 
 
 def test_another_ghn_beside_the_first_changes_nothing(configured):
     before, after = digests(configured()), digests(configured({"ghns.more": {"passes": 2}}))
     assert before == after
+
+
+def test_another_first_ghn_changes_what_is_made_of_the_first(configured):
+    two = {"ghns.more": {"passes": 2}, "correlation.ghns": ["default", "more"]}
+    before, more = digests(configured()), digests(configured(two))
+    assert before == more
+    after = digests(configured({**two, "correlation.ghns": ["more", "default"]}))
+    assert [stage for stage in ALL if before[stage] != after[stage]] == ["table4", "finalists"]
 
 
 def test_each_ghn_has_settings_of_its_own(configured):

@@ -6,6 +6,7 @@ rule score:
         DATA,
         rules.sample.output,
         f"{RESULTS}/{{model}}/model.pt",
+        not_stale("scores/{model}"),
     output:
         f"{RESULTS}/scores/{{model}}/scores.csv",
         f"{RESULTS}/scores/{{model}}/run.json",
@@ -15,26 +16,30 @@ rule score:
         f"{RESULTS}/logs/scores/{{model}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/scores/{{model}}.tsv"
-    # as many processes as there are cores or devices
-    threads: workflow.cores
+    # as many processes as there are cores (no more than --cores says)
+    threads: os.cpu_count()
     resources:
-        **LARGE,
+        **SCORING,
     shell:
-        ghn("score {wildcards.model} --workers {threads}")
+        ghn("score {wildcards.model}")
 
 
-# the first GHN stands in Table 4
-FIRST = f"ghn/{next(iter(CONFIG.ghns))}"
+# the GHN that stands in Table 4
+FIRST = stages.first_ghn(CONFIG)
 
 
 rule table4:
     input:
-        expand(rules.train_sgd.output, index=INDICES),
+        expand(rules.train_sgd.output, index=CONFIG.correlation.architectures),
         [f"{RESULTS}/{model}/run.json" for model in ("oneshot", FIRST)],
         [f"{RESULTS}/scores/{model}/run.json" for model in ("oneshot", FIRST)],
+        not_stale("table4", record="table4.provenance.json"),
     output:
-        multiext(f"{RESULTS}/table4", ".csv", ".md", ".tex", ".provenance.json"),
-        multiext(f"{RESULTS}/figure6", ".png", ".svg"),
+        multiext(f"{RESULTS}/table4", ".md", ".tex", ".json"),
+        in_report(f"{RESULTS}/table4.csv", "table4.rst", "Table 4", "the table"),
+        in_report(f"{RESULTS}/table4.provenance.json", "table4.rst", "Table 4", "its provenance"),
+        in_report(f"{RESULTS}/figure6.svg", "figure6.rst", "Figure 6", "the figure"),
+        f"{RESULTS}/figure6.png",
     params:
         settings=depends("table4"),
     log:

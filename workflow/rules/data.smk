@@ -19,17 +19,19 @@ rule prepare_data:
 
 
 rule sample:
+    input:
+        not_stale("architectures"),
     output:
         f"{RESULTS}/architectures/architectures.json",
         f"{RESULTS}/architectures/run.json",
     params:
         settings=depends("architectures"),
     log:
-        f"{RESULTS}/logs/sample.log",
+        f"{RESULTS}/logs/architectures.log",
     benchmark:
-        f"{RESULTS}/benchmarks/sample.tsv"
+        f"{RESULTS}/benchmarks/architectures.tsv"
     resources:
-        mem_mb=1000,
+        mem_mb=1500,
         runtime=10,
     shell:
         ghn("sample")

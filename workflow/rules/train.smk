@@ -5,9 +5,10 @@ rule train_ghn:
     input:
         DATA,
         rules.sample.output,
+        not_stale("ghn/{ghn}"),
     output:
         f"{RESULTS}/ghn/{{ghn}}/model.pt",
-        f"{RESULTS}/ghn/{{ghn}}/curve.csv",
+        in_report(f"{RESULTS}/ghn/{{ghn}}/curve.csv", "curve.rst", "Training", "GHN {ghn}"),
         f"{RESULTS}/ghn/{{ghn}}/run.json",
     params:
         settings=depends("ghn/{ghn}"),
@@ -19,7 +20,7 @@ rule train_ghn:
     # the longest jobs start first
     priority: 10
     resources:
-        **LARGE,
+        **TRAINING,
     shell:
         ghn("train-ghn {wildcards.ghn}")
 
@@ -28,9 +29,10 @@ rule train_oneshot:
     input:
         DATA,
         rules.sample.output,
+        not_stale("oneshot"),
     output:
         f"{RESULTS}/oneshot/model.pt",
-        f"{RESULTS}/oneshot/curve.csv",
+        in_report(f"{RESULTS}/oneshot/curve.csv", "curve.rst", "Training", "one-shot model"),
         f"{RESULTS}/oneshot/run.json",
     params:
         settings=depends("oneshot"),
@@ -41,7 +43,7 @@ rule train_oneshot:
     threads: CONFIG.compute.threads
     priority: 10
     resources:
-        **LARGE,
+        **TRAINING,
     shell:
         ghn("train-oneshot")
 
@@ -50,6 +52,7 @@ rule train_sgd:
     input:
         DATA,
         rules.sample.output,
+        not_stale("sgd/{index}"),
     output:
         f"{RESULTS}/sgd/{{index}}/curve.csv",
         f"{RESULTS}/sgd/{{index}}/run.json",
@@ -61,6 +64,6 @@ rule train_sgd:
         f"{RESULTS}/benchmarks/sgd/{{index}}.tsv"
     threads: CONFIG.compute.threads
     resources:
-        **LARGE,
+        **TRAINING,
     shell:
         ghn("train-sgd {wildcards.index}")

@@ -1,0 +1,215 @@
+"""Several workers train as one: the same numbers, stopped together, none left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from small_trainings import content, noise_images, same, small_config
+from torch import nn
+
+from ghn_pipeline.errors import UserError
+from ghn_pipeline.training.batches import training_batch
+from ghn_pipeline.training.distributed import ALONE, Team, joined, launch
+from ghn_pipeline.training.fit import Training, fit
+
+ROOT = Path(__file__).parents[2]
+CPU = torch.device("cpu")
+STEPS, BATCH = 20, 8  # images of both workers together
+
+
+# ---- the program that the workers run ----------------------------------------------------------
+
+
+def small_team_training(team: Team, pause: float = 0.0) -> Training:
+    """A network without batch norm, fitted to noise; `pause` seconds go by in each step."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(STEPS, BATCH, 5, generator=generator)
+    y = torch.randn(STEPS, BATCH, 3, generator=generator)
+    torch.manual_seed(team.rank)  # other workers start from the weights of worker 0
+    model = nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 3))
+    parallel, rows = team.parallel(model), team.part(BATCH // team.size)
+
+    def loss(step):
+        time.sleep(pause)
+        return ((parallel(x[step, rows]) - y[step, rows]) ** 2).mean()
+
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=3e-4)
+    observe = {STEPS: lambda: {"rank": team.rank}}
+    return Training(
+        "small", model, optimizer, loss, lambda _: 0.1, STEPS, 1.0, observe=observe, team=team
+    )
+
+
+def work(folder: Path, pause: float, workers: int) -> None:
+    torch.set_num_threads(1)
+    with joined(CPU, workers) as team:
+        (folder / f"worker{team.rank}").write_text(str(os.getpid()))
+        training = small_team_training(team, pause)
+        fit(training, folder / "c", "d", checkpoint_seconds=0, log_seconds=60, device=CPU)
+
+
+def main() -> None:
+    """Start the workers, or be one of them."""
+    folder, pause, nodes = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
+    try:
+        if "RANK" in os.environ:
+            work(folder, pause, 2)
+        else:
+            launch(2, nodes, 1, [__file__, *sys.argv[1:]])
+    except UserError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+
+
+# ---- started from here -------------------------------------------------------------------------
+
+
+def start(folder: Path, pause: float = 0.0, nodes: int = 1, **environment: str):
+    """Start the workers through a process of their own."""
+    folder.mkdir(exist_ok=True)
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("SLURM_")}
+    return subprocess.Popen(
+        [sys.executable, __file__, str(folder), str(pause), str(nodes)],
+        env={**kept, **environment},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ended(process) -> str:
+    """What the processes said on the way to a good end."""
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    return out + err
+
+
+def begun(folder: Path) -> list[int]:
+    """Wait until some steps are saved; return the workers' processes."""
+    end = time.monotonic() + 60
+    while not (folder / "c").exists() or saved_step(folder) < 3:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return [int((folder / f"worker{rank}").read_text()) for rank in range(2)]
+
+
+def saved_step(folder: Path) -> int:
+    return torch.load(folder / "c", weights_only=True)["step"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> dict:
+    """The checkpoint of two workers that were left alone."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    said = ended(start(folder))
+    assert "Traceback" not in said
+    return content(folder / "c")
+
+
+def test_two_workers_are_one_with_twice_the_batch(undisturbed, tmp_path):
+    one = small_team_training(ALONE)
+    fit(one, tmp_path / "c", "d", checkpoint_seconds=1e9, log_seconds=60, device=CPU)
+    for key, value in content(tmp_path / "c")["model"].items():
+        torch.testing.assert_close(undisturbed["model"][key], value, rtol=0, atol=1e-5)
+    expected = content(tmp_path / "c")["log"]
+    # the curve is of all images, not of one worker's
+    for (*_, loss, _), (*_, other, _) in zip(
+        undisturbed["log"]["curve"], expected["curve"], strict=True
+    ):
+        assert loss == pytest.approx(other, abs=1e-5)
+    assert undisturbed["log"]["observed"] == {STEPS: {"rank": 0}}
+
+
+def test_a_killed_worker_ends_all_and_the_same_command_goes_on(undisturbed, tmp_path):
+    process = start(tmp_path / "f", pause=0.1)
+    workers = begun(tmp_path / "f")
+    os.kill(workers[1], signal.SIGKILL)
+    killed = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert time.monotonic() - killed < 10
+    assert process.returncode != 0
+    assert "worker 1 ended with SIGKILL" in err
+    assert "The same command goes on" in err
+    assert "Traceback" not in err
+    assert 3 <= saved_step(tmp_path / "f") < STEPS
+    ended(start(tmp_path / "f"))
+    assert same(content(tmp_path / "f" / "c"), undisturbed)
+
+
+def test_a_signal_ahead_of_a_time_limit_stops_all_at_one_step(undisturbed, tmp_path):
+    process = start(tmp_path / "f", pause=0.1)
+    # as Slurm does: all processes of the step
+    for pid in (process.pid, *begun(tmp_path / "f")):
+        os.kill(pid, signal.SIGUSR1)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode != 0
+    step = saved_step(tmp_path / "f")
+    # worker 0 speaks for all, and no worker was lost by another
+    assert err.count(f"stopped by SIGUSR1 at step {step} of {STEPS}") == 1
+    assert "OutOfTimeError" in err
+    assert "lost" not in err
+    assert "Traceback" not in err
+    ended(start(tmp_path / "f"))
+    assert same(content(tmp_path / "f" / "c"), undisturbed)
+
+
+def test_no_worker_is_left_behind_when_the_command_is_killed(tmp_path):
+    process = start(tmp_path / "f", pause=0.1)
+    begun(tmp_path / "f")
+    process.kill()
+    # the workers hold its pipes, so they have ended as well
+    _, err = process.communicate(timeout=60)
+    assert f"stopped by SIGTERM at step {saved_step(tmp_path / 'f')} of {STEPS}" in err
+
+
+FAKE_SRUN = """#!/bin/sh
+# two nodes, which are this machine; its own options end at the first word without a dash
+echo "$@" > "$(dirname "$0")/words"
+while [ "${1#-}" != "$1" ]; do shift; done
+"$@" & first=$!
+"$@" || exit
+wait $first
+"""
+
+
+def test_in_a_slurm_job_each_node_has_an_agent(undisturbed, tmp_path):
+    srun = tmp_path / "srun"
+    srun.write_text(FAKE_SRUN)
+    srun.chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    ended(start(tmp_path / "f", nodes=2, SLURM_JOB_ID="7", PATH=path))
+    assert same(content(tmp_path / "f" / "c"), undisturbed)
+    words = (tmp_path / "words").read_text().split()
+    assert {"--jobid=7", "--nodes=2", "--ntasks=2", "--nproc-per-node=1"} <= set(words)
+
+
+def test_another_number_of_workers_is_refused(monkeypatch):
+    for name, value in {"RANK": "0", "WORLD_SIZE": "3"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="3 workers"), joined(CPU, 2):
+        pass
+
+
+# ---- batches -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [0, 1, 5])  # four steps are an epoch
+def test_the_workers_batches_are_parts_of_one(step):
+    config = small_config(ROOT, {"finalists": {"batch": 8}})
+    splits = noise_images(config)
+    settings = {"batch": 8, "padding": 1, "seed": 3}
+    images, labels = training_batch(splits, step, **settings)
+    parts = [
+        training_batch(splits, step, **settings, part=Team(rank, 4).part(2)) for rank in range(4)
+    ]
+    assert torch.equal(torch.cat([part[0] for part in parts]), images)
+    assert torch.equal(torch.cat([part[1] for part in parts]), labels)
+    assert all(len(part[1]) == 2 for part in parts)
+
+
+if __name__ == "__main__":
+    main()

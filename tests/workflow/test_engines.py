@@ -1,0 +1,211 @@
+"""Snakemake and DVC: the same commands, inputs and outputs, and the same idea of what is stale."""
+
+import ast
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytestmark = pytest.mark.slow
+
+RESULTS = "results/smoke"
+
+
+@pytest.fixture(scope="module")
+def place(workplaces):
+    """A fresh folder whose params.yaml is the smoke preset, for both engines."""
+    place = workplaces("engines")
+    assert place.run("ghn", "configure", "presets/smoke.yaml").returncode == 0
+    return place
+
+
+# ---- one graph ---------------------------------------------------------------------------------
+
+
+def of_snakemake(place):
+    """{command: (inputs, outputs)} of all jobs, read off what a dry run says."""
+    done = place.run("snakemake", "--cores", "2", "--dry-run", "--forceall", "--printshellcmds")
+    assert done.returncode == 0, done.stderr
+    jobs = {}
+    for text in re.split(r"\n\n", done.stdout + done.stderr):
+        fields = dict(re.findall(r"^ +(input|output): (.*)$", text, re.MULTILINE))
+        for command in re.findall(r"^Shell command: (ghn .*)$", text, re.MULTILINE):
+            jobs[command] = tuple(
+                frozenset(filter(None, fields.get(side, "").split(", ")))
+                for side in ("input", "output")
+            )
+    return jobs
+
+
+PRINT_DVC = """
+from dvc.repo import Repo
+graph = {}
+for stage in Repo().index.stages:
+    files = [d.def_path for d in stage.deps if not d.def_path.endswith("params.yaml")]
+    params = [p for d in stage.deps if d.def_path.endswith("params.yaml") for p in d.params]
+    graph[stage.cmd] = (files, [o.def_path for o in stage.outs], params)
+print(graph)
+"""
+
+
+def of_dvc(place):
+    """{command: (inputs, outputs, parameters)} of all stages, read by DVC itself."""
+    done = place.run("python", "-c", PRINT_DVC)
+    assert done.returncode == 0, done.stderr
+    return ast.literal_eval(done.stdout)
+
+
+def files_below(paths, made):
+    """Put in the place of a folder all files that are made in it."""
+    return frozenset(
+        file for path in paths for file in ([m for m in made if m.startswith(f"{path}/")] or [path])
+    )
+
+
+def test_both_engines_have_the_same_graph(place):
+    snakemake, dvc = of_snakemake(place), of_dvc(place)
+    assert len(dvc) == 1 + 1 + 2 + 5 + 2 + 1 + 1  # counted by hand
+    made = [out for _, outs, _ in dvc.values() for out in outs]
+    assert {
+        command: (files_below(ins, made), frozenset(outs))
+        for command, (ins, outs, _) in dvc.items()
+    } == snakemake
+
+
+def test_an_ablation_is_one_entry_for_both(workplaces):
+    place = workplaces("ablation")
+    more = {"ghns": {"short": {"passes": 2}}, "correlation": {"ghns": ["default", "short"]}}
+    (place.folder / "more.yaml").write_text(yaml.safe_dump(more))
+    place.run("ghn", "configure", "presets/smoke.yaml", "more.yaml")
+    for graph in (of_snakemake(place), of_dvc(place)):
+        assert {"ghn train-ghn short", "ghn score ghn/short"} < set(graph)
+
+
+STAGE_OF = {
+    "ghn sample": "architectures",
+    "ghn train-ghn default": "ghn",
+    "ghn train-oneshot": "oneshot",
+    "ghn train-sgd 3": "sgd",
+    "ghn score ghn/default": "scores/ghn",
+    "ghn score oneshot": "scores/oneshot",
+    "ghn table4": "table4",
+    "ghn train-finalist 0": "finalists",
+}
+
+
+def test_dvc_makes_anew_what_the_package_says(place):
+    """What a parameter changes, by DVC's graph, is what tests/workflow/test_stages.py lists."""
+    from test_stages import TABLE
+
+    graph = of_dvc(place)
+    made = {command: outs for command, (_, outs, _) in graph.items()}
+
+    def changed(parameter):
+        anew = {
+            command
+            for command, (_, _, params) in graph.items()
+            if any(f"{parameter}.".startswith(f"{p}.") for p in params)
+        }
+        # what reads something that is made anew is made anew too
+        while True:
+            files = [file for command in anew for file in made[command]]
+            more = {
+                command
+                for command, (ins, _, _) in graph.items()
+                if any(f == i or f.startswith(f"{i}/") for f in files for i in ins)
+            } - anew
+            if not more:
+                return anew
+            anew |= more
+
+    for parameter, _, expected in TABLE:
+        found = {STAGE_OF[c] for c in changed(parameter) if c in STAGE_OF}
+        # each of these stands in the path of every output
+        if parameter not in ("scale", "data.folder"):
+            assert found == set(expected), parameter
+
+
+# ---- one result --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def reproduced(place, cifar10_folder):
+    """The smoke preset, run to the end by DVC."""
+    data = place.folder / "data"
+    data.unlink()  # DVC follows no link out of its folder
+    data.mkdir()
+    shutil.copyfile(cifar10_folder / "cifar10.bin", data / "cifar10.bin")
+    done = place.run("dvc", "repro")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    yield place
+    (data / "cifar10.bin").unlink()  # pytest keeps the last folders, and this is large
+
+
+def stages_run(done):
+    assert done.returncode == 0, done.stdout + done.stderr
+    return set(re.findall(r"Running stage '(.*)'", done.stdout))
+
+
+def test_dvc_gives_the_tables_of_snakemake(reproduced, finished):
+    for name in ("table4.csv", "table4.md", "table4.tex", "table4.json", "figure6.svg"):
+        a, b = ((place.folder / RESULTS / name).read_bytes() for place in (reproduced, finished))
+        assert a == b, name
+
+
+def test_dvc_run_again_does_nothing(reproduced):
+    done = reproduced.run("dvc", "repro")
+    assert stages_run(done) == set()
+    assert "up to date" in done.stdout
+
+
+def test_snakemake_finds_what_dvc_made_and_does_nothing(reproduced):
+    done = reproduced.run("snakemake", "--cores", "2")
+    assert "Nothing to be done" in done.stdout + done.stderr
+
+
+def test_dvc_shows_metrics_plots_and_changed_parameters(reproduced):
+    shown = reproduced.run("dvc", "metrics", "show", "--json").stdout
+    assert '"ghn": {"pearson": ' in shown
+    done = reproduced.run("dvc", "plots", "show")
+    assert done.returncode == 0, done.stderr
+    page = (reproduced.folder / "dvc_plots/index.html").read_text()
+    assert "learning curves" in page
+    assert "figure6" in page
+    difference = reproduced.run("dvc", "params", "diff").stdout
+    assert re.search(r"images.train\W+45000\W+640", difference)
+
+
+def planned_by_snakemake(place, changes):
+    place.run("ghn", "configure", str(changes))
+    done = place.run("snakemake", "--cores", "2", "--dry-run", "--quiet", "reason")
+    text = done.stdout + done.stderr
+    return {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", text, re.MULTILINE)}
+
+
+def test_one_parameter_reruns_the_same_stages_in_both(reproduced):
+    """Also where the engine that is asked is not the one that made the results."""
+    changes, back = reproduced.folder / "changes.yaml", reproduced.folder / "back.yaml"
+    changes.write_text("oneshot: {clip: 4.0}\n")
+    back.write_text("oneshot: {clip: 5.0}\n")
+    planned = planned_by_snakemake(reproduced, changes)
+    expected = {"train_oneshot": 1, "score": 1, "table4": 1}
+    assert {r: n for r, n in planned.items() if r not in ("all", "total")} == expected
+    ran = stages_run(reproduced.run("dvc", "repro"))
+    assert ran == {"train_oneshot", "score_oneshot", "table4"}
+    # Snakemake has no memory of any of this, and must see it all the same
+    assert not {"train_oneshot", "table4"} & set(planned_by_snakemake(reproduced, changes))
+    assert planned_by_snakemake(reproduced, back) == planned
+    # DVC has the first results in its cache
+    assert stages_run(reproduced.run("dvc", "repro")) == set()
+    assert not {"train_oneshot", "table4"} & set(planned_by_snakemake(reproduced, back))
+
+
+def test_the_table_refuses_what_the_other_engine_left_stale(reproduced):
+    stale = Path(reproduced.folder / "stale.yaml")
+    stale.write_text("ghn: {clip: 4.0}\n")
+    done = reproduced.run("ghn", "table4", "--config", "params.yaml", "stale.yaml")
+    assert done.returncode == 1
+    assert f"{RESULTS}/ghn/default/run.json is stale" in done.stderr
+    assert "Traceback" not in done.stderr

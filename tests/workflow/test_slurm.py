@@ -1,0 +1,217 @@
+"""The workflow on a real Slurm of two nodes (tests/slurm_cluster.py), where jobs die in every way.
+
+One run suffers all of it, one thing after another, and must end with the tables of a quiet run on
+one machine.
+"""
+
+import json
+import os
+import re
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from slurm_cluster import Cluster, installed, wait_until
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not installed(), reason="Slurm is not installed: python tests/slurm_cluster.py install"
+    ),
+]
+
+TABLES = ("table4.csv", "table4.md", "table4.tex", "table4.json", "figure6.svg", "figure6.png")
+# the profile is made for clusters where a job takes hours; and each step is saved, so that there
+# is always something to go on from
+QUICKLY = (
+    *("--slurm-init-seconds-before-status-checks", "1"),
+    *("--max-status-checks-per-second", "1", "--latency-wait", "5"),
+    *("--configfile", "presets/smoke.yaml", "save.yaml"),
+)
+SNAKEMAKE = ("snakemake", "--cores", "all", "--profile", "slurm", *QUICKLY)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    # a short path, for sockets
+    with tempfile.TemporaryDirectory(prefix="slurm") as folder, Cluster(folder, cpus=3) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def place(workplaces, cluster):
+    place = workplaces("slurm")
+    path = place.environment["PATH"]
+    place.environment |= {k: v for k, v in cluster.environment().items() if k == "SLURM_CONF"}
+    place.environment["PATH"] = f"{cluster.folder}/bin{os.pathsep}{path}"
+    (place.folder / "save.yaml").write_text("compute: {checkpoint_seconds: 0}\n")
+    return place
+
+
+class Run:
+    """A run of the workflow on the cluster, and what can be done to it."""
+
+    def __init__(self, place, cluster):
+        self.place, self.cluster = place, cluster
+        self.start()
+
+    def start(self):
+        """Start Snakemake, as a user types it."""
+        self.words = open(self.place.folder / "said.txt", "a")  # noqa: SIM115
+        self.process = self.place.start(*SNAKEMAKE, stdout=self.words, stderr=self.words)
+
+    def said(self):
+        """What Snakemake printed, over all starts."""
+        return (self.place.folder / "said.txt").read_text()
+
+    def log(self, stage):
+        """What a stage said, over all of its jobs."""
+        path = self.place.folder / "results/smoke/logs" / f"{stage}.log"
+        return path.read_text() if path.exists() else ""
+
+    def job(self, comment):
+        """The running job of a rule, once it is there."""
+        found = []
+
+        def look():
+            assert self.process.poll() is None, self.said()[-3000:]
+            found[:] = [j for j in self.cluster.running_jobs() if j.comment == comment]
+            return found
+
+        wait_until(look, 180)
+        return found[0]
+
+    def wait_for_step(self, stage, step):
+        """Wait until a training has saved a step; return the step that it has saved."""
+        folder = self.place.folder / "checkpoints/smoke"
+        saved = []
+
+        def look():
+            assert self.process.poll() is None, self.said()[-3000:]
+            for path in folder.glob(f"{stage}-*.pt"):
+                saved[:] = [torch.load(path, weights_only=True)["step"]]
+            return saved and saved[0] >= step
+
+        wait_until(look, 180)
+        return saved[0]
+
+    def end(self, seconds):
+        """Wait for the end; return the exit code."""
+        return self.process.wait(seconds)
+
+
+GHN, ONESHOT = "rule_train_ghn_wildcards_default", "rule_train_oneshot"
+
+
+@pytest.fixture(scope="module")
+def survived(place, cluster):
+    """The run, after all that was done to it."""
+    run = Run(place, cluster)
+    # 1. somebody cancels a training: Snakemake sends another job
+    first = run.job(GHN).id
+    run.wait_for_step("ghn/default", 1)
+    cluster.run("scancel", str(first))
+    # 2. a training's time is nearly over: told by Slurm, it saves, and the same job starts again
+    run.wait_for_step("oneshot", 1)
+    cluster.run("scontrol", "update", f"JobId={run.job(ONESHOT).id}", "TimeLimit=1")
+    # 3. the controller is away for a while
+    cluster.restart_controller(down_seconds=3)
+    # 4. the node of a training crashes: Slurm starts the job on the other one
+    wait_until(lambda: "goes on from step" in run.log("ghn/default"), 180)
+    job = run.job(GHN)
+    assert job.id != first
+    (node,) = job.nodes
+    cluster.kill_node(node)
+    wait_until(lambda: any(j.state == "NODE_FAIL" for j in cluster.ended_jobs()), 120)
+    cluster.start_node(node)
+    # 5. Snakemake itself is killed; its jobs go on without it, and the next one meets them
+    wait_until(lambda: run.log("ghn/default").count("goes on from step") > 1, 180)
+    run.process.send_signal(signal.SIGKILL)
+    run.process.wait()
+    time.sleep(1)
+    assert place.run("snakemake", "--unlock", "--profile", "slurm").returncode == 0
+    run.start()
+    assert run.end(400) == 0, run.said()[-5000:]
+    return run
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_tables_are_those_of_a_quiet_run_on_one_machine(name, survived, finished):
+    a, b = (p.folder / "results/smoke" / name for p in (survived.place, finished))
+    assert a.read_bytes() == b.read_bytes()
+
+
+@pytest.mark.parametrize("model", ["oneshot", "ghn/default", "finalists/0"])
+def test_the_weights_are_the_same(model, survived, finished):
+    path = f"results/smoke/{model}/model.pt"
+    a, b = (torch.load(p.folder / path, weights_only=True) for p in (survived.place, finished))
+    assert all(torch.equal(a["model"][n], b["model"][n]) for n in b["model"])
+
+
+def test_the_work_ran_as_jobs_on_both_nodes(survived):
+    ended = [job for job in survived.cluster.ended_jobs() if job.state == "COMPLETED"]
+    assert {node for job in ended for node in job.nodes} == {"node1", "node2"}
+    for rule in ("train_ghn", "train_sgd", "score", "table4", "train_finalist"):
+        assert any(job.comment.startswith(f"rule_{rule}") for job in ended), rule
+    # the finalist's two workers had a node each
+    assert ("node1", "node2") in [
+        job.nodes for job in ended if job.comment.startswith("rule_train_finalist")
+    ]
+
+
+def test_each_of_it_happened(survived):
+    states = {(job.comment, job.state) for job in survived.cluster.ended_jobs()}
+    assert (GHN, "CANCELLED") in states
+    assert (GHN, "NODE_FAIL") in states
+    log = survived.log("oneshot")
+    assert "stopped by SIGUSR1" in log
+    assert "asked Slurm to start job" in log
+
+
+@pytest.mark.parametrize("stage", ["ghn/default", "oneshot"])
+def test_trainings_went_on_from_their_checkpoints(stage, survived):
+    log = survived.log(stage)
+    starts = [int(step) for step in re.findall(r"goes on from step (\d+) of", log)]
+    assert starts
+    assert starts == sorted(starts)
+    assert starts[0] >= 1
+
+
+def test_one_mlflow_run_for_all_jobs_of_a_training(survived):
+    from mlflow.tracking import MlflowClient
+
+    folder = survived.place.folder
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    (experiment,) = client.search_experiments(filter_string="name = 'ghn-pipeline'")
+    runs = client.search_runs([experiment.experiment_id])
+    assert len({r.data.tags["stage"] for r in runs}) == len(runs)
+    run = next(r for r in runs if r.data.tags["stage"] == "ghn/default")
+    assert run.info.status == "FINISHED"
+    record = json.loads((folder / "results/smoke/ghn/default/run.json").read_text())
+    assert record["slurm_job"] in run.data.tags["slurm_job"].split(",")
+    steps = [m.step for m in client.get_metric_history(run.info.run_id, "loss")]
+    assert len(steps) == len(set(steps)) > 0
+
+
+def test_a_job_that_ran_out_of_time_without_warning_is_sent_again(place, cluster, survived):
+    """Only the last measure: no signal came, and Slurm has killed it."""
+    (place.folder / "save.yaml").write_text(
+        "compute: {checkpoint_seconds: 0}\noneshot: {clip: 4.0}\n"
+    )
+    run = Run.__new__(Run)
+    run.place, run.cluster = place, cluster
+    run.words = open(place.folder / "said.txt", "a")  # noqa: SIM115
+    target = "results/smoke/oneshot/model.pt"
+    run.process = place.start(*SNAKEMAKE, "--", target, stdout=run.words, stderr=run.words)
+    job = run.job(ONESHOT)
+    saved = run.wait_for_step("oneshot", 1)
+    cluster.run("scontrol", "update", f"JobId={job.id}", "EndTime=now")
+    wait_until(lambda: any(j.state == "TIMEOUT" for j in cluster.ended_jobs()), 90)
+    assert run.end(200) == 0, run.said()[-3000:]
+    assert int(re.findall(r"goes on from step (\d+) of", run.log("oneshot"))[-1]) >= saved
