@@ -125,6 +125,19 @@ class Workplace:
             files.append("changes.yaml")
         return self.run("ghn", *words, "--config", *files)
 
+    def processes(self, verb: str) -> list[int]:
+        """Return the numbers of the `ghn VERB` processes that work in the folder."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+                there = os.readlink(entry / "cwd") == str(self.folder.resolve())
+            except OSError:  # gone in the meantime
+                continue
+            if there and verb.encode() in words and b"python" in words[0]:
+                found.append(int(entry.name))
+        return found
+
     def copy_to(self, folder: Path) -> "Workplace":
         """Return a workplace with the same results and checkpoints."""
         other = Workplace(folder, (self.folder / "data").resolve())

@@ -41,8 +41,8 @@ from typing import Self
 NODES = ("node1", "node2")
 PACKAGES = ("munge", "slurmctld", "slurmd", "slurm-client")
 PROGRAMS = ("/usr/sbin/munged", "/usr/sbin/slurmctld", "/usr/sbin/slurmd", "/usr/bin/sbatch")
-CLIENTS = ("sbatch", "srun", "squeue", "sinfo", "scancel", "scontrol")
-CLIENTS += ("sacct", "sacctmgr", "sshare")  # without accounting, they say that it is disabled
+# the last three say that there is no accounting
+CLIENTS = "sbatch srun squeue sinfo scancel scontrol sacct sacctmgr sshare"
 POLICY = Path("/usr/sbin/policy-rc.d")
 
 # What is not obvious:
@@ -173,7 +173,7 @@ class Cluster:
         for name, text in {"slurm.conf": conf, **OTHER_FILES}.items():
             (self.folder / name).write_text(text)
         (self.folder / "log/jobs.txt").write_text("")
-        for name in CLIENTS:  # wrapped, as Snakemake's jobs drop SLURM_CONF but keep PATH
+        for name in CLIENTS.split():  # wrapped, as Snakemake's jobs drop SLURM_CONF but keep PATH
             file = self.folder / "bin" / name
             command = f'SLURM_CONF={self.folder}/slurm.conf exec /usr/bin/{name} "$@"'
             file.write_text(f"#!/bin/sh\n{command}\n")
@@ -199,16 +199,13 @@ class Cluster:
     def _wait_for(self, name: str, ready: Callable[[], bool]) -> None:
         """Wait for a daemon, or raise with the end of its log."""
         with suppress(TimeoutError):
-            wait_until(lambda: ready() or not self._keepers(name), 20)
+            wait_until(lambda: ready() or not self._keepers(name), 60)
         if not ready():
             log = self.folder / "log" / f"{name}.log"
             raise RuntimeError(f"{name} did not start:\n{log.read_text()[-2000:]}")
 
     def _idle(self, node: str) -> bool:
-        state = self.run(
-            "sinfo", "--noheader", f"--nodes={node}", "--partition=main", "--format=%T"
-        )
-        return state == "idle\n"
+        return self.run("sinfo", "-h", "-n", node, "-p", "main", "-o", "%T") == "idle\n"
 
     def _controller_answers(self) -> bool:
         scontrol = self.folder / "bin/scontrol"
@@ -460,7 +457,10 @@ def main() -> None:
         sys.exit("Slurm is not installed: python tests/slurm_cluster.py install")
     else:
         cluster = Cluster(args.folder)
-        cluster.start()
+        try:
+            cluster.start()
+        except RuntimeError as error:
+            sys.exit(str(error))
         print(f"export PATH={cluster.folder}/bin:$PATH")
 
 

@@ -128,7 +128,7 @@ def test_a_finalist_keeps_all_its_workers_busy(configured):
     config = configured()
     finish(config, "finalists/0", 1800)  # of the accelerators of both
     assert line(config, "train-finalist").hours == pytest.approx(0.5)
-    assert "0.25 h on 2 at once" in show(config)
+    assert "0.25 h on 2 at once" in plan.show(config)
 
 
 # ---- disk --------------------------------------------------------------------------------------

@@ -20,19 +20,19 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         yield cluster
 
 
-def ends(cluster: Cluster, job: int, seconds: float = 20) -> list[tuple[str, tuple[str, ...]]]:
+def ends(cluster: Cluster, job: int) -> list[tuple[str, tuple[str, ...]]]:
     """How and where each run of the job ended, once it has completed."""
 
     def so_far() -> list[tuple[str, tuple[str, ...]]]:
         return [(end.state, end.nodes) for end in cluster.ended_jobs() if end.id == job]
 
-    wait_until(lambda: "COMPLETED" in dict(so_far()), seconds)
+    wait_until(lambda: "COMPLETED" in dict(so_far()), 60)
     return so_far()
 
 
 def running(cluster: Cluster, count: int = 1) -> list[str]:
     """The nodes of the running jobs, once there are so many of them and each has begun."""
-    wait_until(lambda: sum(bool(cluster.output(j.id)) for j in cluster.running_jobs()) == count, 20)
+    wait_until(lambda: sum(bool(cluster.output(j.id)) for j in cluster.running_jobs()) == count, 60)
     return [node for job in cluster.running_jobs() for node in job.nodes]
 
 
@@ -69,7 +69,7 @@ def test_the_job_of_a_killed_node_runs_again_on_the_other(cluster):
     cluster.kill_node(node)
     assert not alive(pid)
     (other,) = set(slurm_cluster.NODES) - {node}
-    assert ends(cluster, job, 60) == [("NODE_FAIL", (node,)), ("COMPLETED", (other,))]
+    assert ends(cluster, job) == [("NODE_FAIL", (node,)), ("COMPLETED", (other,))]
     cluster.start_node(node)
     again = cluster.submit("true", f"--nodelist={node}")
     assert ends(cluster, again) == [("COMPLETED", (node,))]
@@ -86,12 +86,15 @@ def test_a_preempted_job_runs_again(cluster):
 
 @requires_slurm
 def test_a_job_outlives_outages_of_the_controller_and_of_its_nodes_daemon(cluster):
-    job = cluster.submit("echo; sleep 6")
+    go_on = cluster.folder / "go on"
+    job = cluster.submit(f"echo $$; until [ -e '{go_on}' ]; do sleep 0.1; done")
     (node,) = running(cluster)
     cluster.kill_daemon(node)
     cluster.restart_controller(down_seconds=1)
     cluster.start_node(node)
     assert running(cluster) == [node]
+    assert alive(cluster.output(job))
+    go_on.touch()
     assert ends(cluster, job) == [("COMPLETED", (node,))]
 
 

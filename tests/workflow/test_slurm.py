@@ -10,7 +10,6 @@ import re
 import signal
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -57,14 +56,15 @@ def place(workplaces, cluster):
 class Run:
     """A run of the workflow on the cluster, and what can be done to it."""
 
-    def __init__(self, place, cluster):
-        self.place, self.cluster = place, cluster
+    def __init__(self, place, cluster, *targets):
+        self.place, self.cluster, self.targets = place, cluster, targets
         self.start()
 
     def start(self):
         """Start Snakemake, as a user types it."""
-        self.words = open(self.place.folder / "said.txt", "a")  # noqa: SIM115
-        self.process = self.place.start(*SNAKEMAKE, stdout=self.words, stderr=self.words)
+        with open(self.place.folder / "said.txt", "a") as said:
+            words = (*SNAKEMAKE, *self.targets)
+            self.process = self.place.start(*words, stdout=said, stderr=said)
 
     def said(self):
         """What Snakemake printed, over all starts."""
@@ -75,38 +75,47 @@ class Run:
         path = self.place.folder / "results/smoke/logs" / f"{stage}.log"
         return path.read_text() if path.exists() else ""
 
+    def wait_for(self, condition, seconds=120):
+        """Wait for something that happens while Snakemake runs."""
+
+        def look():
+            assert self.process.poll() is None, self.said()[-3000:]
+            return condition()
+
+        wait_until(look, seconds)
+
     def job(self, comment):
-        """The running job of a rule, once it is there."""
-        found = []
+        """The running job of a rule."""
+        (job,) = [j for j in self.cluster.running_jobs() if j.comment == comment]
+        return job
 
-        def look():
-            assert self.process.poll() is None, self.said()[-3000:]
-            found[:] = [j for j in self.cluster.running_jobs() if j.comment == comment]
-            return found
+    def step(self, stage):
+        """The step that a training has saved last."""
+        for path in (self.place.folder / "checkpoints/smoke").glob(f"{stage}-*.pt"):
+            return torch.load(path, weights_only=True)["step"]
+        return 0
 
-        wait_until(look, 180)
-        return found[0]
+    def hold(self, stage, verb):
+        """Wait until a job has trained and saved, and freeze it there; return its process."""
+        before = self.step(stage)
+        self.wait_for(lambda: self.step(stage) > before and self.place.processes(verb))
+        (process,) = self.place.processes(verb)
+        os.kill(process, signal.SIGSTOP)
+        return process
 
-    def wait_for_step(self, stage, step):
-        """Wait until a training has saved a step; return the step that it has saved."""
-        folder = self.place.folder / "checkpoints/smoke"
-        saved = []
-
-        def look():
-            assert self.process.poll() is None, self.said()[-3000:]
-            for path in folder.glob(f"{stage}-*.pt"):
-                saved[:] = [torch.load(path, weights_only=True)["step"]]
-            return saved and saved[0] >= step
-
-        wait_until(look, 180)
-        return saved[0]
-
-    def end(self, seconds):
-        """Wait for the end; return the exit code."""
-        return self.process.wait(seconds)
+    def end(self, seconds=400):
+        """Wait for the end, which must be good."""
+        assert self.process.wait(seconds) == 0, self.said()[-5000:]
 
 
 GHN, ONESHOT = "rule_train_ghn_wildcards_default", "rule_train_oneshot"
+
+
+def is_pending(process, number):
+    """Whether a frozen process has been sent a signal."""
+    status = Path(f"/proc/{process}/status").read_text()
+    masks = re.findall(r"^(?:SigPnd|ShdPnd):\s+(\w+)", status, re.MULTILINE)
+    return any(int(mask, 16) & 1 << number - 1 for mask in masks)
 
 
 @pytest.fixture(scope="module")
@@ -114,31 +123,37 @@ def survived(place, cluster):
     """The run, after all that was done to it."""
     run = Run(place, cluster)
     # 1. somebody cancels a training: Snakemake sends another job
-    first = run.job(GHN).id
-    run.wait_for_step("ghn/default", 1)
-    cluster.run("scancel", str(first))
+    ghn, oneshot = run.hold("ghn/default", "train-ghn"), run.hold("oneshot", "train-oneshot")
+    cluster.run("scancel", str(run.job(GHN).id))
     # 2. a training's time is nearly over: told by Slurm, it saves, and the same job starts again
-    run.wait_for_step("oneshot", 1)
-    cluster.run("scontrol", "update", f"JobId={run.job(ONESHOT).id}", "TimeLimit=1")
+    cluster.run("scontrol", "update", f"JobId={run.job(ONESHOT).id}", "EndTime=now+75")
+    run.wait_for(lambda: is_pending(oneshot, signal.SIGUSR1))
+    os.kill(oneshot, signal.SIGCONT)
     # 3. the controller is away for a while
+    run.wait_for(lambda: ghn not in place.processes("train-ghn"))
     cluster.restart_controller(down_seconds=3)
-    # 4. the node of a training crashes: Slurm starts the job on the other one
-    wait_until(lambda: "goes on from step" in run.log("ghn/default"), 180)
-    job = run.job(GHN)
-    assert job.id != first
-    (node,) = job.nodes
+    # 4. the node of the training crashes: Slurm starts the job on the other one
+    run.hold("ghn/default", "train-ghn")
+    (node,) = run.job(GHN).nodes
     cluster.kill_node(node)
-    wait_until(lambda: any(j.state == "NODE_FAIL" for j in cluster.ended_jobs()), 120)
+    run.wait_for(lambda: (GHN, "NODE_FAIL") in ends(cluster))
     cluster.start_node(node)
-    # 5. Snakemake itself is killed; its jobs go on without it, and the next one meets them
-    wait_until(lambda: run.log("ghn/default").count("goes on from step") > 1, 180)
-    run.process.send_signal(signal.SIGKILL)
+    # 5. Snakemake itself is killed; its jobs go on without it, and the next one's meet them
+    ghn = run.hold("ghn/default", "train-ghn")
+    run.process.kill()
     run.process.wait()
-    time.sleep(1)
-    assert place.run("snakemake", "--unlock", "--profile", "slurm").returncode == 0
+    unlocked = place.run("snakemake", "--unlock", "--cores", "all", "--profile", "slurm")
+    assert unlocked.returncode == 0, unlocked.stderr
     run.start()
-    assert run.end(400) == 0, run.said()[-5000:]
+    run.wait_for(lambda: "waits for it" in run.log("ghn/default"))
+    os.kill(ghn, signal.SIGCONT)
+    run.end()
     return run
+
+
+def ends(cluster):
+    """What ended how: {(rule, state)}."""
+    return {(job.comment, job.state) for job in cluster.ended_jobs()}
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -166,12 +181,10 @@ def test_the_work_ran_as_jobs_on_both_nodes(survived):
 
 
 def test_each_of_it_happened(survived):
-    states = {(job.comment, job.state) for job in survived.cluster.ended_jobs()}
-    assert (GHN, "CANCELLED") in states
-    assert (GHN, "NODE_FAIL") in states
-    log = survived.log("oneshot")
-    assert "stopped by SIGUSR1" in log
-    assert "asked Slurm to start job" in log
+    assert {(GHN, "CANCELLED"), (GHN, "NODE_FAIL")} < ends(survived.cluster)
+    assert "stopped by SIGUSR1" in survived.log("oneshot")
+    assert "asked Slurm to start job" in survived.log("oneshot")
+    assert "waits for it" in survived.log("ghn/default")
 
 
 @pytest.mark.parametrize("stage", ["ghn/default", "oneshot"])
@@ -200,18 +213,13 @@ def test_one_mlflow_run_for_all_jobs_of_a_training(survived):
 
 
 def test_a_job_that_ran_out_of_time_without_warning_is_sent_again(place, cluster, survived):
-    """Only the last measure: no signal came, and Slurm has killed it."""
     (place.folder / "save.yaml").write_text(
         "compute: {checkpoint_seconds: 0}\noneshot: {clip: 4.0}\n"
     )
-    run = Run.__new__(Run)
-    run.place, run.cluster = place, cluster
-    run.words = open(place.folder / "said.txt", "a")  # noqa: SIM115
-    target = "results/smoke/oneshot/model.pt"
-    run.process = place.start(*SNAKEMAKE, "--", target, stdout=run.words, stderr=run.words)
-    job = run.job(ONESHOT)
-    saved = run.wait_for_step("oneshot", 1)
-    cluster.run("scontrol", "update", f"JobId={job.id}", "EndTime=now")
-    wait_until(lambda: any(j.state == "TIMEOUT" for j in cluster.ended_jobs()), 90)
-    assert run.end(200) == 0, run.said()[-3000:]
+    run = Run(place, cluster, "--", "results/smoke/oneshot/model.pt")
+    run.hold("oneshot", "train-oneshot")  # frozen, it hears no signal
+    saved = run.step("oneshot")
+    cluster.run("scontrol", "update", f"JobId={run.job(ONESHOT).id}", "EndTime=now")
+    run.wait_for(lambda: (ONESHOT, "TIMEOUT") in ends(cluster))
+    run.end()
     assert int(re.findall(r"goes on from step (\d+) of", run.log("oneshot"))[-1]) >= saved

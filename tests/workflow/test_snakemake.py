@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -19,20 +18,6 @@ EVERY_RUN = {f"sgd/{i}" for i in range(5)} | {
     f"{kind}{model}" for kind in ("", "scores/") for model in ("oneshot", "ghn/default")
 }
 FINALIST = "finalists/0"
-
-
-def processes_of(folder: Path, verb: str) -> list[int]:
-    """The numbers of the `ghn VERB` processes that work in `folder`."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-            there = os.readlink(entry / "cwd") == str(folder.resolve())
-        except OSError:  # gone in the meantime
-            continue
-        if there and verb.encode() in words and b"python" in words[0]:
-            found.append(int(entry.name))
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +35,7 @@ def killed(tmp_path_factory, finished):
     folder = place.folder / "checkpoints/smoke/ghn"
     while process.poll() is None and not list(folder.glob("*.pt")):
         time.sleep(0.01)
-    (training,) = processes_of(place.folder, "train-ghn")
+    (training,) = place.processes("train-ghn")
     os.kill(training, signal.SIGKILL)
     out, err = process.communicate()
     (checkpoint,) = folder.glob("*.pt")
