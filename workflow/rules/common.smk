@@ -43,6 +43,8 @@ TRAINING = {
 }
 
 
+# No rule has a `log:`: Snakemake deletes it when a job starts again. What a stage says over all of
+# its jobs is kept by the command itself, in results/SCALE/logs.
 def ghn(words):
     return f"ghn {words}{OPTIONS}"
 

@@ -12,8 +12,6 @@ rule score:
         f"{RESULTS}/scores/{{model}}/run.json",
     params:
         settings=depends("scores/{model}"),
-    log:
-        f"{RESULTS}/logs/scores/{{model}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/scores/{{model}}.tsv"
     # as many processes as there are cores (no more than --cores says)
@@ -42,8 +40,6 @@ rule table4:
         f"{RESULTS}/figure6.png",
     params:
         settings=depends("table4"),
-    log:
-        f"{RESULTS}/logs/table4.log",
     benchmark:
         f"{RESULTS}/benchmarks/table4.tsv"
     resources:

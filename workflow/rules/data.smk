@@ -7,8 +7,6 @@ rule prepare_data:
     output:
         # the bytes are verified and the same from every source: never fetched twice
         protected(DATA),
-    log:
-        f"{RESULTS}/logs/prepare_data.log",
     benchmark:
         f"{RESULTS}/benchmarks/prepare_data.tsv"
     resources:
@@ -26,8 +24,6 @@ rule sample:
         f"{RESULTS}/architectures/run.json",
     params:
         settings=depends("architectures"),
-    log:
-        f"{RESULTS}/logs/architectures.log",
     benchmark:
         f"{RESULTS}/benchmarks/architectures.tsv"
     resources:

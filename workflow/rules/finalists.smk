@@ -28,8 +28,6 @@ rule train_finalist:
         f"{RESULTS}/finalists/{{rank}}/run.json",
     params:
         settings=depends("finalists/{rank}"),
-    log:
-        f"{RESULTS}/logs/finalists/{{rank}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/finalists/{{rank}}.tsv"
     threads: CONFIG.compute.threads

@@ -12,8 +12,6 @@ rule train_ghn:
         f"{RESULTS}/ghn/{{ghn}}/run.json",
     params:
         settings=depends("ghn/{ghn}"),
-    log:
-        f"{RESULTS}/logs/ghn/{{ghn}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/ghn/{{ghn}}.tsv"
     threads: CONFIG.compute.threads
@@ -36,8 +34,6 @@ rule train_oneshot:
         f"{RESULTS}/oneshot/run.json",
     params:
         settings=depends("oneshot"),
-    log:
-        f"{RESULTS}/logs/oneshot.log",
     benchmark:
         f"{RESULTS}/benchmarks/oneshot.tsv"
     threads: CONFIG.compute.threads
@@ -58,8 +54,6 @@ rule train_sgd:
         f"{RESULTS}/sgd/{{index}}/run.json",
     params:
         settings=depends("sgd/{index}"),
-    log:
-        f"{RESULTS}/logs/sgd/{{index}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/sgd/{{index}}.tsv"
     threads: CONFIG.compute.threads
