@@ -115,23 +115,28 @@ GHN, ONESHOT = "rule_train_ghn_wildcards_default", "rule_train_oneshot"
 def survived(place, cluster):
     """The run, after all that was done to it."""
     run = Run(place, cluster)
-    # 1. somebody cancels a training: Snakemake sends another job
-    ghn = run.hold("ghn/default", "train-ghn")
+    run.hold("ghn/default", "train-ghn")
     run.hold("oneshot", "train-oneshot")
-    cluster.run("scancel", str(run.job(GHN).id))
-    # 2. a training's time is nearly over: told by Slurm, it saves, and the same job starts again
+    # 1. a training's time is nearly over: told by Slurm, it saves, and the same job starts again
     cluster.run("scontrol", "update", f"JobId={run.job(ONESHOT).id}", "EndTime=now+75")
     run.wait_for(lambda: "stopped by SIGUSR1" in run.log("oneshot"))  # it is woken by Slurm
-    # 3. the controller is away for a while
-    run.wait_for(lambda: ghn not in place.processes("train-ghn"))
+    # 2. the controller is away for a while
     cluster.restart_controller(down_seconds=3)
-    # 4. the node of the training crashes: Slurm starts the job on the other one
+    # 3. somebody cancels a training: Snakemake sends another job
+    cluster.run("scancel", str(run.job(GHN).id))
+    run.wait_for(lambda: (GHN, "CANCELLED") in ends(cluster))
+    # 4. a job of more weight takes its place: Slurm starts it again
+    run.hold("ghn/default", "train-ghn")
+    (node,) = run.job(GHN).nodes
+    cluster.submit("true", "--partition=urgent", f"--nodelist={node}", "--exclusive")
+    run.wait_for(lambda: (GHN, "PREEMPTED") in ends(cluster))
+    # 5. its node crashes: Slurm starts it on the other one
     run.hold("ghn/default", "train-ghn")
     (node,) = run.job(GHN).nodes
     cluster.kill_node(node)
     run.wait_for(lambda: (GHN, "NODE_FAIL") in ends(cluster))
     cluster.start_node(node)
-    # 5. Snakemake itself is killed; its jobs go on without it, and the next one's meet them
+    # 6. Snakemake itself is killed; its jobs go on without it, and the next one's meet them
     ghn = run.hold("ghn/default", "train-ghn")
     run.process.kill()
     run.process.wait()
@@ -174,7 +179,7 @@ def test_the_work_ran_as_jobs_on_both_nodes(survived):
 
 
 def test_each_of_it_happened(survived):
-    assert {(GHN, "CANCELLED"), (GHN, "NODE_FAIL")} < ends(survived.cluster)
+    assert {(GHN, "CANCELLED"), (GHN, "PREEMPTED"), (GHN, "NODE_FAIL")} < ends(survived.cluster)
     assert "stopped by SIGUSR1" in survived.log("oneshot")
     assert "asked Slurm to start job" in survived.log("oneshot")
     assert "waits for it" in survived.log("ghn/default")
@@ -205,7 +210,7 @@ def test_one_mlflow_run_for_all_jobs_of_a_training(survived):
     assert len(steps) == len(set(steps)) > 0
 
 
-def test_a_job_that_ran_out_of_time_without_warning_is_sent_again(place, cluster, survived):
+def test_a_job_that_ran_out_of_time_without_warning_is_sent_again(place, cluster):
     (place.folder / "save.yaml").write_text(
         "compute: {checkpoint_seconds: 0}\noneshot: {clip: 4.0}\n"
     )
