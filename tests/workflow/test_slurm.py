@@ -58,6 +58,7 @@ class Run:
 
     def __init__(self, place, cluster, *targets):
         self.place, self.cluster, self.targets = place, cluster, targets
+        self.held = set()  # processes that were frozen, and may be there still
         self.start()
 
     def start(self):
@@ -96,11 +97,19 @@ class Run:
         return 0
 
     def hold(self, stage, verb):
-        """Wait until a job has trained and saved, and freeze it there; return its process."""
+        """Wait until the next job has trained and saved; freeze it there, return its process."""
+        new = []
+
+        def look():
+            new[:] = set(self.place.processes(verb)) - self.held
+            return new
+
+        self.wait_for(look)
+        (process,) = new
         before = self.step(stage)
-        self.wait_for(lambda: self.step(stage) > before and self.place.processes(verb))
-        (process,) = self.place.processes(verb)
+        self.wait_for(lambda: self.step(stage) > before)
         os.kill(process, signal.SIGSTOP)
+        self.held.add(process)
         return process
 
     def end(self, seconds=400):
@@ -216,8 +225,10 @@ def test_a_job_that_ran_out_of_time_without_warning_is_sent_again(place, cluster
     )
     for path in (place.folder / "checkpoints/smoke").glob("oneshot-*.pt"):
         path.unlink()
-    run = Run(place, cluster, "--", "results/smoke/oneshot/model.pt")
-    run.hold("oneshot", "train-oneshot")  # frozen, it hears no signal
+    unwarned = "train_oneshot:slurm_extra=--open-mode=append"  # in the place of its --signal
+    target = "results/smoke/oneshot/model.pt"
+    run = Run(place, cluster, "--set-resources", unwarned, "--", target)
+    run.hold("oneshot", "train-oneshot")
     saved = run.step("oneshot")
     cluster.run("scontrol", "update", f"JobId={run.job(ONESHOT).id}", "EndTime=now")
     run.wait_for(lambda: (ONESHOT, "TIMEOUT") in ends(cluster))
