@@ -21,7 +21,8 @@ bench: .venv/installed
 check: .venv/installed
 	ruff format --check . && ruff check . && mypy
 
-# a checkpoint is only needed until its training has ended
+# a checkpoint is only needed until its training has ended; what an engine then takes for changed is
+# trained from the start
 clean-checkpoints:
 	rm -rf checkpoints
 

@@ -334,11 +334,14 @@ def ui(args: argparse.Namespace) -> None:
     """
     import os
 
-    from ghn_pipeline.tracking import DEFAULT_STORE
+    from ghn_pipeline.tracking import store
 
-    store = os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_STORE)
+    if store().startswith(("http://", "https://")):
+        raise UserError("the runs are on the server that MLFLOW_TRACKING_URI names: open it there")
     os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
-    words = ["mlflow", "ui", "--backend-store-uri", store, "--port", str(args.port)]
+    # not among the words, which everybody on the machine may read
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = store()
+    words = ["mlflow", "ui", "--port", str(args.port)]
     os.execv(sys.executable, [sys.executable, "-m", *words])
 
 
@@ -387,10 +390,11 @@ def _train(config: "Config", training: "Training", device: "torch.device", **sai
 
     stage = training.name
     key, folder = digest(settings(config, stage)), result_folder(config, stage)
+    path = checkpoint_file(config, stage)
     with tracking.follow(record.provenance(config, stage), folder) as saved_as:
         log = fit(
             training,
-            checkpoint_file(config, stage),
+            path,
             key,
             checkpoint_seconds=config.compute.checkpoint_seconds,
             log_seconds=config.compute.log_seconds,
@@ -399,10 +403,7 @@ def _train(config: "Config", training: "Training", device: "torch.device", **sai
         )
     if not training.team.leads:
         return
-    if not stage.startswith("sgd/"):  # a model that others will use, not only a measurement
-        checkpoint.save(folder / "model.pt", {"model": training.model.state_dict()}, key)
     curve = pd.DataFrame(log.curve, columns=["step", "loss", "learning_rate"])
-    write_atomically(folder / "curve.csv", curve.to_csv(index=False))
     result = {
         "steps": training.steps,
         "final_loss": log.curve[-1][1],
@@ -410,8 +411,13 @@ def _train(config: "Config", training: "Training", device: "torch.device", **sai
         **said,
     }
     seconds = log.seconds * training.team.size
-    record.write(config, stage, result, seconds=seconds, hardware=hardware(device))
-    tracking.send(folder)
+    # a job that waited for this one has nothing left to train, but the same to publish
+    with checkpoint.only_writer(path):
+        if not stage.startswith("sgd/"):  # a model that others will use, not only a measurement
+            checkpoint.save(folder / "model.pt", {"model": training.model.state_dict()}, key)
+        write_atomically(folder / "curve.csv", curve.to_csv(index=False))
+        record.write(config, stage, result, seconds=seconds, hardware=hardware(device))
+        tracking.send(folder)
 
 
 # ---- the command line ---------------------------------------------------------------------------

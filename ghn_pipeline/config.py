@@ -391,18 +391,30 @@ def load(files: Sequence[Path]) -> Config:
     """Read configuration files, each changing what stands before.
 
     Raises:
-        UserError: a file cannot be read or is not YAML, or the settings have faults.
+        UserError: a file cannot be read or is not YAML, a preset is put on top of another that
+            the first file holds already, or the settings have faults.
     """
     settings: dict[str, Any] = {}
+    base = None
     for file in files:
         try:
             content = yaml.safe_load(file.read_text())
         except OSError as error:
-            raise UserError(f"cannot read the configuration {file}: {error.strerror}") from error
+            raise UserError(
+                f"cannot read the configuration {file}: {error.strerror}. Run this in the folder "
+                "of params.yaml, or name another file."
+            ) from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise UserError(f"{file} is not YAML: {error}") from error
         if not isinstance(content, dict):
             raise UserError(f"{file} must be a mapping of sections, as params.yaml is")
+        base = base or content.get("scale")
+        if base != "paper" and content.get("scale", base) != base:
+            # what the first preset changed and the second does not would stay, unseen
+            raise UserError(
+                f"{files[0]} is already of the scale {base!r}, and {file} is a preset of another: "
+                f"it would get a mixture. Restore {files[0]} first (git checkout {files[0]})."
+            )
         settings = merged(settings, content)
     return validate(settings, " + ".join(map(str, files)))
 

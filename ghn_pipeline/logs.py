@@ -1,6 +1,7 @@
 """What a stage says stands in a log file as well, in one piece over all its resumes."""
 
 import io
+import os
 import sys
 from pathlib import Path
 from typing import TextIO
@@ -14,12 +15,19 @@ class _Copied(io.TextIOBase):
     def __init__(self, stream: TextIO, log: TextIO) -> None:
         self.stream, self.log = stream, log
 
+    def note(self, text: str) -> None:
+        """Write to the log, as long as that is possible: a full disk must not end the work."""
+        try:
+            self.log.write(text)
+        except OSError as error:
+            self.stream.write(f"warning: this is not in the log any more ({error.strerror})\n")
+            self.log = open(os.devnull, "w")  # noqa: SIM115
+
     def write(self, text: str) -> int:
-        self.log.write(text)
+        self.note(text)
         return self.stream.write(text)
 
     def flush(self) -> None:
-        self.log.flush()
         self.stream.flush()
 
     def isatty(self) -> bool:
@@ -34,8 +42,9 @@ def keep(path: Path) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # by lines: a kill loses none that was printed
-        log = open(path, "a", buffering=1)  # noqa: SIM115
+        # unbuffered: a kill loses nothing that was printed, and what a full disk refuses is not
+        # tried again when the process ends
+        log = io.TextIOWrapper(open(path, "ab", buffering=0), write_through=True)  # noqa: SIM115
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}. Give write permission.") from error
     sys.stdout, sys.stderr = _Copied(sys.stdout, log), _Copied(sys.stderr, log)
@@ -44,4 +53,4 @@ def keep(path: Path) -> None:
 def only(text: str) -> None:
     """Write a line to the log alone, where there is one: the terminal shows a bar instead."""
     if isinstance(sys.stderr, _Copied):
-        sys.stderr.log.write(text + "\n")
+        sys.stderr.note(text + "\n")

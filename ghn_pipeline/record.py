@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import uuid
-from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -98,14 +97,18 @@ def _run(config: Config, stage: str) -> str:
         own = path.with_name(f".{path.name}.{key}")
         write_atomically(own, key + "\n")
         # of workers that start at once the first names the run: a link replaces nothing
-        with suppress(FileExistsError):
+        try:
             os.link(own, path)
-        own.unlink()
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without hard links
+            os.replace(own, path)
+        own.unlink(missing_ok=True)
     return read_bytes(path, "ghn").decode().strip()
 
 
 def commit() -> dict[str, Any]:
-    """Return the commit of the package's own checkout and whether it was altered since."""
+    """Return the commit of the package's own checkout and whether the package was altered since."""
 
     def git(*words: str) -> str | None:
         there = Path(__file__).parent
@@ -113,7 +116,7 @@ def commit() -> dict[str, Any]:
         return done.stdout.strip() if done.returncode == 0 else None
 
     try:
-        status = git("status", "--porcelain")
+        status = git("status", "--porcelain", "--", ".")
         return {
             "commit": git("rev-parse", "HEAD"),
             "dirty": None if status is None else status != "",

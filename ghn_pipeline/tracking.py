@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from textwrap import shorten
+from typing import TYPE_CHECKING, Any, TextIO
 
-from ghn_pipeline.files import read_json, write_atomically
+from ghn_pipeline.files import write_atomically
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -36,6 +37,8 @@ RUN = "ghn.run"
 MARKER = "mlflow.json"
 #: seconds that a training which failed waits for its run to be marked so
 PATIENCE = 10
+#: seconds that a process waits for others to be done with an SQLite store
+LOCK_PATIENCE = 120
 
 Record = Mapping[str, Any]
 #: step, time in milliseconds, numbers
@@ -85,27 +88,28 @@ def send(folder: Path) -> str | None:
     Returns:
         The id, or None where the server did not answer (a warning says so).
     """
-    record = read_json(folder / "run.json", "ghn")
     try:
+        record = json.loads((folder / "run.json").read_text())
         with _connected() as client:
             run = _send(client, folder, record)
+        sent = {"run": run, "store": _without_password(store()), "finished": record["finished"]}
+        write_atomically(folder / MARKER, json.dumps(sent) + "\n")
+        return run
     # whatever a tracking client raises must not cost a result that is already on disk
     except Exception as error:
         later = "The results are whole; send it later with `ghn track`."
         _warn(f"{folder} was not sent to MLflow", error, later)
         return None
-    sent = {"run": run, "store": _without_password(_store()), "finished": record["finished"]}
-    write_atomically(folder / MARKER, json.dumps(sent) + "\n")
-    return run
 
 
 def is_sent(folder: Path) -> bool:
     """Whether the stage whose files are in `folder` is in the store in force as it is now."""
-    if not (folder / MARKER).exists():
+    try:
+        sent, record = (json.loads((folder / name).read_text()) for name in (MARKER, "run.json"))
+        there = (sent["store"], sent["finished"])
+        return there == (_without_password(store()), record["finished"])
+    except (OSError, ValueError, TypeError, KeyError):  # missing, or not whole
         return False
-    sent, record = (read_json(folder / name, "ghn") for name in (MARKER, "run.json"))
-    here = _without_password(_store())
-    return bool(sent["finished"] == record["finished"] and sent.get("store") == here)
 
 
 # ---- the store ---------------------------------------------------------------------------------
@@ -123,29 +127,42 @@ def _connected() -> Iterator["MlflowClient"]:
     with _turn:
         from mlflow.tracking import MlflowClient
 
-        with _one_at_a_time(_store()):
-            yield MlflowClient(_store())
+        with _one_at_a_time(store()):
+            yield MlflowClient(store())
 
 
 @contextmanager
-def _one_at_a_time(store: str) -> Iterator[None]:
+def _one_at_a_time(address: str) -> Iterator[None]:
     """Let one process of this machine at a time into an SQLite store.
 
     Of several that open a new one at once, all but one fail.
     """
-    if not store.startswith("sqlite:///"):
+    if not address.startswith("sqlite:///"):
         yield
         return
     # takes a second: not while the others wait
     import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
-    with open(store.removeprefix("sqlite:///") + ".lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with open(address.removeprefix("sqlite:///") + ".lock", "w") as file:
+        _lock(file)
         yield
 
 
-def _store() -> str:
-    return os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_STORE)
+def _lock(file: TextIO) -> None:
+    end = time.monotonic() + LOCK_PATIENCE
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:  # its holder may be frozen, or on a node that is lost
+                raise TimeoutError(f"{file.name} is held by another process") from None
+        time.sleep(0.05)
+
+
+def store() -> str:
+    """Return the address of the store in force."""
+    # an empty variable names no store
+    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
 
 
 def _without_password(store: str) -> str:
@@ -153,8 +170,8 @@ def _without_password(store: str) -> str:
 
 
 def _warn(what: str, error: Exception, then: str) -> None:
-    reason = f"{type(error).__name__}: {error}".splitlines()[0]
-    print(f"warning: {what} ({reason}). {then}", file=sys.stderr)
+    reason = _without_password(f"{type(error).__name__}: {error}".splitlines()[0])
+    print(f"warning: {what} ({shorten(reason, 150)}). {then}", file=sys.stderr)
 
 
 # ---- runs --------------------------------------------------------------------------------------
@@ -233,7 +250,7 @@ def _send(client: "MlflowClient", folder: Path, record: Record) -> str:
     final = {**dict(_numbers(record["result"])), "accelerator_seconds": seconds}
     _log(client, number, [(0, end, {k: v}) for k, v in final.items() if there.get(k) != v])
     for path in folder.iterdir():
-        if path.name != MARKER:
+        if path.name != MARKER and not path.name.startswith("."):  # what a kill left half written
             client.log_artifact(number, str(path))
     client.set_terminated(number, "FINISHED", end)
     return str(number)

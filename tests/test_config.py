@@ -178,6 +178,25 @@ def test_an_adopted_preset_is_the_same_settings_with_the_comments(file, tmp_path
     assert all(s.strip() in path.read_text() for s in untouched)
 
 
+def test_a_preset_on_top_of_another_is_refused(tmp_path):
+    path = tmp_path / "params.yaml"
+    shutil.copy(PARAMS, path)
+    quick, smoke = PRESETS
+    adopt(path, [smoke])
+    held = path.read_bytes()
+    # what smoke changed and quick does not would stay
+    for read in (lambda: adopt(path, [quick]), lambda: load([path, quick])):
+        with pytest.raises(UserError, match=r"already of the scale 'smoke'.*git checkout"):
+            read()
+    assert path.read_bytes() == held
+    # the same again, changes, and a scale of one's own on top of a preset are no mixture
+    (tmp_path / "mine.yaml").write_text("scale: mine\nsgd: {epochs: 4}\n")
+    (tmp_path / "change.yaml").write_text("sgd: {epochs: 4}\n")
+    assert adopt(path, [smoke]) == load([path]) == load([PARAMS, smoke])
+    assert adopt(path, [tmp_path / "change.yaml"]).sgd.epochs == 4
+    assert load([PARAMS, quick, tmp_path / "mine.yaml"]).scale == "mine"
+
+
 def test_a_faulty_preset_is_not_adopted(tmp_path):
     shutil.copy(PARAMS, tmp_path / "params.yaml")
     (tmp_path / "bad.yaml").write_text("sgd: {epochs: 0}")

@@ -1,5 +1,7 @@
 """Runs sent to MLflow: all that is in the files, once, and never at the cost of a result."""
 
+import argparse
+import fcntl
 import json
 import os
 import shutil
@@ -551,3 +553,54 @@ def test_forty_processes_at_once_on_a_fresh_store_lose_nothing(stage, tmp_path, 
             told = sorted((point.step, point.value) for point in history)
             assert told == [(row[0], row[column]) for row in CURVE]
         assert len(client(store).list_artifacts(run.info.run_id)) == 3
+
+
+# ---- files and stores that are not as they should be ---------------------------------------------
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"run":', "null"])
+def test_a_marker_that_is_not_whole_counts_as_not_sent(content, stage, store):
+    folder = stage()
+    tracking.send(folder)
+    assert tracking.is_sent(folder)
+    (folder / "mlflow.json").write_text(content)
+    assert not tracking.is_sent(folder)
+
+
+def test_one_bad_record_does_not_keep_the_others_from_being_sent(stage, capsys):
+    first, bad, last = stage("ghn/default"), stage("oneshot"), stage("sgd/0")
+    (bad / "run.json").write_text('{"stage": ')
+    with pytest.raises(UserError, match="some results could not be sent"):
+        cli.track(argparse.Namespace())
+    assert tracking.is_sent(first)
+    assert tracking.is_sent(last)
+    assert f"{bad} was not sent" in capsys.readouterr().err
+
+
+def test_a_password_is_in_no_warning(stage, monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    tracking.send(stage())
+    said = capsys.readouterr().err
+    assert "was not sent" in said
+    assert "secret" not in said
+
+
+def test_an_empty_variable_names_no_store(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    assert tracking.store() == tracking.DEFAULT_STORE
+
+
+def test_a_store_that_is_held_for_ever_costs_a_warning(stage, store, monkeypatch, capsys):
+    monkeypatch.setattr(tracking, "LOCK_PATIENCE", 0.2)
+    folder = stage()
+    with open(store.removeprefix("sqlite:///") + ".lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert tracking.send(folder) is None
+    assert "is held by another process" in capsys.readouterr().err
+
+
+def test_the_ui_of_a_server_is_the_servers(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    with pytest.raises(UserError, match="open it there"):
+        cli.ui(argparse.Namespace(port=1))

@@ -176,11 +176,14 @@ def launch(workers: int, nodes: int, threads: int, program: Sequence[str]) -> No
     # or else torchrun says that it chooses a number itself
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     job = os.environ.get("SLURM_JOB_ID")
-    if nodes > 1 and job is not None:
+    # Snakemake takes the number away, but then the job has as many as were asked for
+    given = int(os.environ.get("SLURM_JOB_NUM_NODES", nodes)) if job else 1
+    if job and nodes > 1 and given >= nodes:
         _launch_on_nodes(job, workers, nodes, program)
         return
     if nodes > 1:
-        print(f"not in a Slurm job: all {workers} workers run on this machine", flush=True)
+        where = f"in a Slurm job of {nodes} nodes"
+        print(f"not {where}: all {workers} workers run on this machine", flush=True)
     agent(["--standalone", f"--nproc-per-node={workers}", *program])
 
 

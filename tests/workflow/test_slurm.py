@@ -234,3 +234,21 @@ def test_a_job_that_ran_out_of_time_without_warning_is_sent_again(place, cluster
     run.wait_for(lambda: (ONESHOT, "TIMEOUT") in ends(cluster))
     run.end()
     assert int(re.findall(r"goes on from step (\d+) of", run.log("oneshot"))[-1]) >= saved
+
+
+def test_jobs_ask_for_accelerators(place, cluster, survived):
+    (place.folder / "save.yaml").write_text("cpu_is_enough: false\n")
+    forced = ("--forcerun", "train_oneshot", "train_finalist", "--retries", "0")
+    models = ("results/smoke/oneshot/model.pt", "results/smoke/finalists/0/model.pt")
+    before = {job.id for job in cluster.known_jobs()}
+    run = Run(place, cluster, *forced, "--", *models)
+    # the nodes have accelerators in name only, and the jobs say so
+    assert run.process.wait(200) != 0
+    for stage in ("oneshot", "finalists/0"):
+        assert "takes weeks without an accelerator" in run.log(stage)
+    new = [job for job in cluster.known_jobs() if job.id not in before]
+    asked = {job.comment: cluster.run("scontrol", "show", "job", str(job.id)) for job in new}
+    assert "TresPerJob=gres:gpu:1" in asked[ONESHOT]
+    finalist = asked["rule_train_finalist_wildcards_0"]
+    assert "TresPerNode=gres:gpu:1" in finalist
+    assert "NumNodes=2" in finalist

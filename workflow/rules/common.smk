@@ -71,32 +71,29 @@ def not_stale(stage, record="{stage}/run.json"):
     def look(wildcards):
         name = stage.format(**wildcards)
         path = Path(RESULTS, record.format(stage=name))
-        if workflow.is_main_process and path.exists() and made_with(path) != digest(
-            stages.settings(CONFIG, name)
-        ):
-            workflow.dag.forcefiles.add(str(path))
+        if workflow.is_main_process and path.exists():
+            made = contents(path)
+            if made.get("table", made).get("digest") != digest(stages.settings(CONFIG, name)):
+                workflow.dag.forcefiles.add(str(path))
         return []
 
     return look
 
 
-def made_with(path):
+def contents(path):
     try:
-        content = json.loads(path.read_text())
-        return content.get("table", content)["digest"]
-    except (ValueError, KeyError, AttributeError):
-        return None  # not whole
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}  # not there, or not whole
 
 
 # for the captions: what the size is, and what made the results that are there
 config["scale_note"] = CONFIG.scale_note
-config["made_of"] = {}
-if (sources := Path(RESULTS, "table4.provenance.json")).exists():
-    config["made_of"] = json.loads(sources.read_text())
+config["made_of"] = contents(Path(RESULTS, "table4.provenance.json"))
 
 
 wildcard_constraints:
-    model="ghn/[A-Za-z0-9_-]+|oneshot",
-    ghn="[A-Za-z0-9_-]+",
+    model="|".join(["oneshot", *(f"ghn/{name}" for name in CONFIG.ghns)]),
+    ghn="|".join(CONFIG.ghns),
     index=r"\d+",
     rank=r"\d+",

@@ -30,7 +30,7 @@ rule train_finalist:
         settings=depends("finalists/{rank}"),
     benchmark:
         f"{RESULTS}/benchmarks/finalists/{{rank}}.tsv"
-    threads: CONFIG.compute.threads
+    threads: CONFIG.compute.threads * CONFIG.finalists.workers
     resources:
         **FINALIST,
     shell:
