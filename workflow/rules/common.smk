@@ -45,8 +45,11 @@ TRAINING = {
 
 # No rule has a `log:`: Snakemake deletes it when a job starts again. What a stage says over all of
 # its jobs is kept by the command itself, in results/SCALE/logs.
+#
+# {OPTIONS} is filled in as the job is: a file more on the command line is no change of a rule's code,
+# of which Snakemake would run everything again.
 def ghn(words):
-    return f"ghn {words}{OPTIONS}"
+    return f"ghn {words}{{OPTIONS}}"
 
 
 def in_report(file, caption, category, what):
