@@ -233,7 +233,8 @@ def table4(args: argparse.Namespace) -> None:
     """Make Table 4 and Figure 6, and print the correlations.
 
     Reads results/SCALE/sgd/*, scores/*, ghn/*, oneshot.
-    Writes results/SCALE/table4.csv, .md, .tex, .json, table4.provenance.json, figure6.png, .svg.
+    Writes results/SCALE/table4.csv, .md, .html, .tex, .json,
+    table4.provenance.json, figure6.png, .svg.
     """
     import json
 

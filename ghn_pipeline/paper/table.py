@@ -1,8 +1,10 @@
-"""One table of results in three formats: CSV to compute with, Markdown to read, LaTeX to print."""
+"""One table of results: CSV to compute with, Markdown and HTML to read, LaTeX to print."""
 
 import csv
+import html
 import io
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -80,14 +82,42 @@ def to_latex(table: Table) -> str:
     )
 
 
+def to_html(table: Table) -> str:
+    """Return a page of its own, which needs no other file."""
+    style = (
+        "body{font:15px/1.4 sans-serif;margin:2em}table{border-collapse:collapse}"
+        "th,td{border-bottom:1px solid #bbb;padding:.3em .7em;text-align:left}"
+    )
+    spans = [(group, len(list(run))) for group, run in groupby(group for group, _ in table.columns)]
+    groups = "".join(f'<th colspan="{width}">{html.escape(group)}</th>' for group, width in spans)
+    rows = [_html_row("td", row) for row in table.rows]
+    return "\n".join(
+        [
+            f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><style>{style}</style>',
+            f"<title>{html.escape(table.title)}</title>\n<p><b>{html.escape(table.title)}</b></p>",
+            f"<table>\n<tr>{groups}</tr>",
+            _html_row("th", [heading for _, heading in table.columns]),
+            *[*rows, "</table>"],
+            *(f"<p>{html.escape(note)}</p>" for note in table.footnotes),
+            "</html>\n",
+        ]
+    )
+
+
 def write(table: Table, stem: Path) -> None:
-    """Write `stem`.csv, `stem`.md and `stem`.tex; equal tables give equal bytes.
+    """Write `stem`.csv, .md, .html and .tex; equal tables give equal bytes.
 
     Raises:
         UserError: a file cannot be written.
     """
-    for suffix, render in ((".csv", to_csv), (".md", to_markdown), (".tex", to_latex)):
+    forms = {".csv": to_csv, ".md": to_markdown, ".html": to_html, ".tex": to_latex}
+    for suffix, render in forms.items():
         write_atomically(stem.with_name(stem.name + suffix), render(table))
+
+
+def _html_row(cell: str, texts: Sequence[str]) -> str:
+    cells = "".join(f"<{cell}>{html.escape(text)}</{cell}>" for text in texts)
+    return f"<tr>{cells}</tr>"
 
 
 def _headings(table: Table) -> list[str]:

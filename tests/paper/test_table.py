@@ -1,13 +1,14 @@
-"""The three formats carry the same cells, whatever characters are in them."""
+"""The formats carry the same cells, whatever characters are in them."""
 
 import io
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from ghn_pipeline.errors import UserError
-from ghn_pipeline.paper.table import Table, to_csv, to_latex, to_markdown, write
+from ghn_pipeline.paper.table import Table, to_csv, to_html, to_latex, to_markdown, write
 
 TABLE = Table(
     title="Cost & gain",
@@ -77,11 +78,11 @@ def test_braces_and_environments_are_balanced():
         assert text.count(rf"\begin{{{name}}}") == text.count(rf"\end{{{name}}}") == 1
 
 
-def test_write_makes_the_three_files_with_the_same_bytes_each_time(tmp_path: Path):
+def test_write_makes_the_files_with_the_same_bytes_each_time(tmp_path: Path):
     for folder in ("a", "b"):
         write(TABLE, tmp_path / folder / "table4.quick")
     written = sorted(path.name for path in (tmp_path / "a").iterdir())
-    assert written == ["table4.quick.csv", "table4.quick.md", "table4.quick.tex"]
+    assert written == [f"table4.quick.{suffix}" for suffix in ("csv", "html", "md", "tex")]
     for name in written:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     assert (tmp_path / "a/table4.quick.md").read_text(encoding="utf-8") == to_markdown(TABLE)
@@ -96,3 +97,22 @@ def test_write_says_where_it_could_not(tmp_path: Path):
 def test_a_row_of_another_length_is_refused():
     with pytest.raises(ValueError, match="2 cells for 1 columns"):
         Table("t", (("", "a"),), (("1", "2"),))
+
+
+def test_html_holds_every_cell_and_nothing_that_a_browser_would_fetch():
+    rows = (("a & b", "<1"), ("c", '"2"'))
+    page = to_html(Table("the <title>", (("", "m"), ("group", "x")), rows, ("a note",)))
+    found = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag, attributes):
+            assert not {"src", "href"} & {name for name, _ in attributes}
+
+        def handle_data(self, data):
+            found.append(data.strip())
+
+    Reader().feed(page)
+    texts = [text for text in found if text]
+    assert texts[-7:] == ["m", "x", "a & b", "<1", "c", '"2"', "a note"]
+    assert texts.count("the <title>") == 2
+    assert "group" in texts

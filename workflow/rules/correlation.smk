@@ -33,8 +33,8 @@ rule table4:
         [f"{RESULTS}/scores/{model}/run.json" for model in ("oneshot", FIRST)],
         not_stale("table4", record="table4.provenance.json"),
     output:
-        multiext(f"{RESULTS}/table4", ".md", ".tex", ".json"),
-        in_report(f"{RESULTS}/table4.csv", "table4.rst", "Table 4", "the table"),
+        multiext(f"{RESULTS}/table4", ".csv", ".md", ".tex", ".json"),
+        in_report(f"{RESULTS}/table4.html", "table4.rst", "Table 4", "the table"),
         in_report(f"{RESULTS}/table4.provenance.json", "table4.rst", "Table 4", "its provenance"),
         in_report(f"{RESULTS}/figure6.svg", "figure6.rst", "Figure 6", "the figure"),
         f"{RESULTS}/figure6.png",
