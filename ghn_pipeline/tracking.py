@@ -38,7 +38,7 @@ MARKER = "mlflow.json"
 #: seconds that a training which failed waits for its run to be marked so
 PATIENCE = 10
 #: seconds that a process waits for others to be done with an SQLite store
-LOCK_PATIENCE = 120
+LOCK_PATIENCE = 300
 
 Record = Mapping[str, Any]
 #: step, time in milliseconds, numbers
