@@ -46,7 +46,10 @@ def keep(path: Path) -> None:
         # tried again when the process ends
         log = io.TextIOWrapper(open(path, "ab", buffering=0), write_through=True)  # noqa: SIM115
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}. Give write permission.") from error
+        raise UserError(
+            f"cannot write {path}: {error.strerror}. Make way or give write permission, then run "
+            "the same command again."
+        ) from error
     sys.stdout, sys.stderr = _Copied(sys.stdout, log), _Copied(sys.stderr, log)
 
 

@@ -219,7 +219,7 @@ def test_a_finished_training_is_only_written_again(finished, place):
 def test_results_that_cannot_be_written(workplace):
     (workplace.folder / "results").write_text("a file in the way")
     done = workplace.ghn("sample")
-    assert_refused(done, "sample", "cannot write results/smoke/architectures", "again")
+    assert_refused(done, "sample", "cannot write results/smoke", "again")
 
 
 def test_checkpoints_that_cannot_be_written(place):
