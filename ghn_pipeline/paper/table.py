@@ -88,8 +88,9 @@ def to_html(table: Table) -> str:
         "body{font:15px/1.4 sans-serif;margin:2em}table{border-collapse:collapse}"
         "th,td{border-bottom:1px solid #bbb;padding:.3em .7em;text-align:left}"
     )
-    spans = [(group, len(list(run))) for group, run in groupby(group for group, _ in table.columns)]
-    groups = "".join(f'<th colspan="{width}">{html.escape(group)}</th>' for group, width in spans)
+    groups = "".join(
+        f'<th colspan="{width}">{html.escape(group)}</th>' for group, width in _spans(table)
+    )
     rows = [_html_row("td", row) for row in table.rows]
     return "\n".join(
         [
@@ -120,6 +121,11 @@ def _html_row(cell: str, texts: Sequence[str]) -> str:
     return f"<tr>{cells}</tr>"
 
 
+def _spans(table: Table) -> list[tuple[str, int]]:
+    """Return each group heading and how many columns it stands over."""
+    return [(group, len(list(run))) for group, run in groupby(group for group, _ in table.columns)]
+
+
 def _headings(table: Table) -> list[str]:
     return [f"{group}: {heading}" if group else heading for group, heading in table.columns]
 
@@ -139,7 +145,7 @@ def _latex_row(cells: list[str] | tuple[str, ...]) -> str:
 
 def _latex_groups(table: Table) -> list[str]:
     """Return the line of group headings and the rules under them; nothing without groups."""
-    spans = [(group, len(list(run))) for group, run in groupby(group for group, _ in table.columns)]
+    spans = _spans(table)
     if not any(group for group, _ in spans):
         return []
     cells, rules, start = [], [], 1

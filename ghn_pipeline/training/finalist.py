@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -14,6 +13,7 @@ from ghn_pipeline.training.batches import accuracy, fixed_batches, training_batc
 from ghn_pipeline.training.distributed import Team
 from ghn_pipeline.training.fit import Training
 from ghn_pipeline.training.schedule import warmed_cosine
+from ghn_pipeline.training.sgd import momentum_sgd
 
 
 def ranked(accuracies: Sequence[float], rank: int) -> int:
@@ -61,13 +61,7 @@ def finalist_training(
         model.eval()
         return {"validation": judged(splits.validation), "test": judged(splits.test)}
 
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=settings.learning_rate,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
+    optimizer = momentum_sgd(model, settings)
     warmup = settings.warmup_epochs * steps_per_epoch
     rate = warmed_cosine(settings.learning_rate, team.size, warmup, steps)
     return Training(name, model, optimizer, loss, rate, steps, observe={steps: final}, team=team)

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ghn_pipeline.config import Config
+from ghn_pipeline.config import Config, Finalists, Sgd
 from ghn_pipeline.data.images import Splits
 from ghn_pipeline.network import Trained
 from ghn_pipeline.training.batches import accuracy, fixed_batches, training_batch
@@ -44,14 +44,24 @@ def sgd_training(name: str, model: Trained, splits: Splits, config: Config) -> T
         at_end = {"final": accuracy(model.network, model.weights, images, model.norm)}
         return {**early(), **at_end} if steps in config.correlation.steps else at_end
 
-    optimizer = torch.optim.SGD(
+    observe = {**dict.fromkeys(config.correlation.steps, early), steps: final}
+    return Training(
+        name,
+        model,
+        momentum_sgd(model, settings),
+        loss,
+        cosine(settings.learning_rate, steps),
+        steps,
+        observe=observe,
+    )
+
+
+def momentum_sgd(model: Trained, settings: Sgd | Finalists) -> torch.optim.Optimizer:
+    """Return SGD with momentum and weight decay over the parameters of `model` (section 7.3)."""
+    return torch.optim.SGD(
         model.parameters(),
         lr=settings.learning_rate,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
         fused=True,
-    )
-    observe = {**dict.fromkeys(config.correlation.steps, early), steps: final}
-    return Training(
-        name, model, optimizer, loss, cosine(settings.learning_rate, steps), steps, observe=observe
     )
