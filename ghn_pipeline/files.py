@@ -1,10 +1,13 @@
 """Files that are either whole or not there."""
 
+import fcntl
 import hashlib
 import json
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ghn_pipeline.errors import UserError
 
@@ -34,6 +37,25 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     finally:
         if temporary.exists():
             temporary.unlink()
+
+
+def lock(file: TextIO, seconds: float, waiting: Callable[[], None] = lambda: None) -> None:
+    """Hold `file` for this process alone, until it is closed; `waiting` is called if it is held.
+
+    Raises:
+        TimeoutError: another process has held it for so many seconds.
+    """
+    end, told = time.monotonic() + seconds, False
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise TimeoutError(f"{file.name} is held by another process") from None
+        if not told:
+            waiting()
+            told = True
+        time.sleep(0.05)
 
 
 def read_bytes(path: Path, made_by: str) -> bytes:

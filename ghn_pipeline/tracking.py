@@ -5,7 +5,6 @@ checkpoints are written. A tracking server that does not answer costs a warning,
 """
 
 import csv
-import fcntl
 import json
 import os
 import re
@@ -17,9 +16,9 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
-from ghn_pipeline.files import write_atomically
+from ghn_pipeline.files import lock, write_atomically
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -144,19 +143,8 @@ def _one_at_a_time(address: str) -> Iterator[None]:
     import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
     with open(address.removeprefix("sqlite:///") + ".lock", "w") as file:
-        _lock(file)
+        lock(file, LOCK_PATIENCE)  # its holder may be frozen, or on a node that is lost
         yield
-
-
-def _lock(file: TextIO) -> None:
-    end = time.monotonic() + LOCK_PATIENCE
-    while True:
-        try:
-            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > end:  # its holder may be frozen, or on a node that is lost
-                raise TimeoutError(f"{file.name} is held by another process") from None
-        time.sleep(0.05)
 
 
 def store() -> str:

@@ -1,19 +1,17 @@
 """Checkpoints: whole or not there, of one configuration, read without executing code."""
 
-import fcntl
 import io
 import sys
-import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 
 from ghn_pipeline.errors import UserError
-from ghn_pipeline.files import write_atomically
+from ghn_pipeline.files import lock, write_atomically
 
 #: seconds that a second process waits for the first to be done with a checkpoint
 PATIENCE = 600.0
@@ -73,29 +71,21 @@ def only_writer(path: Path) -> Iterator[None]:
         UserError: another process holds it for longer than `PATIENCE`, or the folder cannot be
             written.
     """
-    lock = path.with_suffix(".lock")
+    held = path.with_suffix(".lock")
     try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        file = open(lock, "w")  # noqa: SIM115
+        held.parent.mkdir(parents=True, exist_ok=True)
+        file = open(held, "w")  # noqa: SIM115
     except OSError as error:
-        raise UserError(f"cannot write {lock}: {error.strerror}. Give write permission.") from error
+        raise UserError(f"cannot write {held}: {error.strerror}. Give write permission.") from error
     with file:
-        _wait_for_lock(file, path)
+        try:
+            lock(file, PATIENCE, lambda: _say_waiting(path))
+        except TimeoutError as error:
+            raise UserError(
+                f"another process is training {path}; wait for it or stop it first."
+            ) from error
         yield
 
 
-def _wait_for_lock(file: TextIO, path: Path) -> None:
-    begun = time.monotonic()
-    told = False
-    while True:
-        try:
-            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            if time.monotonic() - begun >= PATIENCE:
-                raise UserError(
-                    f"another process is training {path}; wait for it or stop it first."
-                ) from error
-        if not told:
-            told = True
-            print(f"another process is training {path}: waits for it", file=sys.stderr, flush=True)
-        time.sleep(0.2)
+def _say_waiting(path: Path) -> None:
+    print(f"another process is training {path}: waits for it", file=sys.stderr, flush=True)
