@@ -240,7 +240,7 @@ def table4(args: argparse.Namespace) -> None:
 
     from ghn_pipeline.artifacts import table4_rows
     from ghn_pipeline.files import write_atomically
-    from ghn_pipeline.paper import figure6, table, table4
+    from ghn_pipeline.paper import figure, figure6, table, table4
     from ghn_pipeline.record import provenance
     from ghn_pipeline.search.correlation import correlate
 
@@ -267,8 +267,8 @@ def table4(args: argparse.Namespace) -> None:
     ghn = rows["ghn"]
     pearson = correlate(ghn.predicted, ghn.truth, **bootstrap)["pearson"]
     small = "" if config.scale == "paper" else config.scale_note
-    figure = figure6.figure6(ghn.predicted, ghn.truth, scale_note=small, correlation=pearson)
-    figure6.save(figure, folder / "figure6")
+    drawn = figure6.figure6(ghn.predicted, ghn.truth, scale_note=small, correlation=pearson)
+    figure.save(drawn, folder / "figure6")
     sources = {"table": provenance(config, "table4"), "made_of": made_of}
     write_atomically(folder / "table4.provenance.json", json.dumps(sources, indent=1) + "\n")
     print(table4.summary(rows, **bootstrap))

@@ -1,15 +1,9 @@
 """Figure 6 (section 7.4): accuracy with generated weights against accuracy after training."""
 
-import io
-from pathlib import Path
-from textwrap import wrap
-
-import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ghn_pipeline.files import write_atomically
+from ghn_pipeline.paper.figure import blank, titled
 from ghn_pipeline.paper.table4 import show
 from ghn_pipeline.search.correlation import Estimate, better_half
 
@@ -27,8 +21,7 @@ def figure6(
     """
     better = np.zeros(len(trained), dtype=bool)
     better[better_half(trained)] = True
-    figure = Figure(figsize=(7, 5.5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank(7, 5.5)
     axes = figure.add_subplot()
     for half, name, colour, marker in (
         (better, "better half after training", "#d55e00", "o"),
@@ -48,24 +41,9 @@ def figure6(
     return figure
 
 
-def save(figure: Figure, stem: Path) -> None:
-    """Write `stem`.png (150 dots an inch) and `stem`.svg; equal figures give equal bytes.
-
-    Raises:
-        UserError: a file cannot be written.
-    """
-    with matplotlib.rc_context({"svg.hashsalt": "figure6"}):  # else its ids are random
-        for kind, metadata in (("png", {}), ("svg", {"Date": None})):
-            data = io.BytesIO()
-            figure.savefig(data, format=kind, dpi=150, metadata=metadata)
-            write_atomically(stem.with_name(f"{stem.name}.{kind}"), data.getvalue())
-
-
 def _title(architectures: int, scale_note: str, correlation: Estimate) -> str:
     lines = [
         f"Figure 6: comparison for {architectures} randomly sampled architectures",
         f"Pearson R {show(correlation)} (bootstrap interval)",
     ]
-    if scale_note:
-        lines += wrap(f"{scale_note}, not the paper's scale", width=78)
-    return "\n".join(lines)
+    return titled(lines, scale_note)

@@ -8,7 +8,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from ghn_pipeline.errors import UserError
-from ghn_pipeline.paper.figure6 import figure6, save
+from ghn_pipeline.paper.figure import save
+from ghn_pipeline.paper.figure6 import figure6
 from ghn_pipeline.search.correlation import Estimate
 
 TRAINED = np.random.default_rng(0).uniform(0.5, 0.8, 25)
