@@ -99,20 +99,32 @@ class Run:
             return torch.load(path, weights_only=True)["step"]
         return 0
 
-    def hold(self, stage, verb):
-        """Wait until the next job has trained and saved; freeze it there, return its process."""
-        new = []
+    def freeze(self, *verbs):
+        """Wait for a new process of each verb; freeze each as it starts, before it can end."""
+        frozen = {}
 
         def look():
-            new[:] = set(self.place.processes(verb)) - self.held
-            return new
+            for verb in set(verbs) - set(frozen):
+                for process in set(self.place.processes(verb)) - self.held:
+                    os.kill(process, signal.SIGSTOP)
+                    self.held.add(process)
+                    frozen[verb] = process
+            return len(frozen) == len(verbs)
 
         self.wait_for(look)
-        (process,) = new
+        return [frozen[verb] for verb in verbs]
+
+    def train(self, stage, process):
+        """Let a frozen process train until it has saved, and freeze it there."""
         before = self.step(stage)
+        os.kill(process, signal.SIGCONT)
         self.wait_for(lambda: self.step(stage) > before)
         os.kill(process, signal.SIGSTOP)
-        self.held.add(process)
+
+    def hold(self, stage, verb):
+        """Wait until the next job has trained and saved; freeze it there, return its process."""
+        (process,) = self.freeze(verb)
+        self.train(stage, process)
         return process
 
     def end(self, seconds=400):
@@ -127,8 +139,10 @@ GHN, ONESHOT = "rule_train_ghn_wildcards_default", "rule_train_oneshot"
 def survived(place, cluster):
     """The run, after all that was done to it."""
     run = Run(place, cluster)
-    run.hold("ghn/default", "train-ghn")
-    run.hold("oneshot", "train-oneshot")
+    # both at once: either may be the first to start, and to end
+    ghn, oneshot = run.freeze("train-ghn", "train-oneshot")
+    run.train("ghn/default", ghn)
+    run.train("oneshot", oneshot)
     # 1. a training's time is nearly over: told by Slurm, it saves, and the same job starts again
     cluster.run("scontrol", "update", f"JobId={run.job(ONESHOT).id}", "EndTime=now+75")
     run.wait_for(lambda: "stopped by SIGUSR1" in run.log("oneshot"))  # it is woken by Slurm
