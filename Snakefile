@@ -55,12 +55,49 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/correlation.smk"
+include: "workflow/rules/ablations.smk"
+include: "workflow/rules/search.smk"
 include: "workflow/rules/finalists.smk"
+include: "workflow/rules/mobile.smk"
+include: "workflow/rules/memory.smk"
+
+
+# A chapter of the paper is a target: `snakemake CHAPTER --cores all ...`
+
+# What a person asks for: `snakemake CHAPTER --cores all ...`. Two chapters are a rule of their own:
+# `ablations` (Figures 5a and 5b, Table 5) and `memory`.
 
 
 rule all:
     default_target: True
     input:
         rules.table4.output,
+        rules.ablations.output,
+        rules.table1.output,
+        rules.table2.output,
+        rules.table3.output,
+        rules.search_curves.output,
+        rules.export.output,
+        rules.memory.output,
         expand(f"{RESULTS}/scores/ghn/{{ghn}}/scores.csv", ghn=CONFIG.correlation.ghns),
-        expand(rules.train_finalist.output, rank=CONFIG.finalists.ranks),
+
+
+# Table 4 and Figure 6: a newcomer's first half hour at the quick preset
+rule correlation:
+    input:
+        rules.table4.output,
+
+
+# Tables 1 and 2, the curves of the searches, Figure 7 and the winner's files
+rule search:
+    input:
+        rules.table1.output,
+        rules.table2.output,
+        rules.search_curves.output,
+        rules.export.output,
+
+
+# Table 3
+rule transfer:
+    input:
+        rules.table3.output,

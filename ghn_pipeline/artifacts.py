@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,18 @@ from ghn_pipeline import record
 from ghn_pipeline.compute import set_threads
 from ghn_pipeline.config import Config
 from ghn_pipeline.data import cifar10
+from ghn_pipeline.data.imagenet import ImageNet
 from ghn_pipeline.data.images import Splits, split, stream
 from ghn_pipeline.errors import UserError
 from ghn_pipeline.files import digest, read_json
 from ghn_pipeline.network import Network
+from ghn_pipeline.paper.classifiers import IMAGENET
 from ghn_pipeline.paper.table4 import Row
+from ghn_pipeline.search.correlation import Floats
 from ghn_pipeline.search.scoring import Score, Scorer
 from ghn_pipeline.space.classification import Classification
 from ghn_pipeline.space.graph import Block
-from ghn_pipeline.stages import first_ghn, result_folder, settings
+from ghn_pipeline.stages import chooser, first_ghn, result_folder, settings
 from ghn_pipeline.training import checkpoint
 from ghn_pipeline.training.batches import accuracy, fixed_batches
 from ghn_pipeline.training.oneshot import OneShot
@@ -40,6 +44,18 @@ def space_of(config: Config) -> Classification:
         reductions=tuple(config.network.reductions),
         stem_multiplier=config.network.stem_multiplier,
         classes=CLASSES,
+    )
+
+
+def mobile_space(config: Config, images: ImageNet | None) -> Classification:
+    """Return how a block is stacked for ImageNet-mobile, its channels not chosen yet (5.1.2)."""
+    settings = config.mobile
+    return replace(
+        space_of(config),
+        blocks=settings.blocks,
+        reductions=tuple(settings.reductions),
+        stem_stride=settings.stem_stride,
+        classes=len(images.classes) if images else IMAGENET[0],
     )
 
 
@@ -81,11 +97,12 @@ def architectures_of(config: Config) -> list[Block]:
 
 
 def maker_of(stage: str) -> str:
-    """Return the command that makes the results of a training or scoring."""
+    """Return the command that makes the results of a stage."""
     kind, _, name = stage.partition("/")
-    if kind == "scores":
-        return f"ghn score {name}"
-    return f"ghn train-{kind.removesuffix('s')} {name}".strip()  # finalists/0: train-finalist 0
+    verbs = {"scores": "score", "search": "search", "winner": "choose", "export": "export"}
+    # finalists/top/0: train-finalist top/0
+    verb = verbs.get(kind, f"train-{kind.removesuffix('s')}")
+    return f"ghn {verb} {name}".strip()
 
 
 def untrained(config: Config, stage: str) -> nn.Module:
@@ -127,19 +144,101 @@ def scorer_of(config: Config, stage: str, device: torch.device) -> Scorer:
     return score
 
 
+def searched(config: Config, stage: str) -> list[tuple[Block, float]]:
+    """Return the architectures of a search, as they were evaluated, each with its accuracy.
+
+    Raises:
+        UserError: the search is missing, stale or not whole.
+    """
+    record.read(config, stage, maker_of(stage))
+    path, space = result_folder(config, stage) / "architectures.json", space_of(config)
+    entries = read_json(path, maker_of(stage))
+    try:
+        return [(space.read(entry["block"]), float(entry["accuracy"])) for entry in entries]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} holds no search. Run `{maker_of(stage)}` again.") from error
+
+
+def finalist(config: Config, group: str, rank: int) -> Block:
+    """Return the architecture of a finalist: "top", "random" or "best" (section 5.1.1).
+
+    The random ones are the first that the random search drew.
+
+    Raises:
+        UserError: there is none of that rank, or what says which it is is missing or stale.
+    """
+    if group == "best":
+        return winner(config)
+    found = searched(config, chooser(config))
+    if not 0 <= rank < len(found):
+        raise UserError(f"rank {rank}: the architectures are ranked 0 to {len(found) - 1}")
+    if group == "random":
+        return found[rank][0]
+    return sorted(found, key=lambda entry: -entry[1])[rank][0]  # of equals the first is better
+
+
+def winner(config: Config) -> Block:
+    """Return the architecture that `ghn choose` chose.
+
+    Raises:
+        UserError: it is missing, stale or not whole.
+    """
+    result = record.read(config, "winner", maker_of("winner"))["result"]
+    return space_of(config).read(result["block"])
+
+
+def ghn_pairs(
+    config: Config, names: Sequence[str]
+) -> tuple[dict[str, tuple[Floats, Floats]], list[dict[str, Any]]]:
+    """Return for each GHN the accuracies with its weights and the true ones, and their records.
+
+    Raises:
+        UserError: a stage is missing, or was made with other settings; it is named.
+    """
+    sgd = truths(config)
+    truth = np.array([list(run["result"]["measured"].values())[-1]["final"] for run in sgd])
+    made_of, pairs = list(sgd), {}
+    for name in names:
+        scored = scores_of(config, f"ghn/{name}", sgd)
+        pairs[name] = np.array(scored["result"]["accuracies"]), truth
+        made_of.append(scored)
+    return pairs, made_of
+
+
+def truths(config: Config) -> list[dict[str, Any]]:
+    """Return the records of the ground truth, in the order of the test architectures.
+
+    Raises:
+        UserError: one is missing, or was made with other settings; it is named.
+    """
+    stages = [f"sgd/{i}" for i in config.correlation.architectures]
+    return [record.read(config, stage, maker_of(stage)) for stage in stages]
+
+
+def scores_of(config: Config, model: str, sgd: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the record of the scores with weights of `model`.
+
+    Raises:
+        UserError: it is missing or stale, or of other architectures than the ground truth.
+    """
+    scored = record.read(config, f"scores/{model}", maker_of(f"scores/{model}"))
+    if scored["result"]["hashes"] != [run["result"]["hash"] for run in sgd]:
+        raise UserError(
+            f"scores/{model} and sgd/* are of different architectures. Run `ghn score {model}` "
+            "and the `ghn train-sgd` of those that differ again."
+        )
+    return scored
+
+
 def table4_rows(config: Config) -> tuple[dict[str, Row], list[dict[str, Any]]]:
     """Collect what Table 4 is made of, and the records that say where it comes from.
 
     Raises:
         UserError: a stage is missing, or was made with other settings; it is named.
     """
-    sgd = [
-        record.read(config, f"sgd/{i}", f"ghn train-sgd {i}")
-        for i in config.correlation.architectures
-    ]
+    sgd = truths(config)
     made_of = list(sgd)
     measured = [run["result"]["measured"] for run in sgd]
-    hashes = [run["result"]["hash"] for run in sgd]
     truth = np.array([list(m.values())[-1]["final"] for m in measured])
     rows = {}
     for k in config.correlation.steps:
@@ -148,13 +247,8 @@ def table4_rows(config: Config) -> tuple[dict[str, Row], list[dict[str, Any]]]:
         rows[f"sgd-{k}"] = Row(None, seconds, np.array([e["accuracy"] for e in early]), truth)
     for key, stage in (("oneshot", "oneshot"), ("ghn", first_ghn(config))):
         trained = record.read(config, stage, maker_of(stage))
-        scored = record.read(config, f"scores/{stage}", maker_of(f"scores/{stage}"))
+        scored = scores_of(config, stage, sgd)
         result = scored["result"]
-        if result["hashes"] != hashes:
-            raise UserError(
-                f"scores/{stage} and sgd/* are of different architectures. Run `ghn score {stage}` "
-                "and the `ghn train-sgd` of those that differ again."
-            )
         predicted = np.array(result["accuracies"])
         rows[key] = Row(trained["accelerator_seconds"], result["seconds_each"], predicted, truth)
         made_of += [trained, scored]

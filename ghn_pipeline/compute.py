@@ -36,6 +36,13 @@ def set_threads(config: Config) -> None:
     torch.set_flush_denormal(True)
 
 
+def precision(config: Config, device: torch.device) -> torch.dtype:
+    """Return the type of numbers in which finalists are multiplied; their weights are float32."""
+    asked = config.compute.precision
+    fit = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return torch.bfloat16 if asked == "bfloat16" or (asked == "auto" and fit) else torch.float32
+
+
 def devices(device: torch.device, workers: int) -> list[torch.device]:
     """Return the device of each of `workers` processes; 0: one for each accelerator or core.
 

@@ -141,18 +141,72 @@ class Correlation(Section):
     confidence: Annotated[float, Field(gt=0, lt=1)]
 
 
-class Finalists(Section):
-    """Training the best from scratch, by data-parallel workers (section 7.3)."""
+class Search(Section):
+    """Ranking many architectures by the first GHN (section 5.1.1)."""
 
-    ranks: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+    evaluations: Count
+    population: Count
+    sample: Count
+    generation: Count
+
+
+class Ablations(Section):
+    """Which GHNs stand in which figure or table of section 5.4."""
+
+    figure5a: Annotated[list[str], Field(min_length=1)]
+    figure5b: Annotated[list[str], Field(min_length=1)]
+    table5: Annotated[list[str], Field(min_length=1)]
+
+
+class Recipe(Section):
+    """Training a network to the end, by data-parallel workers (section 7.3)."""
+
     workers: Count
+    processes: Count
     nodes: Count
     epochs: Count
     batch: Batch
+    norm_batch: Batch
     learning_rate: Positive
     warmup_epochs: Annotated[int, Field(ge=0)]
     momentum: Annotated[float, Field(ge=0, lt=1)]
     weight_decay: NotNegative
+    drop_path: Annotated[float, Field(ge=0, lt=1)]
+    auxiliary_weight: NotNegative
+    auxiliary_channels: Annotated[list[Count], Field(min_length=2, max_length=2)]
+    cutout: Annotated[int, Field(ge=0)]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+
+    @property
+    def together(self) -> int:
+        """Images in a step of all workers."""
+        return self.batch * self.workers
+
+
+class Finalists(Recipe):
+    """The best of the search, trained from scratch on CIFAR-10 (sections 5.1.1 and 7.3)."""
+
+    ranks: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+
+
+class Mobile(Recipe):
+    """The winner as an ImageNet-mobile network (sections 5.1.2 and 7.3)."""
+
+    folder: str
+    resolution: Annotated[int, Field(ge=8)]
+    blocks: Count
+    reductions: list[Count]
+    stem_stride: Count
+    multiply_adds: Count
+    decay: Annotated[float, Field(gt=0, le=1)]
+
+
+class Memory(Section):
+    """Measuring what the one-shot model and the GHN take (section 7.1)."""
+
+    nodes: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=2)]
 
 
 class Tables(Section):
@@ -170,6 +224,7 @@ class Seeds(Section):
     data_order: Seed
     initialisation: Seed
     bootstrap: Seed
+    search: Seed
 
 
 class Compute(Section):
@@ -178,6 +233,8 @@ class Compute(Section):
     device: Literal["auto", "cpu", "cuda"]
     threads: Count
     workers: Annotated[int, Field(ge=0)]
+    loaders: Annotated[int, Field(ge=0)]
+    precision: Literal["auto", "float32", "bfloat16"]
     checkpoint_seconds: NotNegative
     log_seconds: Positive
     minutes: Count
@@ -202,7 +259,11 @@ class Config(Section):
     sgd: Sgd
     evaluation: Evaluation
     correlation: Correlation
+    ablations: Ablations
+    search: Search
     finalists: Finalists
+    mobile: Mobile
+    memory: Memory
     tables: Tables
     seeds: Seeds
     compute: Compute
@@ -215,7 +276,7 @@ class Config(Section):
         """
         if name not in self.ghns:
             raise UserError(f"no GHN named {name!r} in `ghns`; there are {', '.join(self.ghns)}")
-        return self.ghn.model_copy(update=self.ghns[name].model_dump(exclude_none=True))
+        return _changed(self.ghn, self.ghns[name])
 
     @property
     def scale_note(self) -> str:
@@ -227,6 +288,30 @@ class Config(Section):
             f"F={network.channels}, {network.blocks} blocks of {self.space.nodes} nodes, "
             f"ground truth of {self.sgd.epochs} epochs"
         )
+
+    @property
+    def finalists_note(self) -> str:
+        """The same for the tables of finalists."""
+        return f"{self.scale_note}, finalists of {self.finalists.epochs} epochs"
+
+    @property
+    def mobile_note(self) -> str:
+        """The same for ImageNet-mobile networks."""
+        side, blocks = self.mobile.resolution, self.mobile.blocks
+        preset = "" if self.scale == "paper" else f"{self.scale} preset: "
+        return (
+            f"{preset}images of {side}×{side}, {blocks} blocks of {self.space.nodes} nodes, at "
+            f"most {self.mobile.multiply_adds} million multiply-adds, {self.mobile.epochs} epochs"
+        )
+
+    @property
+    def small_note(self) -> str:
+        """The same for the titles of figures, which at the paper's scale need none."""
+        return "" if self.scale == "paper" else self.scale_note
+
+
+def _changed(ghn: Ghn, changes: GhnChanges) -> Ghn:
+    return ghn.model_copy(update=changes.model_dump(exclude_none=True))
 
 
 def _validation_images(evaluation: Evaluation, images: Images) -> list[str]:
@@ -293,18 +378,73 @@ def _numbered(correlation: Correlation) -> list[str]:
     return [f"correlation.architectures: {count} are numbered 0 to {count - 1}, in this order"]
 
 
-def _finalists(finalists: Finalists, correlation: Correlation, images: Images) -> list[str]:
+def _ablations(
+    ablations: Ablations, correlation: Correlation, ghn: Ghn, ghns: dict[str, GhnChanges]
+) -> list[str]:
+    """The GHNs of one figure or table differ in nothing but what it shows."""
+    shown = {
+        "figure5a": ("nodes",),
+        "figure5b": ("passes", "scheme"),
+        "table5": ("share_parameters", "pass_embeddings"),
+    }
     faults = []
-    if len(set(finalists.ranks)) < len(finalists.ranks):
-        faults.append("finalists.ranks: a rank is listed twice")
-    if max(finalists.ranks) >= len(correlation.architectures):
-        faults.append("finalists.ranks: there are only as many as correlation.architectures")
-    if finalists.workers % finalists.nodes:
-        faults.append("finalists.workers: not the same number on each of finalists.nodes")
-    if finalists.batch * finalists.workers > images.train:
+    for part, keys in shown.items():
+        names: list[str] = getattr(ablations, part)
+        absent = [name for name in names if name not in correlation.ghns or name not in ghns]
+        faults += [f"ablations.{part}: {name!r} is not in correlation.ghns" for name in absent]
+        made = [_changed(ghn, ghns[name]) for name in names if name not in absent]
+        if len({repr(g.model_dump(exclude=set(keys))) for g in made}) > 1:
+            faults.append(f"ablations.{part}: its GHNs differ in more than {' and '.join(keys)}")
+        if len({repr(g) for g in made}) < len(made):
+            faults.append(f"ablations.{part}: two of its GHNs are the same")
+    return faults
+
+
+def _search(search: Search) -> list[str]:
+    faults = []
+    if len(set(search.seeds)) < len(search.seeds):
+        faults.append("search.seeds: one is listed twice")
+    if search.sample > search.population:
+        faults.append("search.sample: more than search.population")
+    if search.population > search.evaluations:
+        faults.append("search.population: more than search.evaluations")
+    return faults
+
+
+def _recipe(name: str, recipe: Recipe) -> list[str]:
+    faults = []
+    if recipe.batch % recipe.norm_batch:
+        faults.append(f"{name}.norm_batch: does not divide {name}.batch")
+    if recipe.together // recipe.norm_batch % recipe.processes:
+        faults.append(
+            f"{name}.processes: cannot share out evenly the {recipe.together // recipe.norm_batch} "
+            f"groups of {name}.norm_batch images in a step of all workers"
+        )
+    if recipe.processes % recipe.nodes:
+        faults.append(f"{name}.processes: not the same number on each of {name}.nodes")
+    if recipe.warmup_epochs > recipe.epochs:
+        faults.append(f"{name}.warmup_epochs: more than {name}.epochs")
+    return faults
+
+
+def _finalists(finalists: Finalists, search: Search, images: Images) -> list[str]:
+    faults = _recipe("finalists", finalists)
+    for name, values in (("ranks", finalists.ranks), ("seeds", finalists.seeds)):
+        if len(set(values)) < len(values):
+            faults.append(f"finalists.{name}: one is listed twice")
+    if max(finalists.ranks) >= search.evaluations:
+        faults.append("finalists.ranks: there are only as many as search.evaluations")
+    if finalists.together > images.train:
         faults.append("finalists.batch: of all workers together more than images.train")
-    if finalists.warmup_epochs > finalists.epochs:
-        faults.append("finalists.warmup_epochs: more than finalists.epochs")
+    return faults
+
+
+def _mobile(mobile: Mobile) -> list[str]:
+    faults = _recipe("mobile", mobile)
+    if any(r > mobile.blocks for r in mobile.reductions):
+        faults.append(f"mobile.reductions: there are only {mobile.blocks} blocks")
+    if mobile.resolution < mobile.stem_stride * 2 ** len(mobile.reductions):
+        faults.append("mobile.reductions: too many for mobile.resolution")
     return faults
 
 
@@ -319,7 +459,10 @@ _AGREEMENTS: list[Callable[..., list[str]]] = [
     _time_to_stop,
     _named_ghns,
     _numbered,
+    _ablations,
+    _search,
     _finalists,
+    _mobile,
 ]
 
 

@@ -7,7 +7,7 @@ one-shot model shares them. Counting, running and weighing all read the same `Ne
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import cached_property, partial, reduce
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,8 @@ from ghn_pipeline.space.operations import OPERATIONS, Operation
 Place = tuple[int, int]
 #: Batch norm: its name in the network and a tensor [B, C, H, W], to the same shape.
 NamedNorm = Callable[[str, Tensor], Tensor]
+#: What becomes of what a node made of its inputs, still stacked on the batch axis [k·B, C, H, W].
+Path = Callable[[Place, Tensor], Tensor]
 
 IMAGE_CHANNELS = 3
 
@@ -204,11 +206,17 @@ def batch_statistics(_: str, x: Tensor) -> Tensor:
     return F.batch_norm(x, None, None, training=True)
 
 
+def keep_path(_: Place, x: Tensor) -> Tensor:
+    """Let every path pass."""
+    return x
+
+
 def run(
     network: Network,
     weights: Mapping[str, Tensor],
     images: Tensor,
     norm: NamedNorm = batch_statistics,
+    path: Path = keep_path,
 ) -> Tensor:
     """Run a candidate (Eq. 7).
 
@@ -217,9 +225,26 @@ def run(
         weights: a tensor for the name of each of `network.specs`.
         images: [B, 3, R, R], normalised.
         norm: what a batch norm does.
+        path: what becomes of each input of a node once its operation was applied.
 
     Returns:
         Logits [B, classes].
+    """
+    for logits in run_modules(network, weights, images, norm, path):  # noqa: B007
+        pass
+    return logits
+
+
+def run_modules(
+    network: Network,
+    weights: Mapping[str, Tensor],
+    images: Tensor,
+    norm: NamedNorm = batch_statistics,
+    path: Path = keep_path,
+) -> Iterator[Tensor]:
+    """Run a candidate as `run` does, and yield what each module puts out on the way.
+
+    A module on which the logits do not depend is left out, with an empty tensor in its place.
     """
     outputs: dict[int, Tensor] = {-1: images}
     for m, module in enumerate(network.modules):
@@ -229,17 +254,21 @@ def run(
                 continue
             reads = module.block.nodes[v].inputs
             inputs = [values[u] for u in reads] if reads else [outputs[step.source]]
-            values[v] = _run_step(step, inputs, weights, norm)
+            values[v] = _run_step(step, inputs, weights, norm, partial(path, (m, v)))
         leaves = [values[u] for u in module.block.leaves if u in values]
         if leaves:
             outputs[m] = torch.cat(leaves, dim=1) if len(leaves) > 1 else leaves[0]
+        yield outputs.get(m, images.new_empty(0))
         # what no later module reads need not stay in memory
         outputs = {s: x for s, x in outputs.items() if network.last_reader.get(s, s) > m or s == m}
-    return outputs[len(network.modules) - 1]
 
 
 def _run_step(
-    step: Step, inputs: list[Tensor], weights: Mapping[str, Tensor], norm: NamedNorm
+    step: Step,
+    inputs: list[Tensor],
+    weights: Mapping[str, Tensor],
+    norm: NamedNorm,
+    path: Callable[[Tensor], Tensor],
 ) -> Tensor:
     operation = step.operation
     dimension = 0 if operation.join == "sum" else 1
@@ -251,7 +280,7 @@ def _run_step(
         else weights[specs[0].name]
         for specs in step.weights
     ]
-    x = operation.apply(x, tensors, lambda i, y: norm(step.norms[i], y), step.stride)
+    x = path(operation.apply(x, tensors, lambda i, y: norm(step.norms[i], y), step.stride))
     return sum_chunks(x, len(inputs)) if operation.join == "sum" else x
 
 

@@ -1,4 +1,4 @@
-"""What a scale takes: jobs, hours of the accelerator, disk; counted, measured or stated."""
+"""What a scale takes: jobs, hours of the accelerator, disk; counted, measured, stated, guessed."""
 
 import math
 from collections.abc import Sequence
@@ -7,14 +7,20 @@ from random import Random
 from statistics import mean
 from typing import Any
 
+import torch
+
 from ghn_pipeline import record
-from ghn_pipeline.artifacts import maker_of, space_of, untrained
-from ghn_pipeline.config import Compute, Config
+from ghn_pipeline.artifacts import maker_of, mobile_space, space_of, untrained
+from ghn_pipeline.config import Compute, Config, Recipe, Sgd
 from ghn_pipeline.data.cifar10 import BATCH_RECORDS, BATCHES, RECORD_BYTES
 from ghn_pipeline.errors import UserError
 from ghn_pipeline.files import digest
 from ghn_pipeline.network import Network
 from ghn_pipeline.paper import numbers
+from ghn_pipeline.space.graph import Block
+from ghn_pipeline.space.mobile import fitted
+from ghn_pipeline.stages import TABLES, first_ghn, searches
+from ghn_pipeline.training.auxiliary import AuxiliaryHead
 
 FLOAT = 4  # bytes of a number in model.pt and in checkpoints
 ADAM = 2  # copies of the weights in its state: both moments
@@ -24,12 +30,16 @@ SAMPLES = 100  # architectures whose mean size is taken
 STATED_FOR = {
     "1d07645b8479c8e1",  # ghn
     "97adc4828ef5f496",  # oneshot
-    "5c4ade5563b801f7",  # sgd, finalists
-    "4058a25e57f62cf3",  # scores/ghn
+    "5c4ade5563b801f7",  # sgd, short, finalists
+    "4058a25e57f62cf3",  # scores/ghn, search
     "404781079306d736",  # scores/oneshot
 }
 #: Settings that change no cost.
 FREE = {"learning_rate", "halve_at", "clip"}
+#: Of a GHN, what its cost may differ by and still be guessed from another's; two are counted in.
+ABLATED = {"nodes", "epochs", "passes", "scheme", "share_parameters", "pass_embeddings"}
+GUESS = "guess: as the first GHN, in proportion to nodes and epochs alone"
+NO_RATE = "no rate: none has finished, and Table 4 has none for these settings"
 
 
 @dataclass(frozen=True)
@@ -45,9 +55,9 @@ class Line:
     """One stage of a plan.
 
     Attributes:
-        command: that makes it, with what differs between its jobs in capitals.
+        command: of `ghn` that makes it, what differs between its jobs in capitals.
         jobs: how many.
-        disk: bytes of all jobs; 0 for nothing but text and pictures.
+        disk: bytes of one job; 0 for nothing but text and pictures.
         rate: of one job; None for a stage that needs no accelerator.
         accelerators: of one job.
         trains: whether a job that is out of time goes on in a next one.
@@ -71,22 +81,34 @@ class Line:
 def plan(config: Config) -> list[Line]:
     """Return what each stage takes, finished or not, by the finished runs and by Table 4.
 
-    What has its own settings has its own line: each GHN, and each model that scores.
+    Each GHN has a line of its own, for they differ in cost.
     """
-    size = _mean_size(config)
-    models = [*(f"ghn/{name}" for name in config.correlation.ghns), "oneshot"]
+    ghns = [f"ghn/{name}" for name in config.correlation.ghns]
+    scored = [f"scores/{ghn}" for ghn in ghns]
+    networks = [
+        Network(space_of(config).modules(b), config.images.resolution) for b in _drawn(config)
+    ]
+    truth, short = _by_sgd(config, networks)
     return [
         Line("prepare-data", disk=len(BATCHES) * BATCH_RECORDS * RECORD_BYTES),
         Line("sample"),
-        *(_search(config, model) for model in models),
-        _sgd(config, size),
-        *(Line(f"score {model}", rate=rate(config, [f"scores/{model}"])) for model in models),
-        Line("table4"),
-        _finalists(config, size),
+        *(_weigher(config, model) for model in (*ghns, "oneshot")),
+        truth,
+        Line("score ghn/NAME", len(scored), rate=rate(config, scored)),
+        Line("score oneshot", rate=rate(config, ["scores/oneshot"])),
+        Line("search METHOD/SEED", len(searches(config)), rate=rate(config, searches(config))),
+        short,
+        Line("choose"),
+        *_finalists(config, networks),
+        # two files, of which MLflow keeps a copy
+        Line("export", disk=2 * 2 * FLOAT * _mean_size(networks)[1]),
+        _mobile(config),
+        Line("memory", rate=rate(config, ["memory"])),
+        Line("tables and figures", len(TABLES)),
     ]
 
 
-def _search(config: Config, stage: str) -> Line:
+def _weigher(config: Config, stage: str) -> Line:
     model = untrained(config, stage)
     trained = sum(p.numel() for p in model.parameters())
     held = sum(t.numel() for t in model.state_dict().values())
@@ -95,18 +117,40 @@ def _search(config: Config, stage: str) -> Line:
     return Line(command, disk=disk, rate=rate(config, [stage]), trains=True)
 
 
-def _sgd(config: Config, size: tuple[float, float]) -> Line:
-    stages = [f"sgd/{index}" for index in config.correlation.architectures]
-    disk = len(stages) * _bytes(*size, _copies(config.sgd.momentum), publishes=False)
-    return Line("train-sgd INDEX", len(stages), disk, rate(config, stages), trains=True)
+def _by_sgd(config: Config, networks: Sequence[Network]) -> list[Line]:
+    """Ground truth and short trainings: by the same recipe, so what one took others will take."""
+    truth = [f"sgd/{index}" for index in config.correlation.architectures]
+    short = [f"short/{rank}" for rank in config.finalists.ranks]
+    disk = _bytes(*_mean_size(networks), _copies(config.sgd), publishes=False)
+    found = rate(config, [*truth, *short])
+    return [
+        Line("train-sgd INDEX", len(truth), disk, found, trains=True),
+        Line("train-short RANK", len(short), disk, found, trains=True),
+    ]
 
 
-def _finalists(config: Config, size: tuple[float, float]) -> Line:
-    settings = config.finalists
-    stages = [f"finalists/{rank}" for rank in settings.ranks]
-    disk = len(stages) * _bytes(*size, _copies(settings.momentum), publishes=True)
-    found = rate(config, stages)
-    return Line("train-finalist RANK", len(stages), disk, found, settings.workers, trains=True)
+def _finalists(config: Config, networks: Sequence[Network]) -> list[Line]:
+    recipe = config.finalists
+    groups = {"top/RANK": recipe.ranks, "random/RANK": recipe.ranks, "best/SEED": recipe.seeds}
+    stages = [f"finalists/{g.partition('/')[0]}/{i}" for g, each in groups.items() for i in each]
+    disk, found = _recipe_bytes(recipe, networks), rate(config, stages)
+    return [
+        Line(f"train-finalist {group}", len(each), disk, found, recipe.processes, trains=True)
+        for group, each in groups.items()
+    ]
+
+
+def _mobile(config: Config) -> Line:
+    recipe = config.mobile
+    if not recipe.folder:
+        return Line("train-mobile", rate=Rate(0, "counts only: mobile.folder names no ImageNet"))
+    space, side = mobile_space(config, None), recipe.resolution
+    limit = recipe.multiply_adds * 1_000_000
+    networks = [
+        Network(fitted(space, block, side, limit).modules(block), side) for block in _drawn(config)
+    ]
+    disk, found = _recipe_bytes(recipe, networks), rate(config, ["mobile"])
+    return Line("train-mobile", 1, disk, found, recipe.processes, trains=True)
 
 
 # ---- disk ----------------------------------------------------------------------------------------
@@ -124,15 +168,33 @@ def _bytes(trained: float, held: float, copies: int, *, publishes: bool) -> floa
     return FLOAT * (held + copies * trained + (2 * held if publishes else 0))
 
 
-def _copies(momentum: float) -> int:
-    return 1 if momentum else 0
+def _recipe_bytes(recipe: Recipe, networks: Sequence[Network]) -> float:
+    trained, held = _mean_size(networks)
+    head = mean(_head(network, recipe) for network in networks)
+    return _bytes(trained + head, held + head, _copies(recipe), publishes=True)
 
 
-def _mean_size(config: Config) -> tuple[float, float]:
-    """Mean numbers of random architectures: trained by SGD, and held in the model's state."""
-    space, rng = space_of(config), Random(config.seeds.test_architectures)
-    blocks = [space.sample(rng, config.space.nodes) for _ in range(SAMPLES)]
-    networks = [Network(space.modules(block), config.images.resolution) for block in blocks]
+def _head(network: Network, recipe: Recipe) -> int:
+    """Numbers of the auxiliary head."""
+    if not recipe.auxiliary_weight:
+        return 0
+    with torch.device("meta"):  # counted, not made
+        head = AuxiliaryHead(network, recipe.auxiliary_channels)
+    return sum(p.numel() for p in head.parameters())
+
+
+def _copies(recipe: Sgd | Recipe) -> int:
+    return 1 if recipe.momentum else 0
+
+
+def _drawn(config: Config) -> list[Block]:
+    """Draw random architectures: those that will be trained are as large in the mean."""
+    rng = Random(config.seeds.test_architectures)
+    return [space_of(config).sample(rng, config.space.nodes) for _ in range(SAMPLES)]
+
+
+def _mean_size(networks: Sequence[Network]) -> tuple[float, float]:
+    """Mean numbers of networks: trained by SGD, and held in the model's state."""
     trained = mean(network.parameters for network in networks)
     return trained, trained + 2 * mean(sum(network.norms.values()) for network in networks)
 
@@ -141,18 +203,19 @@ def _mean_size(config: Config) -> tuple[float, float]:
 
 
 def rate(config: Config, stages: Sequence[str]) -> Rate:
-    """Return the mean accelerator-seconds of one of `stages`, measured, else as the paper states.
+    """Return the mean accelerator-seconds of one of `stages`: measured, stated or guessed.
 
     Args:
         config: of the scale.
-        stages: of the same settings, so that what one took another will take.
+        stages: that do the same, so that what one took another will take.
     """
     found = [s for stage in stages if (s := _measured(config, stage)) is not None]
     if found:
         return Rate(mean(found), f"measured, {len(found)} of {len(stages)} runs")
     if digest(shape(config, stages[0])) in STATED_FOR:
         return _stated(config, stages[0])
-    return Rate(None, "no rate: none finished with these settings, which are not Table 4's")
+    seconds = _as_the_first(config, stages[0])
+    return Rate(seconds, NO_RATE if seconds is None else GUESS)
 
 
 def _measured(config: Config, stage: str) -> float | None:
@@ -162,50 +225,75 @@ def _measured(config: Config, stage: str) -> float | None:
         return None
 
 
+def _as_the_first(config: Config, stage: str) -> float | None:
+    """Guess what a GHN takes that differs from the first in no more than `ABLATED`."""
+    kind, _, name = stage.partition("/")
+    first = first_ghn(config)
+    if kind != "ghn" or stage == first:
+        return None
+    one, like = config.named_ghn(name), config.named_ghn(first.removeprefix("ghn/"))
+    other = FREE | ABLATED
+    seconds = rate(config, [first]).seconds
+    if seconds is None or one.model_dump(exclude=other) != like.model_dump(exclude=other):
+        return None
+    return seconds * one.nodes / like.nodes * one.epochs / like.epochs
+
+
 def shape(config: Config, stage: str) -> dict[str, Any]:
     """Return the settings that must be the paper's for Table 4 to state what `stage` costs."""
     kind, _, name = stage.partition("/")
     stack = {key: getattr(config, key).model_dump() for key in ("space", "network")}
     stack["resolution"] = config.images.resolution
-    if kind == "scores":
-        return {**shape(config, name), "evaluation": config.evaluation.model_dump()}
-    if kind in ("sgd", "finalists"):  # stated for a step, so whatever their number
-        batch = config.sgd.batch if kind == "sgd" else config.finalists.batch
-        return {**stack, "batch": batch}
-    schedule = config.oneshot if kind == "oneshot" else config.named_ghn(name)
-    return {**stack, "train": config.images.train, kind: schedule.model_dump(exclude=FREE)}
+    if kind in ("ghn", "oneshot"):
+        schedule = config.oneshot if kind == "oneshot" else config.named_ghn(name)
+        return {**stack, "train": config.images.train, kind: schedule.model_dump(exclude=FREE)}
+    if kind in ("scores", "search"):
+        weights = shape(config, _weights(config, stage))
+        return {**weights, "evaluation": config.evaluation.model_dump()}
+    # stated for a batch, so whatever their number
+    batch = {
+        "sgd": config.sgd.batch,
+        "short": config.sgd.batch,
+        "finalists": config.finalists.norm_batch,
+    }
+    return {**stack, "batch": batch[kind]} if kind in batch else {"stage": stage}
+
+
+def _weights(config: Config, stage: str) -> str:
+    """The stage that makes what `stage` scores with."""
+    kind, _, name = stage.partition("/")
+    return name if kind == "scores" else first_ghn(config)
 
 
 def _stated(config: Config, stage: str) -> Rate:
-    kind, _, name = stage.partition("/")
-    rows = numbers.table("table4")["rows"]
+    kind = stage.partition("/")[0]
     if kind in ("ghn", "oneshot"):
-        hours = rows[kind]["initial"]
+        hours = numbers.table("table4")["rows"][kind]["initial"]
         return Rate(3600 * hours, f"stated: Table 4's {hours} h")
-    if kind == "scores":
-        each = rows[name.partition("/")[0]]["per_architecture"]
-        said = f"stated: Table 4's {each} s an architecture, of how many images is not said"
-        return Rate(len(config.correlation.architectures) * each, said)
-    each, steps, workers = _sgd_step(), _steps(config, kind), 1
-    said = f"stated: {steps:,} steps at Table 4's {each:g} s"
+    if kind in ("scores", "search"):
+        return _of_scoring(config, stage)
+    recipe = config.finalists
     if kind == "finalists":
-        workers = config.finalists.workers
-        said += "; larger networks, drop-path, exchange not counted"
-    return Rate(steps * each * workers, said)
+        steps = recipe.epochs * (config.images.train // recipe.together)
+        without = "; larger networks, drop-path, auxiliary head, exchange not counted"
+        return _of_batches(steps * (recipe.together // recipe.norm_batch), without)
+    return _of_batches(config.sgd.epochs * (config.images.train // config.sgd.batch))
 
 
-def _sgd_step() -> float:
-    """Seconds of a step in the row of the most steps, which is the least rounded."""
+def _of_scoring(config: Config, stage: str) -> Rate:
+    row = numbers.table("table4")["rows"][_weights(config, stage).partition("/")[0]]
+    each, searches = row["per_architecture"], stage.startswith("search/")
+    count = config.search.evaluations if searches else len(config.correlation.architectures)
+    said = f"stated: Table 4's {each} s an architecture, of how many images is not said"
+    return Rate(count * each, said)
+
+
+def _of_batches(count: int, without: str = "") -> Rate:
     rows = numbers.table("table4")["rows"]
+    # the row of the most steps is the least rounded
     most = max(int(key.removeprefix("sgd-")) for key in rows if key.startswith("sgd-"))
-    return float(rows[f"sgd-{most}"]["per_architecture"]) / most
-
-
-def _steps(config: Config, kind: str) -> int:
-    if kind == "sgd":
-        return config.sgd.epochs * (config.images.train // config.sgd.batch)
-    settings = config.finalists
-    return settings.epochs * (config.images.train // (settings.batch * settings.workers))
+    each = rows[f"sgd-{most}"]["per_architecture"] / most
+    return Rate(count * each, f"stated: {count:,} batches at Table 4's {each:g} s{without}")
 
 
 # ---- as text -------------------------------------------------------------------------------------
@@ -218,23 +306,22 @@ def show(config: Config) -> str:
     known = [line.hours for line in rated if line.hours is not None]
     hours = "hours of the device" if config.cpu_is_enough else "accelerator-hours"
     head = ("stage", "jobs", hours, "disk in MB", "one training", "where the rate is from")
-    jobs, disk = str(sum(line.jobs for line in lines)), _megabytes(sum(li.disk for li in lines))
-    total = ("in all", jobs, _hours(sum(known) if known else None), disk, "", "")
+    jobs, disk = sum(line.jobs for line in lines), sum(line.jobs * line.disk for line in lines)
+    # what takes nothing says nothing of the others
+    total = ("in all", str(jobs), _hours(sum(known) or None), _megabytes(disk), "", "")
     table = _aligned([head, *(_cells(line, config.compute) for line in lines), total])
     missing = len(rated) - len(known)
-    without = (
-        f" {missing} of {len(rated)} stages have no rate and are not in it." if missing else ""
-    )
+    without = f", but {missing} of {len(rated)} stages have no rate" if missing else ""
     return (
-        f"{table}\n\nHours: of all runs, finished or not.{without}\n"
-        "Disk: images, checkpoints, model.pt and MLflow's copy of it; text and pictures are small."
+        f"{table}\n\nHours: of all runs, finished or not{without}. Stated: of the paper's GPUs.\n"
+        "Disk: images, checkpoints, models and MLflow's copies; text and pictures are small."
     )
 
 
 def _cells(line: Line, compute: Compute) -> tuple[str, ...]:
     hours = _hours(line.hours) if line.rate else "-"
     source = line.rate.source if line.rate else "-"
-    disk = _megabytes(line.disk) if line.disk else "-"
+    disk = _megabytes(line.jobs * line.disk) if line.disk else "-"
     return line.command, str(line.jobs), hours, disk, _one_training(line, compute), source
 
 

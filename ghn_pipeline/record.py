@@ -71,6 +71,17 @@ def write(
     write_atomically(result_folder(config, stage) / "run.json", content + "\n")
 
 
+def write_provenance(config: Config, table: str, made_of: list[dict[str, Any]]) -> None:
+    """Write what made a table or figure, and the records of all the runs it was made of.
+
+    Raises:
+        UserError: the results folder cannot be written.
+    """
+    sources = {"table": provenance(config, table), "made_of": made_of}
+    path = result_folder(config, table).with_suffix(".provenance.json")
+    write_atomically(path, json.dumps(sources, indent=1) + "\n")
+
+
 def read(config: Config, stage: str, made_by: str) -> dict[str, Any]:
     """Read the record of an earlier stage.
 

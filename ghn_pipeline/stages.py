@@ -3,71 +3,251 @@
 One definition for the checkpoints, the records, the check for stale results and the engines.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ghn_pipeline.config import Config
+from ghn_pipeline.config import Config, Recipe
 from ghn_pipeline.errors import UserError
 from ghn_pipeline.files import digest
 
+Settings = dict[str, Any]
 
-def settings(config: Config, stage: str) -> dict[str, Any]:
+#: Of a recipe, what changes no result.
+HOW = {"processes", "nodes"}
+#: Of the searches: the paper's, and what "advanced search methods" (section 5.1.1) may bring.
+METHODS = ("random", "evolution")
+#: The stages of which tables and figures are made, by what `ghn` is told to make.
+TABLES = ("table1", "table2", "table3", "table4", "ablations", "search_curves")
+
+
+def settings(config: Config, stage: str) -> Settings:
     """Return all settings that change the result of `stage`, those of earlier stages included.
 
     Args:
         config: of the scale.
         stage: "architectures", "ghn/NAME", "oneshot", "sgd/INDEX", "scores/ghn/NAME",
-            "scores/oneshot", "finalists/RANK", or "table4".
+            "scores/oneshot", "search/METHOD/SEED", "short/RANK", "winner", "finalists/top/RANK",
+            "finalists/random/RANK", "finalists/best/SEED", "mobile", "memory", "export", or one
+            of `TABLES`.
 
     Raises:
         UserError: there is no such stage.
     """
-    c, kind = config.model_dump(exclude_none=True), stage.split("/")[0]
-    seeds = c["seeds"]
-    architectures = {
-        "method": c["method"],
-        "space": c["space"],
-        "architectures": c["correlation"]["architectures"],
-        "test_architectures": seeds["test_architectures"],
+    kind, _, name = stage.partition("/")
+    if kind not in _SETTINGS:
+        raise UserError(f"there is no stage {stage!r}")
+    return _SETTINGS[kind](config, name)
+
+
+def _architectures(config: Config, _: str) -> Settings:
+    return {
+        "method": config.method,
+        "space": config.space.model_dump(),
+        "architectures": config.correlation.architectures,
+        "test_architectures": config.seeds.test_architectures,
     }
-    training = {
-        **architectures,
-        "images": c["images"],
-        "network": c["network"],
-        **{key: seeds[key] for key in ("split", "data_order", "initialisation")},
+
+
+def _training(config: Config) -> Settings:
+    return {
+        **_architectures(config, ""),
+        "images": config.images.model_dump(),
+        "network": config.network.model_dump(),
+        "split": config.seeds.split,
+        "data_order": config.seeds.data_order,
+        "initialisation": config.seeds.initialisation,
     }
-    searching = {**training, "training_architectures": seeds["training_architectures"]}
-    if kind == "architectures":
-        return architectures
-    if kind == "ghn":
-        return {**searching, "ghn": config.named_ghn(stage.removeprefix("ghn/")).model_dump()}
-    if kind == "oneshot":
-        return {**searching, "oneshot": c["oneshot"]}
-    if kind == "sgd":
-        judged = {key: c["evaluation"][key] for key in ("batch", "batches")}
-        stopped = {"steps": c["correlation"]["steps"], "evaluation": judged}
-        return {**training, "sgd": c["sgd"], **stopped}
-    if kind == "scores":
-        return {**settings(config, stage.removeprefix("scores/")), "evaluation": c["evaluation"]}
-    if kind == "table4":
-        parts = ("sgd/0", "scores/oneshot", f"scores/{first_ghn(config)}")
-        below = {part: digest(settings(config, part)) for part in parts}
-        shown = {key: c[key] for key in ("scale", "correlation", "tables")}
-        shown["correlation"].pop("ghns")  # the first is in `below`, the others in no table yet
-        return {**below, **shown, "bootstrap": seeds["bootstrap"]}
-    if kind == "finalists":
-        # how many nodes the workers are spread over changes nothing
-        chosen = {
-            key: c["finalists"][key] for key in c["finalists"] if key not in ("ranks", "nodes")
-        }
-        scored = digest(settings(config, f"scores/{first_ghn(config)}"))
-        return {**training, "finalists": chosen, "scores": scored}
-    raise UserError(f"there is no stage {stage!r}")
+
+
+def _searching(config: Config) -> Settings:
+    return {**_training(config), "training_architectures": config.seeds.training_architectures}
+
+
+def _ghn(config: Config, name: str) -> Settings:
+    return {**_searching(config), "ghn": config.named_ghn(name).model_dump()}
+
+
+def _oneshot(config: Config, _: str) -> Settings:
+    return {**_searching(config), "oneshot": config.oneshot.model_dump()}
+
+
+def _sgd(config: Config, _: str) -> Settings:
+    return {
+        **_training(config),
+        "sgd": config.sgd.model_dump(),
+        "steps": config.correlation.steps,
+        "evaluation": config.evaluation.model_dump(include={"batch", "batches"}),
+    }
+
+
+def _scores(config: Config, model: str) -> Settings:
+    return {**settings(config, model), "evaluation": config.evaluation.model_dump()}
+
+
+def _search(config: Config, name: str) -> Settings:
+    method = name.partition("/")[0]
+    evolves = {"population", "sample", "generation"} if method == "evolution" else set()
+    return {
+        **_scores(config, first_ghn(config)),
+        "search": config.search.model_dump(include={"evaluations", *evolves}),
+        "seed": f"{config.seeds.search}/{name}",
+    }
+
+
+def _short(config: Config, _: str) -> Settings:
+    return {
+        **_training(config),
+        "sgd": config.sgd.model_dump(),
+        "evaluation": config.evaluation.batch,
+        **_below(config, chooser(config)),
+    }
+
+
+def _winner(config: Config, _: str) -> Settings:
+    return {"ranks": config.finalists.ranks, **_below(config, "short/0")}
+
+
+def _finalists(config: Config, name: str) -> Settings:
+    group = name.partition("/")[0]
+    chosen_by = {"top": chooser(config), "random": chooser(config), "best": "winner"}
+    if group not in chosen_by:
+        raise UserError(f"there is no stage 'finalists/{name}'")
+    return {
+        **_training(config),
+        "finalists": finalist_recipe(config, group).model_dump(exclude=HOW),
+        "evaluation": config.evaluation.batch,
+        **_below(config, chosen_by[group]),
+    }
+
+
+def _mobile(config: Config, _: str) -> Settings:
+    return {
+        "method": config.method,
+        "space": config.space.model_dump(),
+        "mobile": config.mobile.model_dump(exclude=HOW),
+        "stem_multiplier": config.network.stem_multiplier,
+        "data_order": config.seeds.data_order,
+        "initialisation": config.seeds.initialisation,
+        **_below(config, "winner"),
+    }
+
+
+def _memory(config: Config, _: str) -> Settings:
+    return {
+        "method": config.method,
+        "space": config.space.model_dump(),
+        "network": config.network.model_dump(),
+        "resolution": config.images.resolution,
+        "ghn": config.named_ghn(config.correlation.ghns[0]).model_dump(),
+        "memory": config.memory.model_dump(),
+        "scale": config.scale,
+    }
+
+
+def _export(config: Config, _: str) -> Settings:
+    return {"scale": config.scale, **_below(config, exported(config))}
+
+
+def _table1(config: Config, _: str) -> Settings:
+    return {
+        **_shown(config),
+        "ranks": config.finalists.ranks,
+        **_below(config, chooser(config), "finalists/top/0", "finalists/random/0"),
+    }
+
+
+def _table2(config: Config, _: str) -> Settings:
+    return {**_shown(config), "seeds": config.finalists.seeds, **_below(config, exported(config))}
+
+
+def _table3(config: Config, _: str) -> Settings:
+    return {**_shown(config), **_below(config, "mobile")}
+
+
+def _table4(config: Config, _: str) -> Settings:
+    return {
+        **_shown(config),
+        **_compared(config),
+        "steps": config.correlation.steps,
+        **_below(config, "sgd/0", "scores/oneshot", f"scores/{first_ghn(config)}"),
+    }
+
+
+def _ablations(config: Config, _: str) -> Settings:
+    scores = {
+        part: [digest(settings(config, f"scores/ghn/{name}")) for name in names]
+        for part, names in config.ablations.model_dump().items()
+    }
+    return {**_compared(config), **scores, **_below(config, "sgd/0")}
+
+
+def _search_curves(config: Config, _: str) -> Settings:
+    return {"scale": config.scale, **_below(config, *searches(config))}
+
+
+def _shown(config: Config) -> Settings:
+    return {"scale": config.scale, "tables": config.tables.model_dump()}
+
+
+def _compared(config: Config) -> Settings:
+    return {
+        "scale": config.scale,
+        "correlation": config.correlation.model_dump(include={"resamples", "confidence"}),
+        "bootstrap": config.seeds.bootstrap,
+    }
+
+
+def _below(config: Config, *stages: str) -> Settings:
+    return {stage: digest(settings(config, stage)) for stage in stages}
+
+
+_SETTINGS: dict[str, Callable[[Config, str], Settings]] = {
+    "architectures": _architectures,
+    "ghn": _ghn,
+    "oneshot": _oneshot,
+    "sgd": _sgd,
+    "scores": _scores,
+    "search": _search,
+    "short": _short,
+    "winner": _winner,
+    "finalists": _finalists,
+    "mobile": _mobile,
+    "memory": _memory,
+    "export": _export,
+    "table1": _table1,
+    "table2": _table2,
+    "table3": _table3,
+    "table4": _table4,
+    "ablations": _ablations,
+    "search_curves": _search_curves,
+}
 
 
 def first_ghn(config: Config) -> str:
-    """Return the stage of the GHN that Table 4 shows and that chooses the finalists."""
+    """Return the stage of the GHN that Table 4 shows and that searches."""
     return f"ghn/{config.correlation.ghns[0]}"
+
+
+def searches(config: Config) -> list[str]:
+    """Return every search."""
+    return [f"search/{method}/{seed}" for method in METHODS for seed in config.search.seeds]
+
+
+def chooser(config: Config) -> str:
+    """Return the search that chooses the finalists: the paper's random one (section 5.1.1)."""
+    return f"search/random/{config.search.seeds[0]}"
+
+
+def exported(config: Config) -> str:
+    """Return the training of the winner that is exported, the first of several."""
+    return f"finalists/best/{config.finalists.seeds[0]}"
+
+
+def finalist_recipe(config: Config, group: str) -> Recipe:
+    """Return how a group of finalists is trained: of Tables 1 and 2 only the second has CutOut."""
+    shared = {key: getattr(config.finalists, key) for key in Recipe.model_fields}
+    return Recipe(**{**shared, "cutout": config.finalists.cutout if group == "best" else 0})
 
 
 def result_folder(config: Config, stage: str) -> Path:

@@ -1,34 +1,179 @@
-"""What the table is made of must belong together."""
+"""What earlier stages made, read back: against results that are written by hand."""
 
+import json
+import re
+from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
+import yaml
+from conftest import ROOT
 
 from ghn_pipeline import artifacts
+from ghn_pipeline.config import Config
+from ghn_pipeline.data.imagenet import ImageNet
 from ghn_pipeline.errors import UserError
+from ghn_pipeline.files import digest
+from ghn_pipeline.space.graph import Block
+from ghn_pipeline.stages import settings
+
+# ---- which command makes what ------------------------------------------------------------------
+
+#: {command: stage} of every stage with a record, by DVC's graph, as {"ghn train-sgd X": "sgd/X"}
+MAKERS = {
+    re.sub(r"\$\{[^}]*\}", "X", stage["cmd"]): re.sub(r"\$\{item[^}]*\}", "X", found[1])
+    for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()
+    for out in stage["outs"]
+    if (found := re.fullmatch(r"results/\$\{scale\}/(.*)/run\.json", str(out)))
+}
 
 
-def records(hashes: list[str], scored: list[str]) -> Any:
-    """Stand in for `record.read`: five trained networks, and scores of the given hashes."""
-
-    def read(_config: object, stage: str, _made_by: str) -> dict[str, Any]:
-        if stage.startswith("sgd/"):
-            i = int(stage.removeprefix("sgd/"))
-            early = {"accuracy": 0.1 * i, "seconds": 1.0}
-            measured = {"10": early, "30": {"final": 0.2 * i}}
-            return {"result": {"hash": hashes[i], "measured": measured}}
-        result = {"hashes": scored, "accuracies": [0.0] * 5, "seconds_each": 1.0}
-        return {"result": result, "accelerator_seconds": 2.0}
-
-    return read
+def test_there_are_records_of_all_kinds() -> None:
+    kinds = {stage.partition("/")[0] for stage in MAKERS.values()}
+    assert kinds == {
+        *("architectures", "ghn", "oneshot", "sgd", "scores", "search", "short", "winner"),
+        *("finalists", "mobile", "memory", "export"),
+    }
 
 
-def test_scores_of_other_architectures_are_refused(monkeypatch, configured):
-    hashes = ["a", "b", "c", "d", "e"]
-    monkeypatch.setattr(artifacts.record, "read", records(hashes, hashes))
-    rows, made_of = artifacts.table4_rows(configured())
+@pytest.mark.parametrize(("command", "stage"), MAKERS.items(), ids=MAKERS.values())
+def test_the_maker_of_a_stage_is_the_command_that_writes_its_record(
+    command: str, stage: str
+) -> None:
+    assert artifacts.maker_of(stage) == command
+
+
+# ---- searches, finalists and the winner --------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+
+def finish(
+    config: Config, stage: str, result: dict[str, Any], made_with: Config | None = None
+) -> Path:
+    """Write the record of a finished stage; return its folder."""
+    path = Path("results", config.scale, stage)
+    path.mkdir(parents=True)
+    key = digest(settings(made_with or config, stage))
+    record = {"digest": key, "result": result, "accelerator_seconds": 2.0}
+    (path / "run.json").write_text(json.dumps(record))
+    return path
+
+
+def search(config: Config, accuracies: list[float], seed: int = 0) -> list[Block]:
+    """Write a random search that found these accuracies; return its architectures."""
+    space, rng = artifacts.space_of(config), Random(seed)
+    blocks = [space.sample(rng, config.space.nodes) for _ in accuracies]
+    entries = [
+        {"block": b.to_json(), "accuracy": a} for b, a in zip(blocks, accuracies, strict=True)
+    ]
+    path = finish(config, f"search/random/{seed}", {})
+    (path / "architectures.json").write_text(json.dumps(entries))
+    return blocks
+
+
+def test_finalists_are_the_best_of_the_search_and_the_first_it_drew(configured: Any) -> None:
+    config = configured()
+    blocks = search(config, [0.3, 0.5, 0.1, 0.5])
+    assert artifacts.searched(config, "search/random/0") == list(
+        zip(blocks, [0.3, 0.5, 0.1, 0.5], strict=True)
+    )
+    top = [artifacts.finalist(config, "top", rank) for rank in range(4)]
+    # of equals the first is better
+    assert top == [blocks[1], blocks[3], blocks[0], blocks[2]]
+    assert [artifacts.finalist(config, "random", rank) for rank in range(4)] == blocks
+    for group in ("top", "random"):
+        for rank in (-1, 4):
+            with pytest.raises(UserError, match=rf"rank {rank}: .* 0 to 3"):
+                artifacts.finalist(config, group, rank)
+
+
+def test_the_first_random_search_chooses(configured: Any) -> None:
+    config = configured({"search.seeds": [3, 0]})
+    search(config, [0.9, 0.1], seed=0)
+    blocks = search(config, [0.1, 0.2], seed=3)
+    assert artifacts.finalist(config, "top", 0) == blocks[1]
+
+
+def test_the_winner_is_what_was_chosen_whatever_the_seed(configured: Any) -> None:
+    config = configured()
+    block = artifacts.space_of(config).sample(Random(5), config.space.nodes)
+    finish(config, "winner", {"rank": 0, "block": block.to_json()})
+    assert artifacts.winner(config) == artifacts.finalist(config, "best", 7) == block
+
+
+def test_what_is_not_there_stale_or_not_whole_is_named(configured: Any) -> None:
+    config = configured()
+    with pytest.raises(UserError, match=r"search/random/0.*`ghn search random/0`: run that first"):
+        artifacts.finalist(config, "top", 0)
+    with pytest.raises(UserError, match=r"winner.*`ghn choose`: run that first"):
+        artifacts.winner(config)
+    finish(config, "winner", {}, made_with=configured({"sgd.epochs": 9}))
+    with pytest.raises(UserError, match=r"winner.* is stale.*`ghn choose` again"):
+        artifacts.finalist(config, "best", 0)
+    search(config, [0.5])
+    path = Path("results/smoke/search/random/0/architectures.json")
+    for content in ('[{"accuracy": 0.5}]', '{"0": 1}', "[1]"):
+        path.write_text(content)
+        with pytest.raises(UserError, match=r"holds no search. Run `ghn search random/0` again"):
+            artifacts.finalist(config, "random", 0)
+
+
+# ---- spaces ------------------------------------------------------------------------------------
+
+
+def test_the_mobile_space_stacks_the_same_blocks_in_another_way(configured: Any) -> None:
+    config = configured()
+    space, own = artifacts.mobile_space(config, None), artifacts.space_of(config)
+    assert (space.operations, space.max_inputs) == (own.operations, own.max_inputs)
+    # presets/smoke.yaml, and ImageNet's classes
+    assert (space.blocks, space.reductions, space.stem_stride) == (4, (1, 2), 2)
+    assert (space.classes, own.classes) == (1000, 10)
+    images = ImageNet(("cat", "dog", "emu"), (), (), "digest")
+    assert artifacts.mobile_space(config, images).classes == 3
+
+
+# ---- what tables and figures are made of -------------------------------------------------------
+
+HASHES = ["a", "b", "c", "d", "e"]
+
+
+def finish_comparison(config: Config, hashes: dict[str, list[str]]) -> None:
+    """Write five trained networks, and models with the scores of the architectures `hashes`."""
+    for i, name in enumerate(HASHES):
+        measured = {"10": {"accuracy": 0.1 * i, "seconds": 1.0}, "30": {"final": 0.2 * i}}
+        finish(config, f"sgd/{i}", {"hash": name, "measured": measured})
+    for model, scored in hashes.items():
+        result = {"hashes": scored, "accuracies": [0.5] * 5, "seconds_each": 1.0}
+        finish(config, f"scores/{model}", result)
+
+
+def test_an_ablation_is_held_against_the_same_truth(configured: Any) -> None:
+    config = configured()
+    finish_comparison(config, {"ghn/default": HASHES, "ghn/stacked": HASHES})
+    pairs, made_of = artifacts.ghn_pairs(config, ["default", "stacked"])
+    assert list(pairs) == ["default", "stacked"]
+    for predicted, truth in pairs.values():
+        assert list(predicted) == [0.5] * 5
+        assert list(truth) == pytest.approx([0.0, 0.2, 0.4, 0.6, 0.8])
+    assert len(made_of) == 5 + 2
+
+
+def test_scores_of_other_architectures_are_refused(configured: Any) -> None:
+    config = configured()
+    finish_comparison(config, {"ghn/default": HASHES, "oneshot": HASHES[::-1]})
+    for model in ("ghn/default", "oneshot"):
+        finish(config, model, {})
+    with pytest.raises(UserError, match=r"scores/oneshot .* different architectures"):
+        artifacts.table4_rows(config)
+    path = Path("results/smoke/scores/oneshot/run.json")
+    path.write_text(path.read_text().replace(json.dumps(HASHES[::-1]), json.dumps(HASHES)))
+    rows, made_of = artifacts.table4_rows(config)
+    assert list(rows) == ["sgd-10", "oneshot", "ghn"]
     assert list(rows["ghn"].truth) == pytest.approx([0.0, 0.2, 0.4, 0.6, 0.8])
     assert len(made_of) == 5 + 4
-    monkeypatch.setattr(artifacts.record, "read", records(hashes, hashes[::-1]))
-    with pytest.raises(UserError, match="different architectures"):
-        artifacts.table4_rows(configured())

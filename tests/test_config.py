@@ -12,6 +12,8 @@ from ghn_pipeline.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 PARAMS = ROOT / "params.yaml"
+#: those that the paper's scale trains
+GHNS = yaml.safe_load(PARAMS.read_text())["correlation"]["ghns"]
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
 
 #: retyped from the text of the paper
@@ -58,6 +60,31 @@ PAPER = {
     "sgd.batch": 64,
     # Table 4: its rows of SGD
     "correlation.steps": [10, 100, 200, 1000],
+    # 5.1.1: "randomly sample 1000 architectures, and select the top 10", "5 runs of the same final
+    # architecture"
+    "search.evaluations": 1000,
+    "finalists.ranks": list(range(10)),
+    "finalists.seeds": list(range(5)),
+    # 7.3: "scheduled drop-path with a final dropout probability of 0.4", "auxiliary head located at
+    # 2/3 of the network weighted by 0.5"
+    "finalists.drop_path": 0.4,
+    "finalists.auxiliary_weight": 0.5,
+    # 5.1.2: "initial convolution layer of stride 2 before stacking 14 blocks with scale reduction
+    # at blocks 1, 2, 6 and 10", "constrained to be under 600M FLOPS"
+    "mobile.stem_stride": 2,
+    "mobile.blocks": 14,
+    "mobile.reductions": [1, 2, 6, 10],
+    "mobile.multiply_adds": 600,
+    # 7.3: "image size of 224 × 224", "250 epochs using SGD with momentum 0.9, initial learning rate
+    # 0.1 multiplied by 0.97 every epoch", "auxiliary head ... weighted by 0.5", "same
+    # regularization"
+    "mobile.resolution": 224,
+    "mobile.epochs": 250,
+    "mobile.momentum": 0.9,
+    "mobile.learning_rate": 0.1,
+    "mobile.decay": 0.97,
+    "mobile.auxiliary_weight": 0.5,
+    "mobile.drop_path": 0.4,
 }
 
 
@@ -112,6 +139,26 @@ def test_the_nine_operations_of_the_appendix(paper_settings):
         assert side in name
 
 
+def test_the_ablations_are_those_of_section_5_4():
+    config = load([PARAMS])
+    shown = {
+        part: [config.named_ghn(name) for name in names]
+        for part, names in config.ablations.model_dump().items()
+    }
+    # Figure 5a: N in training; 5b: 1 to 5 steps by either scheme; Table 5: SP and PE
+    assert [ghn.nodes for ghn in shown["figure5a"]] == list(range(3, 18, 2))
+    assert {(ghn.scheme, ghn.passes) for ghn in shown["figure5b"]} == {
+        (scheme, passes) for scheme in ("forward-backward", "synchronous") for passes in range(1, 6)
+    }
+    assert [(ghn.share_parameters, ghn.pass_embeddings) for ghn in shown["table5"]] == [
+        (False, False),
+        (False, True),
+        (True, True),
+    ]
+    # the one of Table 4 among them
+    assert all(config.named_ghn("default") in ghns for ghns in shown.values())
+
+
 @pytest.mark.parametrize("file", [None, *PRESETS], ids=lambda f: f.stem if f else "paper")
 def test_every_shipped_configuration_is_valid(file):
     config = load([PARAMS, *([file] if file else [])])
@@ -127,8 +174,9 @@ def test_there_are_two_presets():
 @pytest.mark.parametrize("file", PRESETS, ids=lambda f: f.stem)
 def test_presets_hold_only_what_differs(file, paper_settings):
     paper, preset = flat(paper_settings), flat(yaml.safe_load(file.read_text()))
-    assert set(preset) <= set(paper)
-    assert [key for key in preset if preset[key] == paper[key]] == []
+    # a preset may have GHNs of its own
+    assert {key for key in preset if not key.startswith("ghns.")} <= set(paper)
+    assert [key for key in preset if key in paper and preset[key] == paper[key]] == []
 
 
 def test_a_preset_changes_what_it_says_and_nothing_else(paper_settings):
@@ -151,7 +199,7 @@ def test_named_ghns_change_the_common_settings(tmp_path):
     config = load([PARAMS, tmp_path / "a.yaml"])
     assert (config.named_ghn("default").passes, config.named_ghn("short").passes) == (5, 1)
     assert config.named_ghn("short").embedding == 32
-    with pytest.raises(UserError, match=r"no GHN named 'long'.*default, short"):
+    with pytest.raises(UserError, match=r"no GHN named 'long'.*default, .*, short"):
         config.named_ghn("long")
 
 
@@ -209,6 +257,10 @@ def test_a_title_cannot_claim_another_size(configured):
     note = configured({"images.train": 704, "sgd.epochs": 9}).scale_note
     assert note.startswith("smoke preset: 704 training images at 8×8, F=4, 2 blocks of 3 nodes")
     assert note.endswith("9 epochs")
+    config = configured({"finalists.epochs": 7, "mobile.resolution": 64, "mobile.epochs": 8})
+    assert config.finalists_note.endswith("finalists of 7 epochs")
+    assert config.mobile_note.startswith("smoke preset: images of 64×64, 4 blocks of 3 nodes")
+    assert config.mobile_note.endswith("8 epochs")
 
 
 # ---- faults ------------------------------------------------------------------------------------
@@ -250,6 +302,12 @@ def test_three_faults_are_named_at_once(tmp_path):
         ({"data": {"sources": []}}, "data.sources", "at least 1"),
         ({"sgd": None}, "sgd", "dictionary"),
         ({"surplus": {"a": 1}}, "surplus", "unknown key"),
+        ({"finalists": {"drop_path": 1.0}}, "finalists.drop_path", "less than 1"),
+        ({"finalists": {"seeds": []}}, "finalists.seeds", "at least 1"),
+        ({"mobile": {"auxiliary_channels": [128]}}, "mobile.auxiliary_channels", "at least 2"),
+        ({"mobile": {"decay": 1.5}}, "mobile.decay", "less than or equal to 1"),
+        ({"memory": {"nodes": [3]}}, "memory.nodes", "at least 2"),
+        ({"ablations": {"table5": []}}, "ablations.table5", "at least 1"),
     ],
 )
 def test_one_fault_is_named_with_its_path(changes, path, words, tmp_path):
@@ -262,7 +320,7 @@ def test_one_fault_is_named_with_its_path(changes, path, words, tmp_path):
     ("changes", "words"),
     [
         ({"evaluation": {"batch": 501}}, ["evaluation", "10", "501", "images.validation"]),
-        ({"ghn": {"batch": 45001}, "ghns": {"default": {"batch": 9}}}, ["ghn.batch"]),
+        ({"ghn": {"batch": 45001}}, ["ghn.batch", "images.train"]),
         ({"oneshot": {"batch": 45001}}, ["oneshot.batch", "images.train"]),
         # 50 epochs of 703 batches
         ({"correlation": {"steps": [10, 35151]}}, ["correlation.steps", "35150", "sgd.epochs"]),
@@ -271,13 +329,45 @@ def test_one_fault_is_named_with_its_path(changes, path, words, tmp_path):
         ({"ghns": {"default": {"pases": 3}}}, ["ghns.default.pases", "unknown key"]),
         ({"ghns": {"default": {"passes": 0}}}, ["ghns.default.passes", "1"]),
         ({"ghns": {"other": {"batch": 45001}}}, ["ghns.other.batch"]),
-        ({"correlation": {"ghns": ["other"]}}, ["correlation.ghns", "'other'"]),
-        ({"correlation": {"ghns": ["default", "default"]}}, ["correlation.ghns", "twice"]),
+        ({"correlation": {"ghns": [*GHNS, "other"]}}, ["correlation.ghns", "'other'"]),
+        ({"correlation": {"ghns": [*GHNS, "default"]}}, ["correlation.ghns", "twice"]),
+        # ablations: what is shown is trained, and differs in what the figure or table shows
+        ({"ablations": {"figure5a": ["default", "none"]}}, ["ablations.figure5a", "'none'"]),
+        (
+            {"ghns": {"untrained": {"nodes": 4}}, "ablations": {"figure5a": ["untrained"]}},
+            ["ablations.figure5a", "'untrained'", "correlation.ghns"],
+        ),
+        (
+            {"ablations": {"figure5a": ["default", "passes-1"]}},
+            ["ablations.figure5a", "differ in more than nodes"],
+        ),
+        (
+            {"ablations": {"figure5b": ["nodes-3", "default"]}},
+            ["ablations.figure5b", "differ in more than passes and scheme"],
+        ),
+        (
+            {"ghns": {"stacked": {"epochs": 9}}},
+            ["ablations.table5", "differ in more than share_parameters and pass_embeddings"],
+        ),
+        ({"ghns": {"nodes-3": {"nodes": 7}}}, ["ablations.figure5a", "two", "the same"]),
+        # searches
+        ({"search": {"seeds": [0, 1, 0]}}, ["search.seeds", "twice"]),
+        ({"search": {"sample": 101}}, ["search.sample", "search.population"]),
+        ({"search": {"evaluations": 99}}, ["search.population", "search.evaluations"]),
+        # finalists and the mobile network: 64 images times 32 workers, 128 times 32
         ({"finalists": {"ranks": [0, 0]}}, ["finalists.ranks", "twice"]),
-        ({"finalists": {"ranks": [100]}}, ["finalists.ranks", "correlation.architectures"]),
-        ({"finalists": {"workers": 12}}, ["finalists.workers", "finalists.nodes"]),
-        ({"finalists": {"batch": 1407}}, ["finalists.batch", "images.train"]),
-        ({"finalists": {"warmup_epochs": 601}}, ["finalists.warmup_epochs"]),
+        ({"finalists": {"ranks": [1000]}}, ["finalists.ranks", "search.evaluations"]),
+        ({"finalists": {"seeds": [3, 3]}}, ["finalists.seeds", "twice"]),
+        ({"finalists": {"batch": 1408}}, ["finalists.batch", "images.train"]),
+        ({"finalists": {"norm_batch": 63}}, ["finalists.norm_batch", "finalists.batch"]),
+        ({"finalists": {"processes": 24}}, ["finalists.processes", "the 32 groups"]),
+        ({"finalists": {"norm_batch": 32, "processes": 128}}, ["finalists.processes", "64 groups"]),
+        ({"finalists": {"processes": 4}}, ["finalists.processes", "finalists.nodes"]),
+        ({"finalists": {"warmup_epochs": 601}}, ["finalists.warmup_epochs", "finalists.epochs"]),
+        ({"mobile": {"norm_batch": 127}}, ["mobile.norm_batch", "mobile.batch"]),
+        ({"mobile": {"processes": 24}}, ["mobile.processes", "the 32 groups"]),
+        ({"mobile": {"reductions": [15]}}, ["mobile.reductions", "14"]),
+        ({"mobile": {"resolution": 31}}, ["mobile.reductions", "mobile.resolution"]),
         ({"compute": {"minutes": 3}}, ["compute.stop_seconds", "compute.minutes"]),
         ({"method": 2}, ["method", "1"]),
     ],
@@ -293,15 +383,28 @@ def test_the_last_step_of_sgd_is_allowed(tmp_path):
     assert load([PARAMS, tmp_path / "a.yaml"]).correlation.steps == [35150]
 
 
+def test_other_processes_that_share_the_work_evenly_are_allowed(tmp_path):
+    for processes, nodes in ((1, 1), (8, 2), (16, 16)):
+        shared = {"processes": processes, "nodes": nodes}
+        (tmp_path / "a.yaml").write_text(yaml.safe_dump({"finalists": shared, "mobile": shared}))
+        assert load([PARAMS, tmp_path / "a.yaml"]).finalists.workers == 32
+
+
 def test_several_disagreements_are_named_at_once(tmp_path):
     changes = {
         "evaluation": {"batch": 5001},
         "network": {"reductions": [20]},
         "ghns": {"default": {"pases": 1, "epochs": 0}},
+        "mobile": {"processes": 24},
     }
     paths = [re.split(":", line)[0] for line in fault_lines(tmp_path, changes)]
-    expected = ["evaluation", "ghns.default.epochs", "ghns.default.pases", "network.reductions"]
-    assert sorted(paths) == expected
+    assert sorted(paths) == [
+        "evaluation",
+        "ghns.default.epochs",
+        "ghns.default.pases",
+        "mobile.processes",
+        "network.reductions",
+    ]
 
 
 def test_a_fault_elsewhere_does_not_hide_one_in_a_named_ghn(tmp_path):

@@ -15,6 +15,7 @@ from ghn_pipeline.files import digest
 from ghn_pipeline.network import Network, Trained
 from ghn_pipeline.stages import settings
 from ghn_pipeline.training import checkpoint
+from ghn_pipeline.training.finalist import Finalist
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +30,13 @@ def folder(tmp_path, monkeypatch) -> Path:
 def paper(paper_settings):
     """Make the paper's configuration with changes."""
     return lambda changes=None: validate(deep_update(paper_settings, changes or {}), "the test")
+
+
+def only(names: list[str]) -> dict[str, object]:
+    """Changes of a configuration in which these GHNs are trained; none but the first is shown."""
+    parts = ("figure5a", "figure5b", "table5")
+    shown = {f"ablations.{part}": names[:1] for part in parts}
+    return {"correlation.ghns": names, **shown}
 
 
 def line(config: Config, command: str) -> plan.Line:
@@ -47,53 +55,100 @@ def finish(config: Config, stage: str, seconds: float, made_with: Config | None 
 # ---- stated ------------------------------------------------------------------------------------
 
 
-def test_the_papers_scale_takes_what_the_readme_says(paper):
+def test_the_papers_scale_takes_what_the_paper_says(paper):
     # where this fails because a section has a new setting: adapt plan.STATED_FOR
     lines = {li.command: li for li in plan.plan(paper())}
     assert lines["train-ghn default"].hours == pytest.approx(6.1)
     assert lines["train-oneshot"].hours == pytest.approx(9.8)
-    sgd = lines["train-sgd INDEX"]
-    assert sgd.jobs == 100
+    sgd, short = lines["train-sgd INDEX"], lines["train-short RANK"]
+    assert (sgd.jobs, short.jobs) == (100, 10)
     assert sgd.hours == pytest.approx(100 * 50 * 703 * 0.09 / 3600)
-    assert round(sgd.hours) == 88
-    assert lines["score ghn/default"].hours == pytest.approx(100 * 0.08 / 3600)
+    assert short.hours == pytest.approx(10 * 50 * 703 * 0.09 / 3600)
+    assert lines["score ghn/NAME"].hours == pytest.approx(19 * 100 * 0.08 / 3600)
     assert lines["score oneshot"].hours == pytest.approx(100 * 0.06 / 3600)
+    # two methods, three seeds, 1000 architectures each
+    assert lines["search METHOD/SEED"].hours == pytest.approx(2 * 3 * 1000 * 0.08 / 3600)
 
 
-def test_finalists_take_steps_of_all_workers(paper):
+def test_finalists_take_the_batches_of_all_workers(paper):
     # 45,000 images are 21 steps an epoch of 32 workers with 64 images each
-    found = line(paper(), "train-finalist")
+    lines = {li.command: li for li in plan.plan(paper())}
+    for command, jobs in (("top/RANK", 10), ("random/RANK", 10), ("best/SEED", 5)):
+        found = lines[f"train-finalist {command}"]
+        assert found.hours == pytest.approx(jobs * 32 * 600 * 21 * 0.09 / 3600)
+        assert "drop-path, auxiliary head, exchange not counted" in found.rate.source
+
+
+def test_who_does_the_work_of_the_workers_changes_only_how_long_it_takes(paper):
+    found = line(paper({"finalists.processes": 8, "finalists.nodes": 2}), "train-finalist top")
     assert found.hours == pytest.approx(10 * 32 * 600 * 21 * 0.09 / 3600)
-    assert "not counted" in found.rate.source
+    assert found.accelerators == 8
+
+
+GHNS = {"score ghn/NAME", "search METHOD/SEED"}
+FINALISTS = {f"train-finalist {name}" for name in ("top/RANK", "random/RANK", "best/SEED")}
 
 
 @pytest.mark.parametrize(
     "changes, lost",
     [
-        ({"ghn.epochs": 100}, {"train-ghn default", "score ghn/default"}),
-        ({"ghns.default": {"passes": 3}}, {"train-ghn default", "score ghn/default"}),
+        ({"ghn.batch": 32}, {"train-ghn default", *GHNS}),
+        ({"ghns.default": {"passes": 3}}, {"train-ghn default", *GHNS}),
         ({"oneshot.batch": 32}, {"train-oneshot", "score oneshot"}),
-        ({"sgd.batch": 32}, {"train-sgd INDEX"}),
-        ({"finalists.batch": 32}, {"train-finalist RANK"}),
-        ({"evaluation.batches": 1}, {"score ghn/default", "score oneshot"}),
-        # what changes no cost, or only the number of steps
+        ({"sgd.batch": 32}, {"train-sgd INDEX", "train-short RANK"}),
+        ({"finalists.norm_batch": 32}, FINALISTS),
+        ({"evaluation.batches": 1}, {*GHNS, "score oneshot"}),
+        # what changes no cost, or only the number of batches
         ({"ghn.learning_rate": 0.1, "seeds.split": 9, "scale": "other"}, set()),
-        ({"sgd.epochs": 5, "finalists.epochs": 5}, set()),
+        ({"sgd.epochs": 5, "finalists.epochs": 5, "search.evaluations": 100}, set()),
     ],
 )
 def test_what_is_not_the_papers_is_not_stated(paper, changes, lost):
-    lines = plan.plan(paper(changes))
-    assert {li.command for li in lines if li.rate and li.rate.seconds is None} == lost
+    lines = plan.plan(paper({**only(["default"]), **changes}))
+    # of the memory, Table 4 says nothing
+    assert {li.command for li in lines if li.rate and li.rate.seconds is None} == {*lost, "memory"}
 
 
 def test_no_other_network_is_stated(paper):
     for changes in ({"network.channels": 16}, {"space.nodes": 5}, {"images.resolution": 16}):
-        rates = [li.rate for li in plan.plan(paper(changes)) if li.rate]
+        rates = [
+            li.rate for li in plan.plan(paper(changes)) if li.rate and "mobile" not in li.command
+        ]
         assert all(rate.source.startswith("no rate") for rate in rates)
 
 
 def test_fewer_steps_take_fewer_seconds(paper):
     assert line(paper({"sgd.epochs": 5}), "train-sgd").hours == pytest.approx(8.79, abs=0.01)
+
+
+def test_without_imagenet_the_mobile_network_is_only_counted(paper):
+    found = line(paper(), "train-mobile")
+    assert (found.hours, found.disk) == (0, 0)
+    assert "mobile.folder names no ImageNet" in found.rate.source
+    found = line(paper({"mobile.folder": "/imagenet"}), "train-mobile")
+    assert found.hours is None
+    assert found.accelerators == 32
+
+
+# ---- guessed -----------------------------------------------------------------------------------
+
+
+def test_an_ablation_is_guessed_from_the_first_ghn(paper):
+    lines = {li.command: li for li in plan.plan(paper())}
+    for name, hours in (("nodes-17", 6.1 * 17 / 7), ("passes-1", 6.1), ("individual", 6.1)):
+        assert lines[f"train-ghn {name}"].hours == pytest.approx(hours)
+        assert lines[f"train-ghn {name}"].rate.source.startswith("guess")
+
+
+def test_a_guess_follows_what_the_first_ghn_took(configured):
+    more = {"ghns.longer": {"epochs": 36}, "ghns.wider": {"embedding": 64}}
+    config = configured({**more, **only(["default", "longer", "nodes-5", "wider"])})
+    assert line(config, "train-ghn nodes-5").hours is None  # nothing to go by
+    finish(config, "ghn/default", 300)
+    # of 3 nodes and 12 epochs
+    assert line(config, "train-ghn nodes-5").rate == plan.Rate(500, plan.GUESS)
+    assert line(config, "train-ghn longer").rate == plan.Rate(900, plan.GUESS)
+    assert line(config, "train-ghn wider").hours is None
 
 
 # ---- measured ----------------------------------------------------------------------------------
@@ -107,27 +162,45 @@ def test_what_has_run_gives_the_rate_of_what_has_not(configured):
     Path("results/smoke/sgd/2").mkdir()
     Path("results/smoke/sgd/2/run.json").write_text("{")
     found = line(config, "train-sgd")
-    assert found.rate == plan.Rate(45, "measured, 2 of 5 runs")
+    assert found.rate == plan.Rate(45, "measured, 2 of 6 runs")
     assert found.hours == pytest.approx(5 * 45 / 3600)
+    # by the same recipe
+    assert line(config, "train-short").rate == found.rate
 
 
-def test_measured_comes_before_stated(paper):
-    finish(paper(), "ghn/default", 7200)
-    assert line(paper(), "train-ghn").rate == plan.Rate(7200, "measured, 1 of 1 runs")
-
-
-def test_each_ghn_has_a_rate_of_its_own(configured):
-    two = {"ghns": {"small": {"passes": 2}}, "correlation.ghns": ["default", "small"]}
-    config = configured(two)
-    finish(config, "ghn/small", 36)
-    assert line(config, "train-ghn small").hours == pytest.approx(0.01)
-    assert line(config, "train-ghn default").hours is None
-
-
-def test_a_finalist_keeps_all_its_workers_busy(configured):
+@pytest.mark.parametrize(
+    "command, stage, jobs",
+    [
+        ("score ghn/NAME", "scores/ghn/stacked", 5),
+        ("search METHOD/SEED", "search/evolution/0", 2),
+        ("train-finalist top", "finalists/best/0", 1),
+        ("memory", "memory", 1),
+    ],
+)
+def test_every_stage_that_computes_is_measured(command, stage, jobs, configured):
     config = configured()
-    finish(config, "finalists/0", 1800)  # of the accelerators of both
-    assert line(config, "train-finalist").hours == pytest.approx(0.5)
+    finish(config, stage, 7200)
+    found = line(config, command)
+    assert (found.jobs, found.hours) == (jobs, 2 * jobs)
+
+
+def test_a_mobile_training_is_measured(configured):
+    config = configured({"mobile.folder": "/imagenet"})
+    finish(config, "mobile", 7200)
+    assert line(config, "train-mobile").hours == 2
+
+
+def test_measured_comes_before_stated_and_guessed(paper):
+    finish(paper(), "ghn/default", 7200)
+    finish(paper(), "ghn/passes-1", 3600)
+    assert line(paper(), "train-ghn default").rate == plan.Rate(7200, "measured, 1 of 1 runs")
+    assert line(paper(), "train-ghn passes-1").rate == plan.Rate(3600, "measured, 1 of 1 runs")
+
+
+def test_a_finalist_keeps_all_its_processes_busy(configured):
+    config = configured()
+    finish(config, "finalists/top/0", 1800)  # of the accelerators of both
+    assert line(config, "train-finalist random").hours == pytest.approx(0.5)
     assert "0.25 h on 2 at once" in plan.show(config)
 
 
@@ -160,17 +233,41 @@ def test_disk_of_what_sgd_trains(configured, monkeypatch):
     monkeypatch.setattr(plan, "Network", lambda *_: network)
     model = Trained(network, torch.Generator())
     saved, published = on_disk(model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9))
-    assert line(config, "train-sgd").disk == pytest.approx(5 * saved, rel=0.1)
-    assert line(config, "train-finalist").disk == pytest.approx(saved + 2 * published, rel=0.1)
+    assert line(config, "train-sgd").disk == pytest.approx(saved, rel=0.1)
+    assert line(config, "train-short").disk == pytest.approx(saved, rel=0.1)
+    # the model and its ONNX file
+    assert line(config, "export").disk == pytest.approx(2 * 2 * published, rel=0.1)
+
+
+@pytest.mark.parametrize("weight", [0.5, 0.0])
+def test_disk_of_a_finalist_with_and_without_a_head(weight, configured, monkeypatch):
+    config = configured({"network.channels": 64, "finalists.auxiliary_weight": weight})
+    space = artifacts.space_of(config)
+    network = Network(space.modules(space.examples(3)[2]), config.images.resolution)
+    monkeypatch.setattr(plan, "Network", lambda *_: network)
+    model = Finalist(network, config.finalists, torch.Generator())
+    saved, published = on_disk(model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9))
+    found = line(config, "train-finalist best")
+    assert found.disk == pytest.approx(saved + 2 * published, rel=0.1)
 
 
 def test_disk_of_the_images_and_of_the_mean_network(configured):
     config = configured()
     assert line(config, "prepare-data").disk == 60_000 * 3_073
     space, rng = artifacts.space_of(config), plan.Random(1)
-    drawn = [Network(space.modules(space.sample(rng, 3)), 8).parameters for _ in range(3)]
-    trained, _ = plan._mean_size(config)
-    assert trained == mean(drawn)
+    networks = [Network(space.modules(space.sample(rng, 3)), 8) for _ in range(3)]
+    assert plan._drawn(config) == [network.modules[1].block for network in networks]
+    trained, _ = plan._mean_size(networks)
+    assert trained == mean(network.parameters for network in networks)
+
+
+def test_the_mobile_network_is_as_large_as_its_limit_allows(configured):
+    small, large = (
+        line(configured({"mobile.folder": "/imagenet", "mobile.multiply_adds": limit}), "train-mob")
+        for limit in (1, 4)
+    )
+    # four times the multiply-adds are twice the channels; the weights of 1000 classes only double
+    assert 2 < large.disk / small.disk < 4
 
 
 # ---- as text -----------------------------------------------------------------------------------
@@ -190,18 +287,31 @@ def test_the_totals_leave_out_what_has_no_rate_and_say_so(configured):
     finish(config, "sgd/0", 3600)
     said = plan.show(config)
     total = next(row for row in said.splitlines() if row.startswith("in all"))
-    assert total.split()[2:4] == ["13", "5.00"]
+    # five of the ground truth, a short one
+    assert total.split()[2:4] == ["35", "6.00"]
     assert "hours of the device" in said
-    assert "5 of 6 stages have no rate" in said
-    assert said.count("no rate: none finished with these settings") == 5
+    assert "13 of 16 stages have no rate" in said
+    assert said.count(plan.NO_RATE) == 13
+    disk = sum(li.jobs * li.disk for li in plan.plan(config)) / 1e6
+    assert float(total.split()[4]) == pytest.approx(disk, abs=0.05)
+
+
+def test_of_nothing_known_there_is_no_total(configured):
+    said = plan.show(configured())  # the mobile network is only counted, which takes nothing
+    total = next(row for row in said.splitlines() if row.startswith("in all"))
+    assert total.split()[2:4] == ["35", "?"]
 
 
 def test_the_papers_totals(paper):
     said = plan.show(paper())
     total = next(row for row in said.splitlines() if row.startswith("in all"))
-    assert total.split()[2:4] == ["117", "204.58"]
+    # 3 to 17 nodes but 7 are 73 in all, guessed by 7
+    ghns = 6.1 * (1 + 73 / 7 + 9 + 2) + 9.8
+    batches = 0.09 * (110 * 35_150 + 25 * 600 * 21 * 32) / 3600
+    scoring = (0.08 * (19 * 100 + 6000) + 0.06 * 100) / 3600
+    assert total.split()[2:4] == ["193", f"{ghns + batches + scoring:.2f}"]
     assert "accelerator-hours" in said
-    assert "no rate" not in said
+    assert said.count("no rate: ") == 1  # of the memory
 
 
 def test_the_command_prints_the_plan_and_writes_nothing(folder, monkeypatch, capsys):

@@ -131,13 +131,14 @@ def augment(pixels: Tensor, generator: torch.Generator, padding: int) -> Tensor:
     return padded.gather(2, positions.to(pixels.device).expand(-1, 3, -1)).view_as(pixels)
 
 
-def cutout(images: Tensor, generator: torch.Generator, side: int) -> Tensor:
-    """Return normalised `images` with a square of zeros, the mean, at a random place of each.
+def cutout(images: Tensor, centres: Tensor, side: int) -> Tensor:
+    """Return normalised `images` with a square of zeros, the mean, in each.
 
     Args:
         images: float [B, 3, R, R] on any device.
-        generator: one of the CPU, so that the draws are the same for every device.
-        side: of the square in pixels. Its centre is any pixel, so the border may clip it.
+        centres: int [2, B], row and column of each square's centre, on the CPU. It may be any
+            pixel, so the border may clip the square.
+        side: of the square in pixels.
 
     Returns:
         float [B, 3, R, R].
@@ -145,14 +146,14 @@ def cutout(images: Tensor, generator: torch.Generator, side: int) -> Tensor:
     Source: DeVries and Taylor 2017, "Improved regularization of convolutional neural networks
     with Cutout", section 3.
     """
-    B, _, R, _ = images.shape
-    start = torch.randint(R, (2, B, 1), generator=generator) - side // 2
+    R = images.shape[-1]
+    start = centres[:, :, None] - side // 2
     inside = (start <= torch.arange(R)) & (torch.arange(R) < start + side)
     hole = inside[0, :, :, None] & inside[1, :, None, :]
     return images * ~hole[:, None].to(images.device)
 
 
-def batch_at(images: Images, step: int, batch_size: int, seed: int) -> Tensor:
+def batch_at(images: Images, step: int, batch_size: int, seed: int | str) -> Tensor:
     """Return the indices, int64 [batch_size], of the batch of `step`, on the images' device.
 
     They depend on nothing else, so a resumed run sees the batches that it would have seen. An
@@ -183,7 +184,7 @@ def stream(*key: int | str) -> torch.Generator:
 
 
 @lru_cache(maxsize=4)
-def _order(length: int, seed: int, epoch: int, device: torch.device) -> Tensor:
+def _order(length: int, seed: int | str, epoch: int, device: torch.device) -> Tensor:
     return torch.randperm(length, generator=stream(seed, epoch)).to(device)
 
 

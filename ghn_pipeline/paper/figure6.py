@@ -3,8 +3,8 @@
 import numpy as np
 from matplotlib.figure import Figure
 
+from ghn_pipeline.paper.correlations import show
 from ghn_pipeline.paper.figure import blank, titled
-from ghn_pipeline.paper.table4 import show
 from ghn_pipeline.search.correlation import Estimate, better_half
 
 

@@ -1,12 +1,14 @@
-"""Scoring architectures in parallel processes, resumable, none scored twice."""
+"""Scoring what a search proposes, in parallel processes: resumable, none scored twice."""
 
 import json
+import math
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import cache
 from multiprocessing.connection import wait
@@ -37,15 +39,31 @@ class Score:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Scored:
+    """An architecture and what it was found to be worth."""
+
+    block: Block
+    score: Score
+
+
+#: Proposes the next architectures, a generation, given all that are scored so far, in order. An
+#: exact function of their blocks and accuracies: a search that goes on proposes the same again.
+Strategy = Callable[[Sequence[Scored]], list[Block]]
 #: Scores blocks together; what they are weighed with is already loaded.
 Scorer = Callable[[Sequence[Block]], list[Score]]
 #: Makes a scorer on a device; must be picklable.
 ScorerMaker = Callable[[torch.device], Scorer]
+#: Blocks that are scored together, by the number of their group.
+Groups = Mapping[int, Sequence[Block]]
+#: Scores groups, which come as they are done.
+GroupScorer = Callable[[Groups], Iterator[tuple[int, list[Score]]]]
 
 
 def score(
     name: str,
-    blocks: Sequence[Block],
+    propose: Strategy,
+    count: int,
     make_scorer: ScorerMaker,
     *,
     devices: Sequence[torch.device],
@@ -53,27 +71,51 @@ def score(
     partial: Path,
     digest: str,
     log_seconds: float,
-) -> list[Score]:
-    """Score `blocks`, `together` at a time, on all `devices` at once.
+) -> list[Scored]:
+    """Score `count` architectures, each generation `together` at a time, on all `devices` at once.
 
-    What is done is kept in the file `partial`; a later call with the same digest goes on from it.
-    Groups are always the same, so how often a run was stopped does not change a bit of it.
+    A fixed list of blocks is a search of one generation: `lambda scored: blocks`. What is done is
+    kept in the file `partial`; a later call with the same digest goes on from it. Groups are
+    always the same, so how often a run was stopped does not change a bit of it.
+
+    Args:
+        name: for messages.
+        propose: the strategy of the search; of its last generation only what is missing is scored.
+        count: of architectures.
+        make_scorer: called once in each process.
+        devices: one process for each; no more than can be busy are started.
+        together: blocks in a group; the last one of a generation may be smaller.
+        partial: JSON file for what is done.
+        digest: of the settings and of what the architectures are weighed with.
+        log_seconds: between lines in a log.
 
     Raises:
-        UserError: the partial file cannot be written, a process was killed, or what the scorer
-            raises.
+        UserError: the partial file cannot be written or is of another search, a process was
+            killed, or what the strategy or the scorer raises.
     """
-    groups = [blocks[i : i + together] for i in range(0, len(blocks), together)]
-    with only_writer(partial):
+    scored: list[Scored] = []
+    devices = devices[: math.ceil(count / together)]
+    with only_writer(partial), _group_scorer(make_scorer, devices) as score_groups:
         done = _read_partial(partial, digest)
-        progress = Progress(name, len(groups), len(done), log_seconds)
-        missing = [i for i in range(len(groups)) if i not in done]
-        for i, scores in _scored([(i, groups[i]) for i in missing], make_scorer, devices):
-            done[i] = scores
-            write_atomically(partial, json.dumps(_partial_content(done, digest)))
-            progress.at(len(done), lambda: f"accuracy {scores[-1].accuracy:.4f}")  # noqa: B023
+        progress = Progress(name, count, sum(map(len, done.values())), log_seconds)
+        first = 0
+        while len(scored) < count:
+            blocks = propose(scored)[: count - len(scored)]
+            if not blocks:
+                raise ValueError(f"after {len(scored)} of {count} nothing more was proposed")
+            starts = range(0, len(blocks), together)
+            groups = dict(enumerate((blocks[i : i + together] for i in starts), first))
+            _check_same(groups, done, partial)
+            for i, scores in score_groups({i: groups[i] for i in groups if i not in done}):
+                done[i] = scores
+                write_atomically(partial, json.dumps(_partial_content(done, digest)))
+                at = sum(map(len, done.values()))
+                progress.at(at, lambda: f"accuracy {scores[-1].accuracy:.4f}")  # noqa: B023
+            found = [s for i in groups for s in done[i]]
+            scored += [Scored(b, s) for b, s in zip(blocks, found, strict=True)]
+            first += len(groups)
         progress.close()
-    return [s for i in range(len(groups)) for s in done[i]]
+    return scored
 
 
 def _partial_content(done: dict[int, list[Score]], digest: str) -> dict[str, Any]:
@@ -89,35 +131,49 @@ def _read_partial(partial: Path, digest: str) -> dict[int, list[Score]]:
     return {int(i): [Score(**s) for s in scores] for i, scores in content["groups"].items()}
 
 
-def _scored(
-    groups: Sequence[tuple[int, Sequence[Block]]],
-    make_scorer: ScorerMaker,
-    devices: Sequence[torch.device],
-) -> Iterator[tuple[int, list[Score]]]:
-    """Yield groups as they are scored: in this process on one device, else in one for each."""
-    devices = devices[: len(groups)]
-    if len(devices) <= 1:
-        scorer = make_scorer(devices[0]) if groups else None
-        for i, group in groups:
-            assert scorer is not None
-            yield i, scorer(group)
-        return
+def _check_same(groups: Groups, done: Mapping[int, list[Score]], partial: Path) -> None:
+    for i in groups.keys() & done.keys():
+        if [s.hash for s in done[i]] != [b.hash for b in groups[i]]:
+            raise UserError(
+                f"{partial} has scores of other architectures than those proposed now. "
+                "Delete it to score anew."
+            )
+
+
+def _group_scorer(
+    make_scorer: ScorerMaker, devices: Sequence[torch.device]
+) -> AbstractContextManager[GroupScorer]:
+    """Return what scores groups: in this process on one device, else in one for each."""
+    if len(devices) > 1:
+        return _processes(make_scorer, devices)
+    scorer = cache(lambda: make_scorer(devices[0]))  # not made where all is done already
+    return nullcontext(lambda groups: ((i, scorer()(group)) for i, group in groups.items()))
+
+
+@contextmanager
+def _processes(make_scorer: ScorerMaker, devices: Sequence[torch.device]) -> Iterator[GroupScorer]:
+    """Keep processes for as long as the search takes; they start as groups have need of them."""
     context = multiprocessing.get_context("spawn")
     free = context.Queue()
     for device in devices:
         free.put(device)
-    with ProcessPoolExecutor(len(devices), context, _start_worker, (make_scorer, free)) as pool:
-        try:
-            futures = {pool.submit(_score_in_worker, group): i for i, group in groups}
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BrokenProcessPool as error:
-            raise UserError(
-                "a process that scored was killed, most likely for want of memory. What is scored "
-                "is kept: the same command goes on, with less memory if compute.workers is smaller."
-            ) from error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    pool = ProcessPoolExecutor(len(devices), context, _start_worker, (make_scorer, free))
+
+    def score_groups(groups: Groups) -> Iterator[tuple[int, list[Score]]]:
+        futures = {pool.submit(_score_in_worker, group): i for i, group in groups.items()}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+
+    try:
+        yield score_groups
+    except BrokenProcessPool as error:
+        raise UserError(
+            "a process that scored was killed, most likely for want of memory. What is scored "
+            "is kept: the same command goes on, with less memory if compute.workers is smaller."
+        ) from error
+    finally:
+        # waits: a process that is still starting would miss the queue and say so in a traceback
+        pool.shutdown(cancel_futures=True)
 
 
 _makers: list[Callable[[], Scorer]] = []

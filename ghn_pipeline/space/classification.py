@@ -24,6 +24,7 @@ class Classification:
         reductions: blocks, counted from 1, that halve the side and double the channels.
         stem_multiplier: channels of the stem over F.
         classes: number of classes.
+        stem_stride: stride of the stem (2 for ImageNet, section 5.1.2).
     """
 
     operations: tuple[str, ...]
@@ -33,6 +34,7 @@ class Classification:
     reductions: tuple[int, ...]
     stem_multiplier: int
     classes: int
+    stem_stride: int = 1
 
     @property
     def node_types(self) -> tuple[str, ...]:
@@ -97,10 +99,11 @@ class Classification:
 
         Block i reads blocks i-1 and i-2; what is missing before the first block is the stem.
         """
-        chain = [Module(STEM, self.channels * self.stem_multiplier, 1, (-1,))]
+        chain = [Module(STEM, self.channels * self.stem_multiplier, self.stem_stride, (-1,))]
         for i in range(1, self.blocks + 1):
-            scale = 2 ** sum(i >= reduction for reduction in self.reductions)
-            chain.append(Module(block, self.channels * scale, scale, (i - 1, max(i - 2, 0))))
+            double = 2 ** sum(i >= reduction for reduction in self.reductions)
+            channels, scale = self.channels * double, self.stem_stride * double
+            chain.append(Module(block, channels, scale, (i - 1, max(i - 2, 0))))
         chain.append(Module(CLASSIFIER, self.classes, chain[-1].scale, (self.blocks,)))
         return tuple(chain)
 

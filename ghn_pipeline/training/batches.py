@@ -12,7 +12,7 @@ WHOLE = slice(None)
 
 
 def training_batch(
-    splits: Splits, step: int, *, batch: int, padding: int, seed: int, part: slice = WHOLE
+    splits: Splits, step: int, *, batch: int, padding: int, seed: int | str, part: slice = WHOLE
 ) -> tuple[Tensor, Tensor]:
     """Return images [B, 3, R, R], cropped, flipped and normalised, and labels [B] of a step.
 

@@ -10,7 +10,7 @@ import sys
 import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import NoReturn, TypeVar
@@ -57,14 +57,20 @@ class Team:
     def parallel(self, model: nn.Module) -> nn.Module:
         """Return what to call in place of `model`, so that gradients are means over the workers.
 
-        Batch norm takes the statistics of a worker's own images, as training on many GPUs did in
-        2018; the running ones are those of worker 0.
+        Buffers, such as the running statistics of batch norm, are each worker's own.
         """
         if self.size == 1:
             return model
         # of a 1×1 kernel the strides may be written in two ways, and of a copy there is no harm
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-        return nn.parallel.DistributedDataParallel(model)
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")
+        return nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)
+
+    def exchange(self, parallel: nn.Module, now: bool) -> AbstractContextManager[None]:
+        """Run and differentiate a part of a step within this; only the last one exchanges."""
+        if now or not isinstance(parallel, nn.parallel.DistributedDataParallel):
+            return nullcontext()
+        return parallel.no_sync()  # type: ignore[no-any-return]
 
     def mean(self, value: float) -> float:
         """Return the mean over the workers."""

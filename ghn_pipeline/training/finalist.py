@@ -1,67 +1,158 @@
-"""Training the best architectures from scratch, by data-parallel workers (section 7.3)."""
+"""Training a network to the end, by data-parallel workers, with all regularisation (section 7.3).
 
-from collections.abc import Sequence
+The recipe says how many workers there are; how many processes do their part does not change the
+result. A step's images fall into groups whose statistics batch norm takes, and each process runs
+some of the groups, one after another.
+"""
 
+from collections.abc import Callable, Iterator
+
+import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from ghn_pipeline.config import Config
-from ghn_pipeline.data.images import Images, Splits
-from ghn_pipeline.errors import UserError
-from ghn_pipeline.network import Trained
+from ghn_pipeline.compute import precision
+from ghn_pipeline.config import Config, Recipe
+from ghn_pipeline.data.images import Images, Splits, cutout, stream
+from ghn_pipeline.network import Network, Path, Trained, run_modules
+from ghn_pipeline.training.auxiliary import AuxiliaryHead, tapped
 from ghn_pipeline.training.batches import accuracy, fixed_batches, training_batch
 from ghn_pipeline.training.distributed import Team
+from ghn_pipeline.training.drop_path import drop_path, paths
 from ghn_pipeline.training.fit import Training
-from ghn_pipeline.training.schedule import warmed_cosine
+from ghn_pipeline.training.schedule import cosine, warmed
 from ghn_pipeline.training.sgd import momentum_sgd
 
 
-def ranked(accuracies: Sequence[float], rank: int) -> int:
-    """Return the index of the `rank`-th best, 0 being the best; of equals the first is better.
+class Finalist(nn.Module):
+    """A network with an auxiliary head, if that has a weight; all starts from `generator`."""
 
-    Raises:
-        UserError: there are not so many.
+    def __init__(self, network: Network, recipe: Recipe, generator: torch.Generator) -> None:
+        super().__init__()
+        self.trained = Trained(network, generator)
+        self.head: AuxiliaryHead | None = None
+        if recipe.auxiliary_weight:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+                self.head = AuxiliaryHead(network, recipe.auxiliary_channels)
+
+    def forward(self, images: Tensor, path: Path, track: bool) -> list[Tensor]:
+        """Return the logits [B, classes] of the network, and those of the head if there is one.
+
+        Args:
+            images: [B, 3, R, R], normalised.
+            path: of `network.run`.
+            track: whether the running statistics of batch norm take note of these images.
+        """
+        trained = self.trained
+        norm = trained.norm if track else trained.norm_of_batch
+        auxiliary = []
+        modules = run_modules(trained.network, trained.weights, images, norm, path)
+        for m, x in enumerate(modules):
+            if self.head is not None and m == tapped(trained.network):
+                auxiliary = [self.head(x)]
+        return [x, *auxiliary]
+
+
+def losses_of(
+    model: Finalist,
+    recipe: Recipe,
+    batch_at: Callable[[int], tuple[Tensor, Tensor]],
+    steps: int,
+    seed: str,
+    team: Team,
+    dtype: torch.dtype,
+) -> Callable[[int], Iterator[Tensor]]:
+    """Return the losses of a step, one for each group of images of this process.
+
+    Args:
+        model: what is trained.
+        recipe: batches, drop-path, CutOut and the weight of the head.
+        batch_at: normalised images [B, 3, R, R] and labels [B] of a step: this process's share.
+        steps: in all, over which drop-path grows in a line.
+        seed: of drop-path and CutOut. They are drawn for the images of all processes.
+        team: the processes.
+        dtype: of convolutions and products.
     """
-    if not 0 <= rank < len(accuracies):
-        raise UserError(f"RANK {rank}: the architectures are ranked 0 to {len(accuracies) - 1}")
-    return sorted(range(len(accuracies)), key=lambda i: -accuracies[i])[rank]
+    parallel, device = team.parallel(model), team.device
+    inputs = sum(count for count, _ in paths(model.trained.network).values())
+    rows = team.part(recipe.together // team.size)
+
+    def prepared(step: int) -> tuple[Tensor, Tensor, Tensor]:
+        images, labels = batch_at(step)
+        if recipe.cutout:
+            size = (2, recipe.together)
+            centres = torch.randint(images.shape[-1], size, generator=stream(seed, "cutout", step))
+            images = cutout(images, centres[:, rows], recipe.cutout)
+        draws = torch.rand(inputs, recipe.together, generator=stream(seed, "drop-path", step))
+        return images, labels, draws[:, rows].to(device)
+
+    def losses(step: int) -> Iterator[Tensor]:
+        model.train()
+        images, labels, draws = prepared(step)
+        groups = len(images) // recipe.norm_batch
+        for g in range(groups):
+            group = slice(g * recipe.norm_batch, (g + 1) * recipe.norm_batch)
+            path = drop_path(
+                model.trained.network, recipe.drop_path * step / steps, draws[:, group]
+            )
+            # of all groups the first alone is tracked, whatever process has it
+            track = team.leads and g == 0
+            with team.exchange(parallel, now=g == groups - 1):
+                with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                    found = parallel(images[group], path, track)
+                weights = (1, recipe.auxiliary_weight)
+                terms = [
+                    w
+                    * F.cross_entropy(
+                        x.float(), labels[group], label_smoothing=recipe.label_smoothing
+                    )
+                    for w, x in zip(weights, found, strict=False)
+                ]
+                yield sum(terms[1:], terms[0]) / groups
+
+    return losses
 
 
 def finalist_training(
-    name: str, model: Trained, splits: Splits, config: Config, team: Team
+    name: str, model: Finalist, splits: Splits, config: Config, recipe: Recipe, team: Team
 ) -> Training:
-    """Train `model` on batches that the workers of `team` share out among them.
+    """Train `model` on CIFAR-10; its rate falls as a cosine.
 
     At the end the accuracy on the validation and test splits is measured, with the running
     statistics of batch norm.
     """
-    settings = config.finalists
-    together = settings.batch * team.size
-    steps_per_epoch = len(splits.train) // together
-    steps = settings.epochs * steps_per_epoch
-    parallel = team.parallel(model)
+    epoch = len(splits.train) // recipe.together
+    steps, seed = recipe.epochs * epoch, f"{config.seeds.data_order}/{name}"
 
-    def loss(step: int) -> Tensor:
-        model.train()
-        images, labels = training_batch(
+    def batch_at(step: int) -> tuple[Tensor, Tensor]:
+        return training_batch(
             splits,
             step,
-            batch=together,
+            batch=recipe.together,
             padding=config.images.padding,
-            seed=config.seeds.data_order,
-            part=team.part(settings.batch),
+            seed=seed,
+            part=team.part(recipe.together // team.size),
         )
-        return F.cross_entropy(parallel(images), labels)
 
     def judged(images: Images) -> float:
+        trained = model.trained
         batches = fixed_batches(images, splits, config.evaluation.batch)
-        return accuracy(model.network, model.weights, batches, model.norm)
+        return accuracy(trained.network, trained.weights, batches, trained.norm)
 
     def final() -> dict[str, float]:
         model.eval()
         return {"validation": judged(splits.validation), "test": judged(splits.test)}
 
-    optimizer = momentum_sgd(model, settings)
-    warmup = settings.warmup_epochs * steps_per_epoch
-    rate = warmed_cosine(settings.learning_rate, team.size, warmup, steps)
-    return Training(name, model, optimizer, loss, rate, steps, observe={steps: final}, team=team)
+    warmup = recipe.warmup_epochs * epoch
+    fall = cosine(recipe.learning_rate * recipe.workers, steps - warmup)
+    return Training(
+        name,
+        model,
+        momentum_sgd(model, recipe),
+        losses_of(model, recipe, batch_at, steps, seed, team, precision(config, team.device)),
+        warmed(recipe.learning_rate, recipe.workers, warmup, fall),
+        steps,
+        observe={steps: final},
+        team=team,
+    )

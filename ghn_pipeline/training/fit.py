@@ -4,7 +4,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,19 +28,20 @@ class Training:
         name: for messages.
         model: holds the parameters.
         optimizer: over them.
-        loss: of a step, counted from 0.
+        losses: the terms whose sum is the loss of a step, counted from 0; each is differentiated
+            before the next is asked for.
         rate: learning rate of a step.
         steps: in all.
         clip: largest norm of the gradient, or None.
         observe: measurements to take after so many steps, each a dict of numbers.
         describe: what to write down of a step whose loss is not finite.
-        team: the workers whose model this is; `loss` is of this one's part of the batch.
+        team: the workers whose model this is; `losses` are of this one's part of the batch.
     """
 
     name: str
     model: nn.Module
     optimizer: torch.optim.Optimizer
-    loss: Callable[[int], Tensor]
+    losses: Callable[[int], Iterable[Tensor]]
     rate: Callable[[int], float]
     steps: int
     clip: float | None = None
@@ -57,7 +58,7 @@ class Log:
         curve: (steps done, mean loss since the last entry, learning rate).
         window: sum and count of the losses since then.
         observed: by steps done, what was measured there; "seconds" of training up to there.
-        seconds: of training, over all resumes.
+        seconds: of training, over all resumes, times the workers.
     """
 
     curve: list[tuple[int, float, float]] = field(default_factory=list)
@@ -130,11 +131,13 @@ def _one_step(training: Training, step: int, path: Path, log: Log) -> float:
     for group in training.optimizer.param_groups:
         group["lr"] = training.rate(step)
     training.optimizer.zero_grad(set_to_none=True)
-    loss = training.loss(step)
-    value = training.team.mean(float(loss.detach()))
+    value = 0.0
+    for loss in training.losses(step):
+        value += float(loss.detach())
+        loss.backward()  # type: ignore[no-untyped-call]
+    value = training.team.mean(value)
     if not math.isfinite(value):
         _report_not_finite(training, step, value, path, log)
-    loss.backward()  # type: ignore[no-untyped-call]
     reached = [p for p in training.model.parameters() if p.grad is not None]
     norm = nn.utils.get_total_norm([p.grad for p in reached if p.grad is not None])
     if not math.isfinite(norm):
@@ -157,7 +160,7 @@ def _observe(training: Training, step: int, log: Log, begun: float, device: torc
     if step in training.observe and device.type == "cuda":
         torch.cuda.synchronize(device)  # what is still queued belongs to the cost
     now = time.monotonic()
-    log.seconds += now - begun
+    log.seconds += (now - begun) * training.team.size
     if step not in training.observe or not training.team.leads:
         return now
     log.observed[step] = {**training.observe[step](), "seconds": log.seconds}

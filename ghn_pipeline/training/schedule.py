@@ -14,13 +14,19 @@ def cosine(start: float, steps: int) -> Callable[[int], float]:
     return lambda step: start * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
-def warmed_cosine(start: float, workers: int, warmup: int, steps: int) -> Callable[[int], float]:
-    """Rise in a line from `start` to `workers` times that, then fall to 0 (section 7.3).
+def decayed(start: float, factor: float, steps_per_epoch: int) -> Callable[[int], float]:
+    """Multiply the rate by `factor` every epoch (section 7.3, ImageNet-mobile)."""
+    return lambda step: float(start * factor ** (step // steps_per_epoch))
 
-    The rise takes `warmup` steps (Goyal et al. 2017, section 2.2), the half cosine all of `steps`
-    that are left after it (He et al. 2019, "Bag of tricks", section 5.1).
+
+def warmed(
+    start: float, workers: int, warmup: int, after: Callable[[int], float]
+) -> Callable[[int], float]:
+    """Rise in a line from `start` to `workers` times that, then go on as `after` (section 7.3).
+
+    The rise takes `warmup` steps (Goyal et al. 2017, section 2.2); `after` is a rate whose steps
+    are counted from there (He et al. 2019, "Bag of tricks", section 5.1).
     """
-    fall = cosine(start * workers, steps - warmup)
     return lambda step: (
-        start * (1 + (workers - 1) * step / warmup) if step < warmup else fall(step - warmup)
+        start * (1 + (workers - 1) * step / warmup) if step < warmup else after(step - warmup)
     )

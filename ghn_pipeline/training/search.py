@@ -1,6 +1,6 @@
 """Training what weighs architectures, a new one at every step (sections 4.5, 5.3 and 7.2)."""
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
 from random import Random
 
 import torch
@@ -82,7 +82,7 @@ def search_training(
     """
     steps_per_epoch = len(splits.train) // schedule.batch
 
-    def loss(step: int) -> Tensor:
+    def losses(step: int) -> Iterator[Tensor]:
         network = Network(space.modules(draw(step)), config.images.resolution)
         images, labels = training_batch(
             splits,
@@ -91,13 +91,13 @@ def search_training(
             padding=config.images.padding,
             seed=config.seeds.data_order,
         )
-        return F.cross_entropy(run(network, model([network])[0], images), labels)
+        yield F.cross_entropy(run(network, model([network])[0], images), labels)
 
     return Training(
         name,
         model,
         torch.optim.Adam(model.parameters(), lr=schedule.learning_rate, fused=True),
-        loss,
+        losses,
         halved(schedule.learning_rate, schedule.halve_at, steps_per_epoch),
         schedule.epochs * steps_per_epoch,
         schedule.clip,

@@ -1,17 +1,19 @@
 """Table 4: the paper's rows in the paper's order, our numbers where they were measured."""
 
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from ghn_pipeline.errors import UserError
+from ghn_pipeline.paper.correlations import Bootstrap, metrics, show
 from ghn_pipeline.paper.table import Table, to_csv, to_latex, to_markdown
-from ghn_pipeline.paper.table4 import Row, show, summary, table4
+from ghn_pipeline.paper.table4 import Row, measure_rows, summary, table4
 from ghn_pipeline.search.correlation import Estimate, correlate
 
-BOOTSTRAP = {"resamples": 200, "confidence": 0.95, "seed": 5}
+BOOTSTRAP = Bootstrap(resamples=200, confidence=0.95, seed=5)
 NONE = "\N{EN DASH}"
 
 
@@ -24,16 +26,23 @@ def row(initial: float | None = None, each: float = 0.012, n: int = 24, seed: in
 ROWS = {"ghn": row(612.0, 0.0039, seed=1), "sgd-50": row(seed=2), "sgd-10": row(seed=3)}
 
 
-def build(rows: dict[str, Row] = ROWS, **changes: object) -> Table:
-    settings = {
-        "scale": "quick",
-        "scale_note": "quick preset (16 by 16 images)",
-        "architectures": 24,
-        "costs": True,
-        **BOOTSTRAP,
-        **changes,
-    }
-    return table4(rows, **settings)
+def build(
+    rows: dict[str, Row] = ROWS,
+    *,
+    scale: str = "quick",
+    architectures: int = 24,
+    costs: bool = True,
+    bootstrap: Bootstrap = BOOTSTRAP,
+) -> Table:
+    return table4(
+        rows,
+        measure_rows(rows, architectures, bootstrap),
+        scale=scale,
+        scale_note="quick preset (16 by 16 images)",
+        architectures=architectures,
+        costs=costs,
+        bootstrap=bootstrap,
+    )
 
 
 def cells(table: Table, method: str) -> dict[str, str]:
@@ -62,7 +71,7 @@ def test_headings_say_how_many_architectures():
         "Top-12 [95% interval]",
         "paper, Top-50",
     ]
-    odd = build({"ghn": row(n=25)}, architectures=25, confidence=0.9)
+    odd = build({"ghn": row(n=25)}, architectures=25, bootstrap=Bootstrap(200, 0.9, 5))
     assert odd.columns[7] == ("Pearson R", "Top-13 [90% interval]")
 
 
@@ -87,7 +96,7 @@ def test_costs_have_two_significant_digits(seconds, shown):
 
 def test_correlations_are_those_of_correlate():
     found, measured = cells(build(), "GHN"), ROWS["ghn"]
-    everything = correlate(measured.predicted, measured.truth, **BOOTSTRAP)
+    everything = correlate(measured.predicted, measured.truth, **asdict(BOOTSTRAP))
     half = measured.truth >= np.median(measured.truth)
     top = np.corrcoef(measured.predicted[half], measured.truth[half])[0, 1]
     assert found["Pearson R|Random-24 [95% interval]"] == show(everything["pearson"])
@@ -136,7 +145,9 @@ def test_constant_predictions_are_undefined():
     constant = replace(ROWS["ghn"], predicted=np.full(24, 0.1))
     found = cells(build({"ghn": constant}), "GHN")
     assert found["Pearson R|Random-24 [95% interval]"] == "undefined"
-    assert "GHN: Pearson R undefined over 24" in summary({"ghn": constant}, **BOOTSTRAP)
+    measured = measure_rows({"ghn": constant}, 24, BOOTSTRAP)
+    assert "GHN: Pearson R undefined over 24" in summary(measured, 24)
+    assert set(metrics(measured)["ghn"].values()) == {None}
 
 
 def test_a_row_on_other_architectures_is_refused():
@@ -150,7 +161,7 @@ def test_an_unknown_method_is_refused():
 
 
 def test_summary_has_a_line_a_method_in_order():
-    lines = summary(ROWS, **BOOTSTRAP).splitlines()
+    lines = summary(measure_rows(ROWS, 24, BOOTSTRAP), 24).splitlines()
     assert [line.split(":")[0] for line in lines] == ["SGD 10 Steps", "SGD 50 Steps", "GHN"]
     number = r"-?\d\.\d\d \[-?\d\.\d\d, -?\d\.\d\d\]"
     pattern = (
@@ -159,6 +170,22 @@ def test_summary_has_a_line_a_method_in_order():
     )
     assert re.fullmatch(pattern, lines[-1])
     assert cells(build(), "GHN")["Pearson R|Random-24 [95% interval]"] in lines[-1]
+
+
+def test_metrics_are_the_coefficients_in_order():
+    found = metrics(measure_rows(ROWS, 24, BOOTSTRAP))
+    assert list(found) == ["sgd-10", "sgd-50", "ghn"]
+    for key, values in found.items():
+        x, y = ROWS[key].predicted, ROWS[key].truth
+        top = np.argsort(y)[12:]
+        for name, coefficient in (
+            ("pearson", stats.pearsonr),
+            ("spearman", stats.spearmanr),
+            ("kendall", stats.kendalltau),
+        ):
+            assert values[name] == pytest.approx(coefficient(x, y).statistic)
+            half = coefficient(x[top], y[top]).statistic
+            assert values[f"{name}_better_half"] == pytest.approx(half)
 
 
 def test_show():

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import multiprocessing
 import os
 import signal
 import time
@@ -15,6 +16,8 @@ import torch
 
 from ghn_pipeline.errors import UserError
 from ghn_pipeline.search.scoring import Score, score
+from ghn_pipeline.search.strategies import evolution
+from ghn_pipeline.space.classification import Classification
 from ghn_pipeline.space.graph import Block, Node
 
 CPU = torch.device("cpu")
@@ -74,10 +77,11 @@ def traces(tmp_path):
     return folder
 
 
-def run(maker, partial, workers=1, digest="d"):
+def scored(propose, count, maker, partial, workers, digest="d"):
     return score(
         "scores",
-        BLOCKS,
+        propose,
+        count,
         maker,
         devices=[CPU] * workers,
         together=2,
@@ -85,6 +89,12 @@ def run(maker, partial, workers=1, digest="d"):
         digest=digest,
         log_seconds=60,
     )
+
+
+def run(maker, partial, workers=1, digest="d"):
+    found = scored(lambda _: BLOCKS, len(BLOCKS), maker, partial, workers, digest)
+    assert [s.block for s in found] == BLOCKS
+    return [s.score for s in found]
 
 
 #: by hand, from the four groups ab, cd, ef, g: 100 × letter + 10 × place + size of the group
@@ -184,3 +194,110 @@ def wait_for(condition):
     while not condition():
         assert time.monotonic() < deadline, "a minute has passed"
         time.sleep(0.02)
+
+
+# ---- a search: what is proposed depends on what was scored --------------------------------------
+
+SPACE = Classification(
+    ("a", "b", "c"), 2, blocks=1, channels=1, reductions=(), stem_multiplier=1, classes=2
+)
+COUNT = 12
+
+
+@dataclass
+class Toy:
+    """Makes scorers that like the operation a; scores depend on the whole group as well.
+
+    Attributes:
+        folder: of the traces: one file for each time that a block is scored.
+        last: where so many are scored, the process that scores is killed.
+    """
+
+    folder: Path
+    last: int = 1000
+
+    def __call__(self, device):
+        return self.score
+
+    def score(self, blocks):
+        if self.counts().total() >= self.last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        for block in blocks:
+            (self.folder / f"{block.hash}.{uuid.uuid4()}").touch()
+        likes = [sum(node.op == "a" for node in block.nodes) for block in blocks]
+        return [
+            Score(block.hash, like / 10 + i / 100 + len(blocks) / 1000, 1.0)
+            for i, (block, like) in enumerate(zip(blocks, likes, strict=True))
+        ]
+
+    def counts(self):
+        return Counter(f.name.split(".")[0] for f in self.folder.iterdir())
+
+
+def search(maker, partial, workers=1, seed=0, watch=lambda: None):
+    """Groups of 2, 2, 1 (random), then 2, 2 (children), then 2, 1: a generation that is cut."""
+    strategy = evolution(SPACE, 4, seed, population=5, sample=3, generation=4)
+
+    def propose(scored):
+        watch()
+        return strategy(scored)
+
+    return scored(propose, COUNT, maker, partial, workers)
+
+
+@pytest.fixture
+def undisturbed(tmp_path):
+    """The search as one process does it at one go."""
+    (tmp_path / "undisturbed").mkdir()
+    return search(Toy(tmp_path / "undisturbed"), tmp_path / "undisturbed.json")
+
+
+def test_a_search_killed_at_every_group_finds_the_same_and_scores_none_twice(
+    undisturbed, traces, tmp_path, forkserver
+):
+    for last in (0, 2, 4, 5, 7, 9, 11):  # the groups begin here
+        child = forkserver.Process(target=search, args=(Toy(traces, last), tmp_path / "p.json"))
+        child.start()
+        child.join()
+        assert child.exitcode == -signal.SIGKILL
+        assert Toy(traces).counts() == {s.block.hash: 1 for s in undisturbed[:last]}
+    assert search(Toy(traces), tmp_path / "p.json") == undisturbed
+    assert Toy(traces).counts() == {s.block.hash: 1 for s in undisturbed}
+    assert len(undisturbed) == COUNT
+
+
+def test_a_search_by_many_processes_keeps_them_and_finds_the_same(undisturbed, traces, tmp_path):
+    before, seen = set(multiprocessing.active_children()), []
+
+    def watch():
+        seen.append({p.pid for p in set(multiprocessing.active_children()) - before})
+
+    assert search(Toy(traces), tmp_path / "p.json", workers=9, watch=watch) == undisturbed
+    assert Toy(traces).counts() == {s.block.hash: 1 for s in undisturbed}
+    # the random ones are three groups, so three of the nine processes have work
+    assert [len(pids) for pids in seen] == [0, 3, 3]
+    assert seen[1] == seen[2]
+    assert set(multiprocessing.active_children()) <= before
+
+
+def test_a_search_goes_on_after_a_worker_was_killed(undisturbed, traces, tmp_path):
+    with pytest.raises(UserError, match=r"was killed.*memory.*the same command goes on"):
+        search(Toy(traces, last=7), tmp_path / "p.json", workers=2)
+    groups = json.loads((tmp_path / "p.json").read_text())["groups"].values()
+    kept, before = {s["hash"] for group in groups for s in group}, Toy(traces).counts()
+    assert len(kept) >= 5  # the first generation was over
+    assert search(Toy(traces), tmp_path / "p.json") == undisturbed
+    assert set(Toy(traces).counts() - before) == {s.block.hash for s in undisturbed} - kept
+
+
+def test_the_partial_file_of_another_search_is_refused(traces, tmp_path):
+    search(Toy(traces), tmp_path / "p.json")
+    before = (tmp_path / "p.json").read_bytes()
+    with pytest.raises(UserError, match=r"p\.json has scores of other architectures"):
+        search(Toy(traces), tmp_path / "p.json", seed=1)
+    assert (tmp_path / "p.json").read_bytes() == before
+
+
+def test_a_strategy_that_proposes_nothing_does_not_go_on_for_ever(traces, tmp_path):
+    with pytest.raises(ValueError, match="after 0 of 12 nothing"):
+        scored(lambda _: [], COUNT, Toy(traces), tmp_path / "p.json", workers=1)

@@ -158,6 +158,17 @@ def test_settings_of_the_chain() -> None:
     assert chain[-1].channels == 7
 
 
+def test_a_strided_stem_adds_to_every_scale_and_to_no_width() -> None:
+    space = replace(PAPER, blocks=4, reductions=(1, 2, 4), stem_stride=2)
+    chain = space.modules(sampled(1)[0])
+    assert [m.scale for m in chain] == [2, 4, 8, 8, 16, 16]
+    assert [m.channels for m in chain[:-1]] == [32, 64, 128, 128, 256]
+    network = Network(chain, 64)
+    strides = [tuple(step.stride for step in steps[:2] if step) for steps in network.steps[:-1]]
+    # block 2 reads the stem, of two scales before it, with stride 4
+    assert strides == [(2,), (2, 2), (2, 4), (1, 2), (2, 2)]
+
+
 def test_examples_make_every_node_a_leaf_of_every_operation() -> None:
     blocks = PAPER.examples(5)
     assert all(block.leaves == (2, 3, 4, 5, 6) for block in blocks)

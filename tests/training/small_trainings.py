@@ -23,7 +23,7 @@ ghn: {nodes: 3, passes: 1, epochs: 3, batch: 8, halve_at: [1, 2], embedding: 8}
 oneshot: {epochs: 3, batch: 8, halve_at: [1, 2]}
 sgd: {epochs: 3, batch: 8}
 evaluation: {batch: 8, batches: 2}
-finalists: {batch: 8}
+finalists: {batch: 8, norm_batch: 8}
 correlation: {steps: [4, 7, 12]}
 """
 
@@ -66,7 +66,8 @@ def small_training(kind: str, root, changes=None) -> Training:
     draw = sampler(space, 3, config.seeds.training_architectures, forbidden=())
     if kind == "sgd":
         network = Network(space.modules(space.sample(Random(5), 3)), config.images.resolution)
-        return sgd_training("sgd", Trained(network, stream(0, "sgd")), splits, config)
+        model = Trained(network, stream(0, "sgd"))
+        return sgd_training("sgd", model, splits, config, config.correlation.steps)
     if kind == "oneshot":
         model, schedule = OneShot(space, 3, stream(0, "oneshot")), config.oneshot
     else:

@@ -28,14 +28,14 @@ def run(training, path, checkpoint_seconds=0.0):
 
 def interrupted(training, at, act):
     """The same training, but for what `act` does inside the loss of step `at`."""
-    loss = training.loss
+    losses = training.losses
 
     def altered(step):
         if step == at:
             act()
-        return loss(step)
+        return losses(step)
 
-    training.loss = altered
+    training.losses = altered
     return training
 
 
@@ -101,13 +101,13 @@ def test_signal_handlers_are_put_back(tmp_path):
 
 def _train_in_child(path, started):
     training = small_training("ghn", ROOT)
-    loss = training.loss
+    losses = training.losses
 
     def told(step):
         started.send(step)
-        return loss(step)
+        return losses(step)
 
-    training.loss = told
+    training.losses = told
     run(training, path)
 
 
@@ -166,17 +166,17 @@ def test_a_second_writer_is_refused_and_the_first_goes_on(tmp_path, uninterrupte
 def poisoned(kind, at, value, changes=None):
     """A training whose loss of step `at` is `value`, or its gradient where the loss is not."""
     training = small_training(kind, ROOT, changes)
-    loss, name = training.loss, next(n for n, p in training.model.named_parameters())
+    losses, name = training.losses, next(n for n, p in training.model.named_parameters())
     parameter = dict(training.model.named_parameters())[name]
 
     def altered(step):
-        real = loss(step)
+        (real,) = losses(step)
         if step == at and value == "gradient":
             # the root of 0 is 0, but its slope is infinite
-            return real + (parameter - parameter.detach()).clamp(min=0).sum().sqrt()
-        return real + value if step == at else real
+            return [real + (parameter - parameter.detach()).clamp(min=0).sum().sqrt()]
+        return [real + value if step == at else real]
 
-    training.loss = altered
+    training.losses = altered
     return training, name
 
 
@@ -223,7 +223,7 @@ def test_the_report_names_only_the_gradient_at_fault(tmp_path):
 
     def loss(step):
         # 0 * (slope of the root at 0) makes the gradient of the first bias not a number
-        return model(torch.ones(1, 2)).sum() + 0 * (model[0].bias * 0).sqrt().sum()
+        return [model(torch.ones(1, 2)).sum() + 0 * (model[0].bias * 0).sqrt().sum()]
 
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     training = Training("t", model, optimizer, loss, lambda step: 0.1, 3, clip=1.0)
@@ -238,7 +238,7 @@ def test_the_report_is_json_even_when_parameters_are_not_finite(tmp_path):
     with torch.no_grad():
         model.weight.fill_(math.nan)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    training = Training("t", model, optimizer, lambda _: model.weight.sum(), lambda _: 0.1, 3)
+    training = Training("t", model, optimizer, lambda _: [model.weight.sum()], lambda _: 0.1, 3)
     with pytest.raises(UserError):
         run(training, tmp_path / "c.pt")
 
@@ -266,9 +266,13 @@ def fitted(optimizer_of, rate, clip, path):
     with torch.no_grad():
         model.weight.copy_(start)
     optimizer = optimizer_of(model.parameters())
-    training = Training(
-        "t", model, optimizer, lambda k: ((model(x[k]) - y[k]) ** 2).mean(), rate, 20, clip=clip
-    )
+
+    def losses(k):  # in two terms, whose gradients add up
+        error = ((model(x[k]) - y[k]) ** 2).mean()
+        yield error / 4
+        yield 0.75 * ((model(x[k]) - y[k]) ** 2).mean()
+
+    training = Training("t", model, optimizer, losses, rate, 20, clip=clip)
     return run(training, path), model.weight.detach()
 
 
@@ -343,7 +347,7 @@ def test_the_curve_of_a_long_training_holds_means_over_equal_windows(tmp_path):
 
     def training():
         optimizer = torch.optim.SGD([weight], lr=0.0)
-        return Training("t", model, optimizer, lambda k: weight.sum() + k, lambda _: 0.0, 1000)
+        return Training("t", model, optimizer, lambda k: [weight.sum() + k], lambda _: 0.0, 1000)
 
     stop = interrupted(training(), 502, lambda: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(UserError):

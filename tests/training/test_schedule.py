@@ -6,7 +6,7 @@ import pytest
 import torch
 from small_trainings import STEPS, small_training
 
-from ghn_pipeline.training.schedule import cosine, halved, warmed_cosine
+from ghn_pipeline.training.schedule import cosine, decayed, halved, warmed
 
 EPOCH = 45000 // 64  # steps of the paper's epoch: 703 whole batches
 
@@ -53,11 +53,11 @@ def test_cosine_is_torchs_cosine():
     assert [cosine(1e-3, 40)(k) for k in range(40)] == pytest.approx(rates)
 
 
-def test_warmed_cosine_is_the_formula_at_every_step():
+def test_the_finalists_rate_is_the_formula_at_every_step():
     # 7.3: 600 epochs, 32 workers, "an initial linear warmup of 5 epochs"; batch 64 of each worker
     epoch = 45000 // (64 * 32)
     warmup, steps = 5 * epoch, 600 * epoch
-    rate = warmed_cosine(0.025, 32, warmup, steps)
+    rate = warmed(0.025, 32, warmup, cosine(0.025 * 32, steps - warmup))
     for k in range(steps):
         if k < warmup:
             expected = 0.025 + (0.8 - 0.025) * k / warmup
@@ -71,13 +71,26 @@ def test_warmed_cosine_is_the_formula_at_every_step():
     assert rate(steps) == pytest.approx(0, abs=1e-12)
 
 
-def test_warmed_cosine_of_one_worker_without_warmup_is_cosine():
-    rate, plain = warmed_cosine(0.025, 1, 0, 40), cosine(0.025, 40)
+def test_the_mobile_rate_is_the_formula_at_every_step():
+    # 7.3: 250 epochs, "initial learning rate 0.1 multiplied by 0.97 every epoch"
+    epoch, workers = 11, 4
+    rate = warmed(0.1, workers, 5 * epoch, decayed(0.1 * workers, 0.97, epoch))
+    for k in range(250 * epoch):
+        risen = 0.1 + 0.3 * k / (5 * epoch)
+        expected = risen if k < 5 * epoch else 0.4 * 0.97 ** (k // epoch - 5)
+        assert rate(k) == pytest.approx(expected)
+    alone = warmed(0.1, 1, 0, decayed(0.1, 0.97, 7))
+    rates = schedulers_rates(lambda o: torch.optim.lr_scheduler.StepLR(o, 7, gamma=0.97), 60)
+    assert [alone(k) / 100 for k in range(60)] == pytest.approx(rates)
+
+
+def test_one_worker_without_warmup_does_as_it_would_alone():
+    rate, plain = warmed(0.025, 1, 0, cosine(0.025, 40)), cosine(0.025, 40)
     assert [rate(k) for k in range(40)] == [plain(k) for k in range(40)]
 
 
 def test_a_warmup_may_take_the_whole_training():
-    rate = warmed_cosine(0.1, 3, 10, 10)
+    rate = warmed(0.1, 3, 10, cosine(0.3, 0))
     assert [rate(k) for k in range(10)] == pytest.approx([0.1 + 0.02 * k for k in range(10)])
 
 

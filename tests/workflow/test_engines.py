@@ -66,7 +66,9 @@ def files_below(paths, made):
 
 def test_both_engines_have_the_same_graph(place):
     snakemake, dvc = of_snakemake(place), of_dvc(place)
-    assert len(dvc) == 1 + 1 + 2 + 5 + 2 + 1 + 1  # counted by hand
+    # counted by hand: data, five GHNs and the one-shot model with their scores, ground truth, two
+    # searches, the winner, three finalists, and what is made of these
+    assert len(dvc) == 2 + 2 * 6 + 5 + 2 + 2 + 3 + 9
     made = [out for _, outs, _ in dvc.values() for out in outs]
     assert {
         command: (files_below(ins, made), frozenset(outs))
@@ -76,7 +78,8 @@ def test_both_engines_have_the_same_graph(place):
 
 def test_an_ablation_is_one_entry_for_both(workplaces):
     place = workplaces("ablation")
-    more = {"ghns": {"short": {"passes": 2}}, "correlation": {"ghns": ["default", "short"]}}
+    ghns = ["default", "nodes-5", "synchronous-1", "individual", "stacked", "short"]
+    more = {"ghns": {"short": {"passes": 2}}, "correlation": {"ghns": ghns}}
     (place.folder / "more.yaml").write_text(yaml.safe_dump(more))
     place.run("ghn", "configure", "presets/smoke.yaml", "more.yaml")
     for graph in (of_snakemake(place), of_dvc(place)):
@@ -90,8 +93,15 @@ STAGE_OF = {
     "ghn train-sgd 3": "sgd",
     "ghn score ghn/default": "scores/ghn",
     "ghn score oneshot": "scores/oneshot",
-    "ghn table4": "table4",
-    "ghn train-finalist 0": "finalists",
+    "ghn search random/0": "search",
+    "ghn search-curves": "search_curves",
+    "ghn train-short 0": "short",
+    "ghn choose": "winner",
+    "ghn train-finalist top/0": "top",
+    "ghn train-finalist best/0": "best",
+    "ghn train-mobile": "mobile",
+    **{f"ghn {name}": name for name in ("table1", "table2", "table3", "table4", "ablations")},
+    **{f"ghn {name}": name for name in ("export", "memory")},
 }
 
 
@@ -149,7 +159,12 @@ def stages_run(done):
 
 
 def test_dvc_gives_the_tables_of_snakemake(reproduced, finished):
-    for name in ("table4.csv", "table4.md", "table4.tex", "table4.json", "figure6.svg"):
+    for name in (
+        *(f"table{n}.{form}" for n in range(1, 6) for form in ("csv", "md", "html", "tex")),
+        *("table4.json", "ablations.json", "figure5a.svg", "figure5b.csv", "figure6.svg"),
+        *("search_curves.svg", "search_curves.csv", "memory/memory.csv", "export/model.onnx"),
+        *("export/architecture.json", "export/model.pt", "export/figure7.svg"),
+    ):
         a, b = ((place.folder / RESULTS / name).read_bytes() for place in (reproduced, finished))
         assert a == b, name
 

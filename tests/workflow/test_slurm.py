@@ -37,6 +37,8 @@ QUICKLY = (
     *("--configfile", "presets/smoke.yaml", "save.yaml"),
 )
 SNAKEMAKE = ("snakemake", "--cores", "all", "--profile", "slurm", *QUICKLY)
+# Table 4 and what a finalist over two nodes needs; the other chapters send jobs of the same kinds
+TARGETS = ("--", "correlation", "results/smoke/finalists/top/0/model.pt")
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +140,7 @@ GHN, ONESHOT = "rule_train_ghn_wildcards_default", "rule_train_oneshot"
 @pytest.fixture(scope="module")
 def survived(place, cluster):
     """The run, after all that was done to it."""
-    run = Run(place, cluster)
+    run = Run(place, cluster, *TARGETS)
     # both at once: either may be the first to start, and to end
     ghn, oneshot = run.freeze("train-ghn", "train-oneshot")
     run.train("ghn/default", ghn)
@@ -186,7 +188,7 @@ def test_the_tables_are_those_of_a_quiet_run_on_one_machine(name, survived, fini
     assert a.read_bytes() == b.read_bytes()
 
 
-@pytest.mark.parametrize("model", ["oneshot", "ghn/default", "finalists/0"])
+@pytest.mark.parametrize("model", ["oneshot", "ghn/default", "finalists/top/0"])
 def test_the_weights_are_the_same(model, survived, finished):
     path = f"results/smoke/{model}/model.pt"
     a, b = (torch.load(p.folder / path, weights_only=True) for p in (survived.place, finished))
@@ -256,16 +258,16 @@ def test_a_job_that_ran_out_of_time_without_warning_is_sent_again(place, cluster
 def test_jobs_ask_for_accelerators(place, cluster, survived):
     (place.folder / "save.yaml").write_text("cpu_is_enough: false\n")
     forced = ("--forcerun", "train_oneshot", "train_finalist", "--retries", "0")
-    models = ("results/smoke/oneshot/model.pt", "results/smoke/finalists/0/model.pt")
+    models = ("results/smoke/oneshot/model.pt", "results/smoke/finalists/top/0/model.pt")
     before = {job.id for job in cluster.known_jobs()}
     run = Run(place, cluster, *forced, "--", *models)
     # the nodes have accelerators in name only, and the jobs say so
     assert run.process.wait(200) != 0
-    for stage in ("oneshot", "finalists/0"):
+    for stage in ("oneshot", "finalists/top/0"):
         assert "takes weeks without an accelerator" in run.log(stage)
     new = [job for job in cluster.known_jobs() if job.id not in before]
     asked = {job.comment: cluster.run("scontrol", "show", "job", str(job.id)) for job in new}
     assert "TresPerJob=gres:gpu:1" in asked[ONESHOT]
-    finalist = asked["rule_train_finalist_wildcards_0"]
+    finalist = asked["rule_train_finalist_wildcards_top_0"]
     assert "TresPerNode=gres:gpu:1" in finalist
     assert "NumNodes=2" in finalist

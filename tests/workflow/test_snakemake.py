@@ -10,17 +10,32 @@ import pytest
 import torch
 import yaml
 
+from ghn_pipeline import stages
+
 pytestmark = pytest.mark.slow
 
 TABLE = (
     *("table4.csv", "table4.md", "table4.html", "table4.tex", "table4.json"),
     *("figure6.svg", "figure6.png"),
 )
+CHAPTERS = (
+    *(f"table{n}.{form}" for n in (1, 2, 3, 5) for form in ("csv", "md", "html", "tex")),
+    *(f"figure5{part}.{form}" for part in "ab" for form in ("csv", "md", "html", "png", "svg")),
+    *(f"search_curves.{form}" for form in ("csv", "png", "svg")),
+    *("export/architecture.json", "export/model.pt", "export/model.onnx", "export/figure7.png"),
+    *("memory/memory.csv", "memory/memory.png"),
+)
 MODELS = ("oneshot/model.pt", "ghn/default/model.pt")
-EVERY_RUN = {f"sgd/{i}" for i in range(5)} | {
+TABLE4_RUNS = {f"sgd/{i}" for i in range(5)} | {
     f"{kind}{model}" for kind in ("", "scores/") for model in ("oneshot", "ghn/default")
 }
-FINALIST = "finalists/0"
+ABLATED = ("nodes-5", "synchronous-1", "individual", "stacked")
+EVERY_RUN = (
+    TABLE4_RUNS
+    | {f"{kind}ghn/{name}" for kind in ("", "scores/") for name in ABLATED}
+    | {"search/random/0", "search/evolution/0", "short/0", "winner", "mobile", "memory", "export"}
+    | {"finalists/top/0", "finalists/random/0", "finalists/best/0", "architectures"}
+)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +60,7 @@ def killed(tmp_path_factory, finished):
     place.step = torch.load(checkpoint, weights_only=True)["step"]
     place.first = (process.returncode, out + err)
     place.published = (place.folder / "results/smoke/ghn/default/model.pt").exists()
-    place.second = place.snakemake()
+    place.second = place.snakemake("--", "correlation")
     return place
 
 
@@ -54,15 +69,15 @@ def killed(tmp_path_factory, finished):
 
 def test_the_smoke_preset_runs_to_the_end(finished):
     results = finished.folder / "results/smoke"
-    for name in TABLE:
+    for name in (*TABLE, *CHAPTERS):
         assert (results / name).stat().st_size > 0
     records = {str(p.parent.relative_to(results)) for p in results.rglob("run.json")}
-    assert records == EVERY_RUN | {"architectures", FINALIST}
+    assert records == EVERY_RUN
 
 
 def test_every_job_leaves_a_log_and_a_benchmark(finished):
     results = finished.folder / "results/smoke"
-    for stage in [*EVERY_RUN, FINALIST, "table4"]:
+    for stage in [*EVERY_RUN, *stages.TABLES]:
         assert (results / "logs" / f"{stage}.log").read_text()
         header, row = (results / "benchmarks" / f"{stage}.tsv").read_text().splitlines()
         assert float(dict(zip(header.split("\t"), row.split("\t"), strict=True))["s"]) > 0
@@ -71,7 +86,7 @@ def test_every_job_leaves_a_log_and_a_benchmark(finished):
 def test_the_provenance_names_every_run(finished):
     results = finished.folder / "results/smoke"
     said = json.loads((results / "table4.provenance.json").read_text())
-    assert {run["stage"] for run in said["made_of"]} == EVERY_RUN
+    assert {run["stage"] for run in said["made_of"]} == TABLE4_RUNS
     for run in said["made_of"]:
         assert run == json.loads((results / run["stage"] / "run.json").read_text())
         assert set(run) >= {"commit", "dirty", "digest", "settings", "packages", "finished"}
@@ -138,20 +153,33 @@ def test_two_runs_from_scratch_give_the_same_weights(name, finished, killed):
 
 # ---- what is made anew ---------------------------------------------------------------------------
 
-SGD, SCORES, FINAL = {"train_sgd": 5}, {"score": 2}, {"train_finalist": 1}
+TABLES = {"table1": 1, "table2": 1, "table3": 1, "table4": 1}
+TRUTH = {"train_sgd": 5, "table4": 1, "ablations": 1}
+WINNER = {
+    **{"choose": 1, "train_finalist": 1, "table2": 1, "export": 1, "train_mobile": 1, "table3": 1}
+}
+SEARCH = {
+    **{"run_search": 2, "search_curves": 1, "train_short": 1, **WINNER},
+    **{"train_finalist": 3, "table1": 1},
+}
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
         ({"compute": {"log_seconds": 9, "threads": 2, "checkpoint_seconds": 9}}, {}),
-        ({"tables": {"costs": True}}, {"table4": 1}),
-        ({"seeds": {"bootstrap": 9}}, {"table4": 1}),
-        ({"sgd": {"epochs": 4}}, {**SGD, "table4": 1}),
-        ({"ghn": {"passes": 2}}, {"train_ghn": 1, "score": 1, "table4": 1, **FINAL}),
-        ({"images": {"padding": 2}}, {
-            **SGD, **SCORES, "train_ghn": 1, "train_oneshot": 1, "table4": 1, **FINAL
+        ({"tables": {"costs": True}}, TABLES),
+        ({"seeds": {"bootstrap": 9}}, {"table4": 1, "ablations": 1}),
+        ({"sgd": {"epochs": 4}}, {**TRUTH, "train_short": 1, **WINNER}),
+        # one of the five has passes of its own
+        ({"ghn": {"passes": 2}}, {
+            "train_ghn": 4, "score": 4, "table4": 1, "ablations": 1, "memory": 1, **SEARCH
         }),
+        ({"images": {"padding": 2}}, {
+            **TRUTH, "train_ghn": 5, "train_oneshot": 1, "score": 6, **SEARCH
+        }),
+        ({"search": {"population": 3}}, {"run_search": 1, "search_curves": 1}),
+        ({"mobile": {"epochs": 9}}, {"train_mobile": 1, "table3": 1}),
     ],
     ids=lambda value: next(iter(value), "nothing"),
 )  # fmt: skip

@@ -11,86 +11,142 @@ from ghn_pipeline.stages import checkpoint_file, result_folder, settings
 
 ALL = [
     *("architectures", "ghn", "oneshot", "sgd", "scores/ghn", "scores/oneshot"),
-    *("table4", "finalists"),
+    *("table4", "ablations", "search", "search_curves", "short", "winner", "top", "best"),
+    *("table1", "table2", "export", "mobile", "table3", "memory"),
 ]
-TRAININGS = ALL[1:]
-SEARCHING = ["ghn", "oneshot", "scores/ghn", "scores/oneshot", "table4", "finalists"]
-GHN = ["ghn", "scores/ghn", "table4", "finalists"]
-ONESHOT = ["oneshot", "scores/oneshot", "table4"]
-SGD = ["sgd", "table4"]
-FINALISTS = ["finalists"]
-JUDGED = ["sgd", "scores/ghn", "scores/oneshot", "table4", "finalists"]
+
+
+def only(*stages):
+    """The stages in their order."""
+    return [stage for stage in ALL if stage in stages]
+
+
+WINNER = ("winner", "best", "table2", "export", "mobile", "table3")
+SHORT = ("short", *WINNER)
+SEARCH = ("search", "search_curves", "top", "table1", *SHORT)
+SCORED = ("scores/ghn", "table4", "ablations", *SEARCH)
+NOT_MEMORY = only(*ALL[:-1])
+TRAININGS = NOT_MEMORY[1:]
+SEARCHING = only("ghn", "oneshot", "scores/oneshot", *SCORED)
+GHN = only("ghn", *SCORED)
+GHN_AND_MEMORY = [*GHN, "memory"]  # which is measured with the first GHN
+ONESHOT = only("oneshot", "scores/oneshot", "table4")
+TRUTH = ("sgd", "table4", "ablations")
+FINALISTS = ("top", "table1", "best", "table2", "export")
+BEST = only("best", "table2", "export")
+MOBILE = only("mobile", "table3")
+TABLES = only("table1", "table2", "table3", "table4", "ablations")
 
 #: parameters to change, another valid value, and what must be made anew: from the meaning of each
 TABLE = [
-    ("scale", "other", ["table4"]),  # it stands in the title
+    # it stands in the titles
+    ("scale", "other", only(*TABLES, "search_curves", "export", "memory")),
     ("cpu_is_enough", False, []),
     ("data.folder", "elsewhere", []),  # whatever the source, the bytes are the same
     ("data.sources", ["npm"], []),
     ("data.local", "/copy", []),
     ("images.train", 576, TRAININGS),
     ("images.validation", 300, TRAININGS),
-    ("images.resolution", 16, TRAININGS),
+    ("images.resolution", 16, [*TRAININGS, "memory"]),
     ("images.padding", 2, TRAININGS),
     ("space.nodes", 4, ALL),
     ("space.max_inputs", 1, ALL),
     ("space.operations", ["identity", "conv_1x1"], ALL),
-    ("network.blocks", 3, TRAININGS),
-    ("network.channels", 8, TRAININGS),
-    ("network.reductions", [1], TRAININGS),
-    ("network.stem_multiplier", 2, TRAININGS),
-    ("ghn.nodes", 4, GHN),
-    ("ghn.passes", 2, GHN),
-    ("ghn.scheme", "synchronous", GHN),
-    ("ghn.share_parameters", False, GHN),
-    ("ghn.pass_embeddings", False, GHN),
-    ("ghn.embedding", 16, GHN),
-    ("ghn.message_hidden", 16, GHN),
-    ("ghn.hypernetwork_hidden", 16, GHN),
-    ("ghn.epochs", 4, GHN),
-    ("ghn.batch", 32, GHN),
-    ("ghn.learning_rate", 0.01, GHN),
-    ("ghn.halve_at", [2], GHN),
-    ("ghn.clip", 1.0, GHN),
-    ("ghns.default", {"passes": 2}, GHN),
+    ("network.blocks", 3, [*TRAININGS, "memory"]),
+    ("network.channels", 8, [*TRAININGS, "memory"]),
+    ("network.reductions", [1], [*TRAININGS, "memory"]),
+    ("network.stem_multiplier", 2, [*TRAININGS, "memory"]),
+    ("ghn.nodes", 4, GHN_AND_MEMORY),
+    ("ghn.passes", 2, GHN_AND_MEMORY),
+    ("ghn.embedding", 16, GHN_AND_MEMORY),
+    ("ghn.message_hidden", 16, GHN_AND_MEMORY),
+    ("ghn.hypernetwork_hidden", 16, GHN_AND_MEMORY),
+    ("ghn.epochs", 4, GHN_AND_MEMORY),
+    ("ghn.batch", 32, GHN_AND_MEMORY),
+    ("ghn.learning_rate", 0.01, GHN_AND_MEMORY),
+    ("ghn.halve_at", [2], GHN_AND_MEMORY),
+    ("ghn.clip", 1.0, GHN_AND_MEMORY),
     ("oneshot.epochs", 3, ONESHOT),
     ("oneshot.batch", 32, ONESHOT),
     ("oneshot.learning_rate", 0.01, ONESHOT),
     ("oneshot.halve_at", [], ONESHOT),
     ("oneshot.clip", 1.0, ONESHOT),
-    ("sgd.epochs", 4, SGD),
-    ("sgd.batch", 32, SGD),
-    ("sgd.learning_rate", 0.1, SGD),
-    ("sgd.momentum", 0.5, SGD),
-    ("sgd.weight_decay", 0.0, SGD),
+    # the short training of the search's best is that of the ground truth
+    ("sgd.epochs", 4, only(*TRUTH, *SHORT)),
+    ("sgd.batch", 32, only(*TRUTH, *SHORT)),
+    ("sgd.learning_rate", 0.1, only(*TRUTH, *SHORT)),
+    ("sgd.momentum", 0.5, only(*TRUTH, *SHORT)),
+    ("sgd.weight_decay", 0.0, only(*TRUTH, *SHORT)),
     # the batches on which SGD stopped early, and the others, are judged
-    ("evaluation.batch", 50, JUDGED),
-    ("evaluation.batches", 1, JUDGED),
+    ("evaluation.batch", 50, only("sgd", "scores/oneshot", *SCORED)),
+    ("evaluation.batches", 1, only("sgd", "scores/oneshot", *SCORED)),
     # SGD generates no weights
-    ("evaluation.together", 3, JUDGED[1:]),
-    ("correlation.architectures", [0, 1, 2, 3, 4, 5], ALL),
-    ("correlation.steps", [5], SGD),
-    ("correlation.resamples", 300, ["table4"]),
-    ("correlation.confidence", 0.9, ["table4"]),
-    ("tables.costs", True, ["table4"]),
-    ("finalists.ranks", [1], []),  # which of them are trained, not how
-    ("finalists.workers", 4, FINALISTS),
-    ("finalists.nodes", 1, []),
-    ("finalists.epochs", 3, FINALISTS),
-    ("finalists.batch", 32, FINALISTS),
-    ("finalists.learning_rate", 0.1, FINALISTS),
-    ("finalists.warmup_epochs", 0, FINALISTS),
-    ("finalists.momentum", 0.5, FINALISTS),
-    ("finalists.weight_decay", 0.0, FINALISTS),
+    ("evaluation.together", 3, only("scores/oneshot", *SCORED)),
+    ("correlation.architectures", [0, 1, 2, 3, 4, 5], NOT_MEMORY),
+    ("correlation.steps", [5], only(*TRUTH)),
+    ("correlation.resamples", 300, only("table4", "ablations")),
+    ("correlation.confidence", 0.9, only("table4", "ablations")),
+    ("ablations.figure5a", ["nodes-5"], ["ablations"]),
+    ("ablations.figure5b", ["default"], ["ablations"]),
+    ("ablations.table5", ["default"], ["ablations"]),
+    ("search.seeds", [0, 7], ["search_curves"]),
+    ("search.evaluations", 13, only(*SEARCH)),
+    # the random search, which chooses the finalists, has none of these
+    ("search.population", 5, ["search_curves"]),
+    ("search.sample", 3, ["search_curves"]),
+    ("search.generation", 3, ["search_curves"]),
+    # which of them are trained, not how
+    ("finalists.ranks", [0, 1], only("table1", *WINNER)),
+    ("finalists.seeds", [0, 4], ["table2"]),
+    ("finalists.workers", 8, only(*FINALISTS)),
+    ("finalists.epochs", 3, only(*FINALISTS)),
+    ("finalists.batch", 128, only(*FINALISTS)),
+    ("finalists.norm_batch", 32, only(*FINALISTS)),
+    ("finalists.learning_rate", 0.1, only(*FINALISTS)),
+    ("finalists.warmup_epochs", 0, only(*FINALISTS)),
+    ("finalists.momentum", 0.5, only(*FINALISTS)),
+    ("finalists.weight_decay", 0.0, only(*FINALISTS)),
+    ("finalists.drop_path", 0.1, only(*FINALISTS)),
+    ("finalists.auxiliary_weight", 0.1, only(*FINALISTS)),
+    ("finalists.auxiliary_channels", [4, 4], only(*FINALISTS)),
+    ("finalists.cutout", 2, BEST),
+    ("finalists.label_smoothing", 0.1, only(*FINALISTS)),
+    ("mobile.folder", "imagenet", MOBILE),
+    ("mobile.resolution", 64, MOBILE),
+    ("mobile.blocks", 5, MOBILE),
+    ("mobile.reductions", [1], MOBILE),
+    ("mobile.stem_stride", 1, MOBILE),
+    ("mobile.multiply_adds", 2, MOBILE),
+    ("mobile.processes", 2, []),
+    ("mobile.nodes", 1, []),
+    ("mobile.workers", 4, MOBILE),
+    ("mobile.epochs", 3, MOBILE),
+    ("mobile.batch", 16, MOBILE),
+    ("mobile.norm_batch", 4, MOBILE),
+    ("mobile.learning_rate", 0.1, MOBILE),
+    ("mobile.decay", 0.5, MOBILE),
+    ("mobile.warmup_epochs", 0, MOBILE),
+    ("mobile.momentum", 0.5, MOBILE),
+    ("mobile.weight_decay", 0.0, MOBILE),
+    ("mobile.drop_path", 0.1, MOBILE),
+    ("mobile.auxiliary_weight", 0.1, MOBILE),
+    ("mobile.auxiliary_channels", [4, 4], MOBILE),
+    ("mobile.cutout", 2, MOBILE),
+    ("mobile.label_smoothing", 0.0, MOBILE),
+    ("memory.nodes", [2, 4], ["memory"]),
+    ("tables.costs", True, only("table1", "table2", "table3", "table4")),
     ("seeds.split", 9, TRAININGS),
-    ("seeds.test_architectures", 9, ALL),
+    ("seeds.test_architectures", 9, NOT_MEMORY),
     ("seeds.training_architectures", 9, SEARCHING),
     ("seeds.data_order", 9, TRAININGS),
     ("seeds.initialisation", 9, TRAININGS),
-    ("seeds.bootstrap", 9, ["table4"]),
+    ("seeds.bootstrap", 9, only("table4", "ablations")),
+    ("seeds.search", 9, only(*SEARCH)),
     ("compute.device", "cpu", []),
     ("compute.threads", 2, []),
     ("compute.workers", 3, []),
+    ("compute.loaders", 3, []),
+    ("compute.precision", "float32", []),
     ("compute.checkpoint_seconds", 5, []),
     ("compute.log_seconds", 5, []),
     ("compute.minutes", 20, []),
@@ -99,15 +155,19 @@ TABLE = [
     ("compute.cores", 3, []),
 ]
 
+#: what the ablations of the smoke preset vary, or vary from: alone it is no valid change
+VARIED = ["ghn.scheme", "ghn.share_parameters", "ghn.pass_embeddings", "ghns.default"]
+SHARED_OUT = {"finalists.processes": 1, "finalists.nodes": 1}
+
 STAGES = {
-    "architectures": "architectures",
+    **{stage: stage for stage in ALL},
     "ghn": "ghn/default",
-    "oneshot": "oneshot",
     "sgd": "sgd/3",
     "scores/ghn": "scores/ghn/default",
-    "scores/oneshot": "scores/oneshot",
-    "table4": "table4",
-    "finalists": "finalists/0",
+    "search": "search/random/0",
+    "short": "short/0",
+    "top": "finalists/top/0",
+    "best": "finalists/best/0",
 }
 
 
@@ -130,8 +190,13 @@ def test_the_table_names_every_parameter(smoke_settings):
                 yield f"{prefix}{key}"
 
     # `method` has one value only, that of the code; `correlation.ghns` has a test of its own
-    named = ["method", "correlation.ghns", *(path for path, _, _ in TABLE)]
-    assert sorted(named) == sorted(leaves(smoke_settings))
+    named = ["method", "correlation.ghns", *VARIED, *SHARED_OUT, *(path for path, _, _ in TABLE)]
+    there = [path for path in leaves(smoke_settings) if not path.startswith("ghns.")]
+    assert sorted(named) == sorted([*there, "ghns.default"])
+
+
+def test_how_many_processes_share_the_work_changes_nothing(configured):
+    assert digests(configured()) == digests(configured(SHARED_OUT))
 
 
 def test_another_ghn_beside_the_first_changes_nothing(configured):
@@ -140,11 +205,12 @@ def test_another_ghn_beside_the_first_changes_nothing(configured):
 
 
 def test_another_first_ghn_changes_what_is_made_of_the_first(configured):
-    two = {"ghns.more": {"passes": 2}, "correlation.ghns": ["default", "more"]}
-    before, more = digests(configured()), digests(configured(two))
-    assert before == more
-    after = digests(configured({**two, "correlation.ghns": ["more", "default"]}))
-    assert [stage for stage in ALL if before[stage] != after[stage]] == ["table4", "finalists"]
+    before, ghns = digests(configured()), configured().correlation.ghns
+    more = {"ghns.more": {"passes": 2}, "correlation.ghns": [*ghns, "more"]}
+    assert before == digests(configured(more))
+    after = digests(configured({**more, "correlation.ghns": ["more", *ghns]}))
+    changed = [stage for stage in ALL if before[stage] != after[stage]]
+    assert changed == only("table4", "memory", *SEARCH)
 
 
 def test_each_ghn_has_settings_of_its_own(configured):
@@ -156,8 +222,10 @@ def test_each_ghn_has_settings_of_its_own(configured):
 
 
 def test_an_unknown_stage_is_refused(configured):
-    with pytest.raises(UserError, match="no stage 'table5'"):
-        settings(configured(), "table5")
+    with pytest.raises(UserError, match="no stage 'table9'"):
+        settings(configured(), "table9")
+    with pytest.raises(UserError, match="no stage 'finalists/0'"):
+        settings(configured(), "finalists/0")
     with pytest.raises(UserError, match="no GHN named 'other'"):
         settings(configured(), "ghn/other")
 

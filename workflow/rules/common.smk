@@ -41,6 +41,25 @@ TRAINING = {
     "cpus_per_task": CONFIG.compute.threads,
     "slurm_extra": f"--signal=USR1@{CONFIG.compute.stop_seconds}",
 }
+# tables and figures
+LIGHT = {"mem_mb": 2000, "runtime": 10}
+
+
+def processes_of(recipe):
+    """What a training by data-parallel processes asks of a cluster."""
+    nodes, on_each = recipe.nodes, recipe.processes // recipe.nodes
+    asked = {
+        **TRAINING,
+        "mem_mb": CONFIG.compute.memory_mb * on_each,
+        "cpus_per_task": CONFIG.compute.threads * on_each,
+        "gpu": GPU * on_each,
+    }
+    if nodes > 1:
+        # one job over several nodes: the command starts its processes through srun itself, which
+        # is what `mpi` means to Snakemake; `gpu` would be a sum over nodes, shared out anyhow
+        asked |= {"mpi": "srun", "nodes": nodes, "tasks": nodes, "gpu": 0}
+        asked |= {"gres": f"gpu:{on_each}", "tasks_per_gpu": 0} if GPU else {}
+    return asked
 
 
 # No rule has a `log:`: Snakemake deletes it when a job starts again. What a stage says over all of
@@ -90,9 +109,26 @@ def contents(path):
         return {}  # not there, or not whole
 
 
-# for the captions: what the size is, and what made the results that are there
-config["scale_note"] = CONFIG.scale_note
-config["made_of"] = contents(Path(RESULTS, "table4.provenance.json"))
+def made_of(table):
+    """In words, what made a table or figure that is there."""
+    found = contents(Path(RESULTS, f"{table}.provenance.json"))
+    if not found:
+        return ""
+    runs = found["made_of"]
+    commits = ", ".join(sorted({str(run["commit"]) for run in runs}))
+    changed = " (with changes that were not committed)" if any(r["dirty"] for r in runs) else ""
+    devices = ", ".join(sorted({r["hardware"]["device"] for r in runs if r["hardware"]}))
+    return (
+        f"Made of {len(runs)} runs, the last finished {found['table']['finished']}; commit "
+        f"{commits}{changed}; on {devices}; configuration digest {found['table']['digest']}. "
+        f"Every run is listed in ``{table}.provenance.json``."
+    )
+
+
+# for the captions: what the size is, and what made the tables that are there
+SMALL = "" if CONFIG.scale == "paper" else "; **not the paper's scale**"
+config["at_scale"] = f"{CONFIG.scale_note}{SMALL}."
+config["made_of"] = {table: made_of(table) for table in stages.TABLES}
 
 
 wildcard_constraints:
@@ -100,3 +136,5 @@ wildcard_constraints:
     ghn="|".join(CONFIG.ghns),
     index=r"\d+",
     rank=r"\d+",
+    search="(random|evolution)/[0-9]+",
+    finalist="(top|random|best)/[0-9]+",

@@ -14,8 +14,8 @@ rule score:
         settings=depends("scores/{model}"),
     benchmark:
         f"{RESULTS}/benchmarks/scores/{{model}}.tsv"
-    # as many processes as there are cores (no more than --cores says)
-    threads: os.cpu_count()
+    # as many processes as there are cores (no more than --cores says), unless it is said
+    threads: CONFIG.compute.workers or os.cpu_count()
     resources:
         **SCORING,
     shell:
@@ -35,7 +35,7 @@ rule table4:
     output:
         multiext(f"{RESULTS}/table4", ".csv", ".md", ".tex", ".json"),
         in_report(f"{RESULTS}/table4.html", "table4.rst", "Table 4", "the table"),
-        in_report(f"{RESULTS}/table4.provenance.json", "table4.rst", "Table 4", "its provenance"),
+        in_report(f"{RESULTS}/table4.provenance.json", "provenance.rst", "Table 4", "provenance"),
         in_report(f"{RESULTS}/figure6.svg", "figure6.rst", "Figure 6", "the figure"),
         f"{RESULTS}/figure6.png",
     params:
@@ -43,7 +43,6 @@ rule table4:
     benchmark:
         f"{RESULTS}/benchmarks/table4.tsv"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        **LIGHT,
     shell:
         ghn("table4")

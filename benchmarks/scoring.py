@@ -1,0 +1,109 @@
+"""What scoring gains by processes side by side: `python benchmarks/scoring.py`.
+
+Scores the same random architectures of the quick preset with an untrained GHN and noise in place
+of images, by one process and then by one on each core that this process may use, each process with
+one thread, its start included. Options: --architectures.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ghn_pipeline.artifacts import space_of
+from ghn_pipeline.compute import hardware, set_threads
+from ghn_pipeline.config import Config, load
+from ghn_pipeline.data.images import Images, Splits
+from ghn_pipeline.network import Network
+from ghn_pipeline.record import commit
+from ghn_pipeline.search.scoring import Score, Scored, Scorer, score
+from ghn_pipeline.search.strategies import random_search
+from ghn_pipeline.space.graph import Block
+from ghn_pipeline.training.batches import accuracy, fixed_batches
+from ghn_pipeline.training.search import build
+
+ROOT = Path(__file__).parent.parent
+
+
+def noise(config: Config) -> Splits:
+    """Return random images in place of CIFAR-10's, of the configuration's number and size."""
+    generator = torch.Generator().manual_seed(0)
+    R, n = config.images.resolution, config.images.validation
+    pixels = torch.randint(256, (n, 3, R, R), generator=generator).to(torch.uint8)
+    images = Images(pixels, torch.randint(10, (n,), generator=generator))
+    half = torch.full((3,), 0.5)
+    return Splits(images, images, images, half, half)
+
+
+def untrained_scorer(config: Config, device: torch.device) -> Scorer:
+    """Make what scores with an untrained GHN, as `artifacts.scorer_of` does with a trained one."""
+    set_threads(config)
+    space, splits = space_of(config), noise(config)
+    ghn = build(space, config.ghn, config.seeds.initialisation)
+    batch, batches = config.evaluation.batch, config.evaluation.batches
+
+    def score_one(block: Block, network: Network, weights: dict[str, Tensor]) -> Score:
+        images = fixed_batches(splits.validation, splits, batch, batches)
+        return Score(block.hash, accuracy(network, weights, images), 0.0)
+
+    @torch.no_grad()
+    def scorer(blocks: Sequence[Block]) -> list[Score]:
+        networks = [Network(space.modules(block), config.images.resolution) for block in blocks]
+        return list(map(score_one, blocks, networks, ghn(networks)))
+
+    return scorer
+
+
+def timed(config: Config, architectures: int, processes: int) -> tuple[float, float, list[Scored]]:
+    """Return the seconds that so many processes take, those of processors, and what they found."""
+    propose = random_search(space_of(config), config.space.nodes, 0, architectures)
+    with tempfile.TemporaryDirectory() as folder:
+        begun, used = time.perf_counter(), processor_seconds()
+        scored = score(
+            f"{processes} process(es)",
+            propose,
+            architectures,
+            partial(untrained_scorer, config),
+            devices=[torch.device("cpu")] * processes,
+            together=config.evaluation.together,
+            partial=Path(folder, "partial.json"),
+            digest="",
+            log_seconds=config.compute.log_seconds,
+        )
+        return time.perf_counter() - begun, processor_seconds() - used, scored
+
+
+def processor_seconds() -> float:
+    """Return what this process and those that it has seen end have had of the processors."""
+    return sum(os.times()[:4])
+
+
+def main() -> None:
+    """Print both times and their ratio."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--architectures", type=int, default=1000)
+    architectures = parser.parse_args().architectures
+    config = load([ROOT / "params.yaml", ROOT / "presets/quick.yaml"])
+    set_threads(config)
+    cores = len(os.sched_getaffinity(0))
+    print({**hardware(torch.device("cpu")), **commit(), "torch": torch.__version__}, flush=True)
+    one, one_used, found = timed(config, architectures, 1)
+    all_cores, all_used, same = timed(config, architectures, cores)
+    if same != found:
+        raise SystemExit("one process and many found different accuracies")
+    print(
+        f"{architectures} architectures, quick preset: {one:.1f} s by one process, "
+        f"{all_cores:.1f} s by {cores}   ratio {one / all_cores:.2f}   target 1.8 on two cores\n"
+        f"processor time: {one_used:.1f} s and {all_used:.1f} s; others on this machine spoil the "
+        "ratio more than this"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""Predicted against true accuracy: Table 4 and Figure 6 (5.3, 7.4); Figure 5 and Table 5 (5.4)."""
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ghn_pipeline.chapters.shared import start
+
+if TYPE_CHECKING:
+    from ghn_pipeline.config import Config
+    from ghn_pipeline.paper.correlations import Bootstrap, Correlations
+
+
+def score(args: argparse.Namespace) -> None:
+    """Score the test architectures with weights that were generated or shared (section 5.3).
+
+    Reads {data.folder}/cifar10.bin, results/SCALE/architectures and results/SCALE/MODEL.
+    Writes results/SCALE/scores/MODEL: scores.csv, run.json; what is done below checkpoints/.
+    """
+    import pandas as pd
+
+    from ghn_pipeline import tracking
+    from ghn_pipeline.artifacts import architectures_of
+    from ghn_pipeline.chapters import search
+    from ghn_pipeline.files import write_atomically
+    from ghn_pipeline.stages import result_folder
+
+    stage = f"scores/{args.model}"
+    config = start(args, stage)
+    blocks = architectures_of(config)
+    found = search.score(config, stage, args.model, lambda scored: blocks, len(blocks))
+    table = pd.DataFrame([vars(s.score) for s in found])[["hash", "accuracy"]]
+    folder = result_folder(config, stage)
+    write_atomically(folder / "scores.csv", table.to_csv(index_label="index"))
+    result = {
+        "mean_accuracy": float(table.accuracy.mean()),
+        "accuracies": table.accuracy.tolist(),
+        "hashes": table.hash.tolist(),
+    }
+    search.publish(config, stage, args.model, found, result)
+    tracking.send(folder)
+
+
+def table4(args: argparse.Namespace) -> None:
+    """Make Table 4 and Figure 6, and print the correlations.
+
+    Reads results/SCALE/sgd/*, scores/*, ghn/*, oneshot.
+    Writes results/SCALE/table4.csv, .md, .html, .tex, .json,
+    table4.provenance.json, figure6.png, .svg.
+    """
+    from ghn_pipeline.artifacts import table4_rows
+    from ghn_pipeline.files import write_atomically
+    from ghn_pipeline.paper import figure, figure6, table, table4
+    from ghn_pipeline.paper.correlations import metrics
+    from ghn_pipeline.record import write_provenance
+
+    config = start(args, "table4")
+    rows, made_of = table4_rows(config)
+    folder, bootstrap = Path("results", config.scale), _bootstrap(config)
+    count = len(config.correlation.architectures)
+    found = table4.measure_rows(rows, count, bootstrap)
+    made = table4.table4(
+        rows,
+        found,
+        scale=config.scale,
+        scale_note=config.scale_note,
+        architectures=count,
+        costs=config.tables.costs,
+        bootstrap=bootstrap,
+    )
+    table.write(made, folder / "table4")
+    write_atomically(folder / "table4.json", json.dumps(metrics(found), indent=1) + "\n")
+    ghn = rows["ghn"]
+    drawn = figure6.figure6(
+        ghn.predicted,
+        ghn.truth,
+        scale_note=config.small_note,
+        correlation=found["ghn"]["all"]["pearson"],
+    )
+    figure.save(drawn, folder / "figure6")
+    write_provenance(config, "table4", made_of)
+    print(table4.summary(found, count))
+    print(f"see {folder}/table4.md and {folder}/figure6.png")
+
+
+def ablations(args: argparse.Namespace) -> None:
+    """Make Figures 5a and 5b and Table 5 (section 5.4), and print the correlations.
+
+    Reads results/SCALE/sgd/* and results/SCALE/scores/ghn/*.
+    Writes results/SCALE/figure5a, figure5b: .png, .svg, .csv, .md, .html, .tex; table5.csv, .md,
+    .html, .tex; ablations.json; ablations.provenance.json.
+    """
+    from ghn_pipeline.artifacts import ghn_pairs
+    from ghn_pipeline.files import write_atomically
+    from ghn_pipeline.paper.correlations import measure, metrics, show
+    from ghn_pipeline.record import write_provenance
+
+    config = start(args, "ablations")
+    lists = config.ablations.model_dump().values()
+    names = list(dict.fromkeys(name for listed in lists for name in listed))
+    pairs, made_of = ghn_pairs(config, names)
+    found = measure(
+        pairs,
+        of="the ablations",
+        architectures=len(config.correlation.architectures),
+        bootstrap=_bootstrap(config),
+    )
+    _figure5(config, found)
+    _table5(config, found)
+    folder = Path("results", config.scale)
+    write_atomically(folder / "ablations.json", json.dumps(metrics(found), indent=1) + "\n")
+    write_provenance(config, "ablations", made_of)
+    for name in names:
+        print(f"{name}: Pearson R {show(found[name]['all']['pearson'])}")
+    print(f"see {folder}/figure5a.png, {folder}/figure5b.png and {folder}/table5.md")
+
+
+def _figure5(config: "Config", found: "Mapping[str, Correlations]") -> None:
+    from ghn_pipeline.paper import figure5
+    from ghn_pipeline.paper.figure import save
+    from ghn_pipeline.paper.table import write
+
+    folder, chosen = Path("results", config.scale), config.ablations
+    setting = figure5.Setting(
+        scale=config.scale,
+        scale_note=config.scale_note,
+        architectures=len(config.correlation.architectures),
+        bootstrap=_bootstrap(config),
+    )
+    ghns = {name: config.named_ghn(name) for name in found}
+    one, points = ghns[chosen.figure5a[0]], {ghns[n].nodes: found[n] for n in chosen.figure5a}
+    write(
+        figure5.points5a(points, passes=one.passes, scheme=one.scheme, setting=setting),
+        folder / "figure5a",
+    )
+    drawn = figure5.figure5a(points, passes=one.passes, scheme=one.scheme, setting=setting)
+    save(drawn, folder / "figure5a")
+    nodes = ghns[chosen.figure5b[0]].nodes
+    by_scheme: dict[tuple[str, int], Correlations] = {
+        (ghns[name].scheme, ghns[name].passes): found[name] for name in chosen.figure5b
+    }
+    write(figure5.points5b(by_scheme, nodes=nodes, setting=setting), folder / "figure5b")
+    save(figure5.figure5b(by_scheme, nodes=nodes, setting=setting), folder / "figure5b")
+
+
+def _table5(config: "Config", found: "Mapping[str, Correlations]") -> None:
+    from ghn_pipeline.paper.table import write
+    from ghn_pipeline.paper.table5 import table5
+
+    ghns = {name: config.named_ghn(name) for name in config.ablations.table5}
+    made = table5(
+        {(g.share_parameters, g.pass_embeddings): found[name] for name, g in ghns.items()},
+        scale=config.scale,
+        scale_note=config.scale_note,
+        architectures=len(config.correlation.architectures),
+        bootstrap=_bootstrap(config),
+    )
+    write(made, Path("results", config.scale, "table5"))
+
+
+def _bootstrap(config: "Config") -> "Bootstrap":
+    from ghn_pipeline.paper.correlations import Bootstrap
+
+    chosen = config.correlation
+    return Bootstrap(chosen.resamples, chosen.confidence, config.seeds.bootstrap)

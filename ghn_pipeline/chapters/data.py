@@ -1,0 +1,90 @@
+"""CIFAR-10 (section 5.1.1) and the architectures of the test set (section 5.3)."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ghn_pipeline.chapters.shared import configuration, start
+from ghn_pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from ghn_pipeline.space.graph import Block
+
+
+def prepare_data(args: argparse.Namespace) -> None:
+    """Get CIFAR-10 and verify every pixel and label.
+
+    Reads a local copy, or downloads: data.sources says what is tried, in its order.
+    Writes {data.folder}/cifar10.bin.
+    """
+    from ghn_pipeline.data import cifar10
+
+    data = start(args, "prepare_data").data
+    cifar10.obtain(
+        Path(data.folder), data.sources, data.local, lambda line: print(line, flush=True)
+    )
+
+
+def sample(args: argparse.Namespace) -> None:
+    """Draw the test architectures (section 5.3).
+
+    Reads the configuration. Writes results/SCALE/architectures/architectures.json and run.json.
+    """
+    import json
+    from random import Random
+
+    from ghn_pipeline import record, tracking
+    from ghn_pipeline.artifacts import space_of
+    from ghn_pipeline.files import write_atomically
+    from ghn_pipeline.stages import result_folder
+
+    config = start(args, "architectures")
+    space, rng = space_of(config), Random(config.seeds.test_architectures)
+    blocks: dict[str, Block] = {}
+    count = len(config.correlation.architectures)
+    for _ in range(1000 * count):
+        block = space.sample(rng, config.space.nodes)
+        blocks.setdefault(block.hash, block)
+        if len(blocks) == count:
+            break
+    else:
+        raise UserError(
+            f"{1000 * count} draws gave only {len(blocks)} distinct architectures, and "
+            f"correlation.architectures names {count}: use more nodes or operations."
+        )
+    lines = ",\n".join(
+        json.dumps({"hash": h, "block": block.to_json()}) for h, block in blocks.items()
+    )
+    write_atomically(
+        result_folder(config, "architectures") / "architectures.json", f"[\n{lines}\n]\n"
+    )
+    record.write(config, "architectures", {"architectures": len(blocks)}, seconds=0)
+    tracking.send(result_folder(config, "architectures"))
+    print(f"drew {len(blocks)} architectures, no two isomorphic")
+
+
+def calibrate(args: argparse.Namespace) -> None:
+    """Hold the search space against Table 1: parameters of random architectures.
+
+    Reads the configuration. Writes nothing; prints mean and deviation in millions.
+    """
+    from random import Random
+    from statistics import mean, stdev
+
+    from ghn_pipeline.artifacts import space_of
+    from ghn_pipeline.network import Network
+    from ghn_pipeline.paper.numbers import table
+
+    config = configuration(args)
+    if args.samples < 2:
+        raise UserError("--samples: a deviation needs at least 2")
+    space, rng = space_of(config), Random(config.seeds.test_architectures)
+    blocks = [space.sample(rng, config.space.nodes) for _ in range(args.samples)]
+    sizes = [Network(space.modules(b), config.images.resolution).parameters / 1e6 for b in blocks]
+    paper = table("table1")["rows"]["random"]
+    print(
+        f"{args.samples} random architectures at F={config.network.channels}, "
+        f"{config.network.blocks} blocks of {config.space.nodes} nodes: "
+        f"{mean(sizes):.2f} ± {stdev(sizes):.2f} million parameters "
+        f"(Table 1, at the paper's scale: {paper['params']} ± {paper['params_sd']})"
+    )

@@ -1,0 +1,44 @@
+"""The winner as something that others can use (section 7.5.1)."""
+
+import argparse
+
+from ghn_pipeline.chapters.shared import start
+
+
+def export(args: argparse.Namespace) -> None:
+    """Export the winner: its architecture, its drawing, its trained weights, and as ONNX.
+
+    Reads results/SCALE/winner, results/SCALE/finalists/best/SEED and {data.folder}/cifar10.bin.
+    Writes results/SCALE/export: architecture.json, figure7.png, .svg, model.pt, model.onnx,
+    run.json.
+    """
+    import torch
+
+    from ghn_pipeline import export, record, tracking
+    from ghn_pipeline.artifacts import images_of, maker_of, space_of, winner
+    from ghn_pipeline.data.images import stream
+    from ghn_pipeline.files import digest
+    from ghn_pipeline.network import Network
+    from ghn_pipeline.paper.figure import save
+    from ghn_pipeline.paper.figure7 import figure7
+    from ghn_pipeline.stages import exported, finalist_recipe, result_folder, settings
+    from ghn_pipeline.training import checkpoint
+    from ghn_pipeline.training.finalist import Finalist
+
+    config = start(args, "export")
+    stage, block, space = exported(config), winner(config), space_of(config)
+    run = record.read(config, stage, maker_of(stage))
+    network = Network(space.modules(block), config.images.resolution)
+    model = Finalist(network, finalist_recipe(config, "best"), stream(0))
+    path = result_folder(config, stage) / "model.pt"
+    state = checkpoint.load(path, digest(settings(config, stage)), maker_of(stage))
+    model.load_state_dict(state["model"])
+    folder, images = result_folder(config, "export"), images_of(config, torch.device("cpu"))
+    export.save(folder, space, block, model.trained, images.mean, images.std)
+    title = [f"Figure 7: the best block found, {block.hash}"]
+    save(figure7(block, title_lines=title, scale_note=config.small_note), folder / "figure7")
+    (measured,) = run["result"]["measured"].values()
+    result = {"of": stage, "hash": block.hash, "test": measured["test"]}
+    record.write(config, "export", result, seconds=0)
+    tracking.send(folder)
+    print(f"see {folder}: its accuracy on the test images is {100 * measured['test']:.2f}%")

@@ -1,0 +1,34 @@
+"""What a one-shot model and a GHN take as operations and nodes grow in number (section 7.1)."""
+
+import argparse
+
+from ghn_pipeline.chapters.shared import start
+
+
+def memory(args: argparse.Namespace) -> None:
+    """Measure parameters and peak training memory of the one-shot model and the first GHN (7.1).
+
+    Reads the configuration. Writes results/SCALE/memory: memory.csv, memory.png, .svg, run.json.
+    """
+    import time
+
+    from ghn_pipeline import record, tracking
+    from ghn_pipeline.artifacts import space_of
+    from ghn_pipeline.compute import hardware, prepare_device
+    from ghn_pipeline.files import write_atomically
+    from ghn_pipeline.paper.figure import save
+    from ghn_pipeline.paper.memory_figure import memory_figure
+    from ghn_pipeline.stages import result_folder
+    from ghn_pipeline.training.memory import sweep
+
+    config = start(args, "memory")
+    device, begun = prepare_device(config), time.monotonic()
+    ghn = config.named_ghn(config.correlation.ghns[0])
+    found = sweep(space_of(config), ghn, config, config.memory.nodes, device)
+    folder = result_folder(config, "memory")
+    write_atomically(folder / "memory.csv", found.to_csv(index=False))
+    save(memory_figure(found, batch=ghn.batch, scale_note=config.small_note), folder / "memory")
+    seconds = time.monotonic() - begun
+    record.write(config, "memory", {}, seconds=seconds, hardware=hardware(device))
+    tracking.send(folder)
+    print(f"see {folder}/memory.png")

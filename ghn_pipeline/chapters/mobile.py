@@ -1,0 +1,107 @@
+"""The winner as an ImageNet-mobile network: Table 3 (5.1.2 and 7.3)."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ghn_pipeline.chapters.finalists import begin, share_out
+from ghn_pipeline.chapters.train import train
+
+if TYPE_CHECKING:
+    from ghn_pipeline.config import Config
+    from ghn_pipeline.data.imagenet import ImageNet
+    from ghn_pipeline.network import Network
+    from ghn_pipeline.training.distributed import Team
+
+
+def train_mobile(args: argparse.Namespace) -> None:
+    """Stack the winner's block for ImageNet-mobile, count, and train it (sections 5.1.2, 7.3).
+
+    It has the most channels that keep it below mobile.multiply_adds. It is trained if
+    mobile.folder names a folder of ImageNet; without one it is only counted.
+    Reads results/SCALE/winner, and {mobile.folder}/train and val.
+    Writes results/SCALE/mobile: run.json; trained, also model.pt, curve.csv; checkpoints below
+    checkpoints/.
+    """
+    from ghn_pipeline import record, tracking
+    from ghn_pipeline.artifacts import mobile_space, winner
+    from ghn_pipeline.data import imagenet
+    from ghn_pipeline.network import Network
+    from ghn_pipeline.space.mobile import fitted
+    from ghn_pipeline.stages import result_folder
+
+    config = begin(args, "mobile")
+    settings, block = config.mobile, winner(config)
+    images = imagenet.find(Path(settings.folder)) if settings.folder else None
+    space, limit = mobile_space(config, images), settings.multiply_adds * 1_000_000
+    space = fitted(space, block, settings.resolution, limit)
+    network = Network(space.modules(block), settings.resolution)
+    counted = {
+        "hash": block.hash,
+        "channels": space.channels,
+        "parameters": network.parameters,
+        "multiply_adds": network.multiply_adds,
+    }
+    if images is None:
+        record.write(config, "mobile", {**counted, "images": None}, seconds=0)
+        tracking.send(result_folder(config, "mobile"))
+        print("mobile.folder names no ImageNet: counted, not trained")
+        return
+
+    def work(team: "Team") -> None:
+        _train(config, network, images, team, counted)
+
+    share_out(config, settings, [args.verb, "--config", *args.config], work)
+
+
+def _train(
+    config: "Config",
+    network: "Network",
+    images: "ImageNet",
+    team: "Team",
+    counted: dict[str, Any],
+) -> None:
+    from ghn_pipeline.data.images import stream
+    from ghn_pipeline.training.finalist import Finalist
+    from ghn_pipeline.training.mobile import mobile_training
+
+    generator = stream(config.seeds.initialisation, "mobile")
+    model = Finalist(network, config.mobile, generator).to(team.device)
+    training = mobile_training("mobile", model, images, config, team)
+    of = {
+        "digest": images.digest,
+        "classes": len(images.classes),
+        "training": len(images.train),
+        "validation": len(images.validation),
+    }
+    train(config, training, team.device, **counted, images=of)
+
+
+def table3(args: argparse.Namespace) -> None:
+    """Make Table 3 (section 5.1.2).
+
+    Reads results/SCALE/mobile, winner, short/*, search/random/SEED, ghn/NAME.
+    Writes results/SCALE/table3.csv, .md, .html, .tex, table3.provenance.json.
+    """
+    from ghn_pipeline import record
+    from ghn_pipeline.artifacts import maker_of
+    from ghn_pipeline.chapters.finalists import cost_of_search, setting_of, write_table
+    from ghn_pipeline.chapters.shared import start
+    from ghn_pipeline.paper.classifiers import Accuracy, Mobile, table3
+
+    config = start(args, "table3")
+    cost, made_of = cost_of_search(config, short=True)
+    run = record.read(config, "mobile", maker_of("mobile"))
+    result, tested = run["result"], None
+    if (images := result["images"]) is not None:
+        (measured,) = result["measured"].values()
+        tested = Accuracy(
+            measured["top1"],
+            measured.get("top5"),
+            classes=images["classes"],
+            training_images=images["training"],
+            validation_images=images["validation"],
+        )
+    row = Mobile(cost, result["parameters"], result["multiply_adds"], tested)
+    made = table3({"ghn-top-best": row}, setting_of(config, made_of, config.mobile_note))
+    write_table(config, "table3", made, [*made_of, run])

@@ -1,0 +1,163 @@
+"""Search: many architectures ranked by the first GHN (section 5.1.1)."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ghn_pipeline.chapters.shared import start
+from ghn_pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ghn_pipeline.config import Config
+    from ghn_pipeline.search.scoring import Scored, Strategy
+
+
+def search(args: argparse.Namespace) -> None:
+    """Search with weights from the first GHN: at random, or by evolution (section 5.1.1).
+
+    Reads {data.folder}/cifar10.bin and results/SCALE/ghn/NAME.
+    Writes results/SCALE/search/METHOD/SEED: architectures.json, curve.csv, run.json; what is done
+    below checkpoints/.
+    """
+    import pandas as pd
+
+    from ghn_pipeline import tracking
+    from ghn_pipeline.files import write_atomically
+    from ghn_pipeline.search.strategies import best_so_far
+    from ghn_pipeline.stages import first_ghn, result_folder, searches
+
+    stage = f"search/{args.name}"
+    config = start(args, stage)
+    if stage not in searches(config):
+        raise UserError(f"{args.name}: METHOD is random or evolution, SEED one of search.seeds")
+    strategy = _strategy(config, *args.name.split("/"))
+    found = score(config, stage, first_ghn(config), strategy, config.search.evaluations)
+    folder, accuracies = result_folder(config, stage), [s.score.accuracy for s in found]
+    entries = [
+        json.dumps({**vars(s.score), "block": s.block.to_json()}, sort_keys=True) for s in found
+    ]
+    write_atomically(folder / "architectures.json", "[\n" + ",\n".join(entries) + "\n]\n")
+    curve = pd.DataFrame({"accuracy": accuracies, "best": best_so_far(accuracies)})
+    curve.index = curve.index + 1
+    write_atomically(folder / "curve.csv", curve.to_csv(index_label="step"))
+    best = max(found, key=lambda s: s.score.accuracy)
+    result = {"evaluations": len(found), "best": best.score.accuracy, "hash": best.score.hash}
+    publish(config, stage, first_ghn(config), found, result)
+    tracking.send(folder)
+    print(f"the best of {len(found)}: {best.score.hash}, {100 * best.score.accuracy:.2f}%")
+
+
+def search_curves(args: argparse.Namespace) -> None:
+    """Make the figure of the best so far of every search.
+
+    Reads results/SCALE/search/*. Writes results/SCALE/search_curves.png, .svg, .csv,
+    search_curves.provenance.json.
+    """
+    import pandas as pd
+
+    from ghn_pipeline import record
+    from ghn_pipeline.artifacts import maker_of
+    from ghn_pipeline.files import write_atomically
+    from ghn_pipeline.paper.figure import save
+    from ghn_pipeline.paper.search_figure import search_figure
+    from ghn_pipeline.stages import METHODS, result_folder
+
+    config = start(args, "search_curves")
+    made_of: list[dict[str, Any]] = []
+    curves: dict[str, list[np.ndarray]] = {}
+    for method in METHODS:
+        stages = [f"search/{method}/{seed}" for seed in config.search.seeds]
+        made_of += [record.read(config, stage, maker_of(stage)) for stage in stages]
+        files = [result_folder(config, stage) / "curve.csv" for stage in stages]
+        curves[method] = [pd.read_csv(file)["best"].to_numpy() for file in files]
+    folder = Path("results", config.scale)
+    save(search_figure(curves, scale_note=config.small_note), folder / "search_curves")
+    columns = {
+        f"{name}/{seed}": curve
+        for name, found in curves.items()
+        for seed, curve in zip(config.search.seeds, found, strict=True)
+    }
+    table = pd.DataFrame(columns)
+    table.index = table.index + 1
+    write_atomically(folder / "search_curves.csv", table.to_csv(index_label="evaluations"))
+    record.write_provenance(config, "search_curves", made_of)
+    for name, found in curves.items():
+        ends = ", ".join(f"{100 * curve[-1]:.2f}" for curve in found)
+        print(f"{name}: the best of {len(found[0])} evaluations, by seed: {ends} %")
+
+
+def score(
+    config: "Config", stage: str, model: str, propose: "Strategy", count: int
+) -> "list[Scored]":
+    """Score what a strategy proposes with weights from a trained model; gone on with after a kill.
+
+    Raises:
+        UserError: the model is missing or stale, or as `scoring.score`.
+    """
+    from functools import partial
+
+    from ghn_pipeline import record
+    from ghn_pipeline.artifacts import maker_of, scorer_of
+    from ghn_pipeline.compute import devices, prepare_device
+    from ghn_pipeline.files import digest
+    from ghn_pipeline.search import scoring
+    from ghn_pipeline.stages import checkpoint_file, settings
+
+    device = prepare_device(config)
+    record.read(config, model, maker_of(model))
+    return scoring.score(
+        stage,
+        propose,
+        count,
+        partial(scorer_of, config, model),
+        devices=devices(device, config.compute.workers),
+        together=config.evaluation.together,
+        partial=checkpoint_file(config, stage, ".json"),
+        digest=digest([settings(config, stage), _inputs(config, model)]),
+        log_seconds=config.compute.log_seconds,
+    )
+
+
+def publish(
+    config: "Config", stage: str, model: str, found: "list[Scored]", result: dict[str, Any]
+) -> None:
+    """Write the record of a stage that scored."""
+    from ghn_pipeline import record
+    from ghn_pipeline.compute import hardware, prepare_device
+
+    seconds = sum(s.score.seconds for s in found)
+    record.write(
+        config,
+        stage,
+        {**result, "seconds_each": seconds / len(found)},
+        seconds=seconds,
+        hardware=hardware(prepare_device(config)),
+        inputs=_inputs(config, model),
+    )
+
+
+def _inputs(config: "Config", model: str) -> dict[str, str]:
+    """SHA-256 of the weights that generate or are shared: the same settings may give others."""
+    import hashlib
+
+    from ghn_pipeline.artifacts import maker_of
+    from ghn_pipeline.files import read_bytes
+    from ghn_pipeline.stages import result_folder
+
+    content = read_bytes(result_folder(config, model) / "model.pt", maker_of(model))
+    return {"model.pt": hashlib.sha256(content).hexdigest()}
+
+
+def _strategy(config: "Config", method: str, seed: str) -> "Strategy":
+    from ghn_pipeline.artifacts import space_of
+    from ghn_pipeline.search.strategies import evolution, random_search
+
+    space, nodes, chosen = space_of(config), config.space.nodes, config.search
+    stream = f"{config.seeds.search}/{seed}"  # of both methods: they start from the same
+    if method == "random":
+        return random_search(space, nodes, stream, chosen.evaluations)
+    sizes = {key: getattr(chosen, key) for key in ("population", "sample", "generation")}
+    return evolution(space, nodes, stream, **sizes)

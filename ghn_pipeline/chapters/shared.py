@@ -1,0 +1,33 @@
+"""How a verb of `ghn` begins. Imports stand inside the functions, so that help answers at once."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ghn_pipeline.config import Config
+
+
+def configuration(args: argparse.Namespace) -> "Config":
+    """Read the configuration.
+
+    Raises:
+        UserError: with every fault of it.
+    """
+    from ghn_pipeline.config import load
+
+    return load([Path(file) for file in args.config])
+
+
+def start(args: argparse.Namespace, stage: str) -> "Config":
+    """Read the configuration; what is printed from here on stands in the stage's log as well.
+
+    Raises:
+        UserError: a fault of the configuration, no such stage, or a log that cannot be written.
+    """
+    from ghn_pipeline import logs
+    from ghn_pipeline.stages import log_file
+
+    config = configuration(args)
+    logs.keep(log_file(config, stage))
+    return config

@@ -1,0 +1,115 @@
+"""Training what gives weights: graph hypernetworks (4 and 7.2), the one-shot model, SGD (5.3)."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from ghn_pipeline.chapters.shared import start
+from ghn_pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+    from ghn_pipeline.config import Config, Schedule
+    from ghn_pipeline.training.fit import Training
+
+
+def train_ghn(args: argparse.Namespace) -> None:
+    """Train a graph hypernetwork (sections 4 and 7.2).
+
+    Reads {data.folder}/cifar10.bin and results/SCALE/architectures, which it must not see.
+    Writes results/SCALE/ghn/NAME: model.pt, curve.csv, run.json; checkpoints below checkpoints/.
+    """
+    config = start(args, f"ghn/{args.name}")
+    settings = config.named_ghn(args.name)
+    _train_search(config, f"ghn/{args.name}", settings, settings.nodes)
+
+
+def train_oneshot(args: argparse.Namespace) -> None:
+    """Train the one-shot model of shared weights (section 5.3).
+
+    Reads {data.folder}/cifar10.bin and results/SCALE/architectures, which it must not see.
+    Writes results/SCALE/oneshot: model.pt, curve.csv, run.json; checkpoints below checkpoints/.
+    """
+    config = start(args, "oneshot")
+    _train_search(config, "oneshot", config.oneshot, config.space.nodes)
+
+
+def train_sgd(args: argparse.Namespace) -> None:
+    """Train one test architecture from scratch: ground truth and SGD stopped early (section 5.3).
+
+    Reads {data.folder}/cifar10.bin and results/SCALE/architectures.
+    Writes results/SCALE/sgd/INDEX: curve.csv, run.json; checkpoints below checkpoints/.
+    """
+    from ghn_pipeline.artifacts import architectures_of, images_of, space_of
+    from ghn_pipeline.compute import prepare_device
+    from ghn_pipeline.data.images import stream
+    from ghn_pipeline.network import Network, Trained
+    from ghn_pipeline.training.sgd import sgd_training
+
+    config = start(args, f"sgd/{args.index}")
+    device, blocks = prepare_device(config), architectures_of(config)
+    if not 0 <= args.index < len(blocks):
+        raise UserError(f"INDEX {args.index}: the architectures are 0 to {len(blocks) - 1}")
+    network = Network(space_of(config).modules(blocks[args.index]), config.images.resolution)
+    seed = stream(config.seeds.initialisation, "sgd", args.index)
+    model, splits = Trained(network, seed).to(device), images_of(config, device)
+    stage, steps = f"sgd/{args.index}", config.correlation.steps
+    training = sgd_training(stage, model, splits, config, measured_at=steps)
+    train(config, training, device, hash=blocks[args.index].hash)
+
+
+def _train_search(config: "Config", stage: str, schedule: "Schedule", nodes: int) -> None:
+    """Train what weighs random architectures; the test architectures are kept from it."""
+    from ghn_pipeline.artifacts import architectures_of, images_of, space_of, untrained
+    from ghn_pipeline.compute import prepare_device
+    from ghn_pipeline.training.search import sampler, search_training
+
+    device, space = prepare_device(config), space_of(config)
+    forbidden = {block.hash for block in architectures_of(config)}
+    draw = sampler(space, nodes, config.seeds.training_architectures, forbidden)
+    model, splits = untrained(config, stage).to(device), images_of(config, device)
+    train(config, search_training(stage, model, draw, space, splits, config, schedule), device)
+
+
+def train(config: "Config", training: "Training", device: "torch.device", **said: object) -> None:
+    """Train to the end, tracked meanwhile; publish and track the model, the curve, the record."""
+    import pandas as pd
+
+    from ghn_pipeline import record, tracking
+    from ghn_pipeline.compute import hardware
+    from ghn_pipeline.files import digest, write_atomically
+    from ghn_pipeline.stages import checkpoint_file, result_folder, settings
+    from ghn_pipeline.training import checkpoint
+    from ghn_pipeline.training.fit import fit
+
+    stage = training.name
+    key, folder = digest(settings(config, stage)), result_folder(config, stage)
+    path = checkpoint_file(config, stage)
+    with tracking.follow(record.provenance(config, stage), folder) as saved_as:
+        log = fit(
+            training,
+            path,
+            key,
+            checkpoint_seconds=config.compute.checkpoint_seconds,
+            log_seconds=config.compute.log_seconds,
+            device=device,
+            saved_as=saved_as,
+        )
+    if not training.team.leads:
+        return
+    curve = pd.DataFrame(log.curve, columns=["step", "loss", "learning_rate"])
+    result = {
+        "steps": training.steps,
+        "final_loss": log.curve[-1][1],
+        "measured": log.observed,
+        **said,
+    }
+    # a job that waited for this one has nothing left to train, but the same to publish
+    with checkpoint.only_writer(path):
+        if not stage.startswith(
+            ("sgd/", "short/")
+        ):  # a model that others will use, not only a measurement
+            checkpoint.save(folder / "model.pt", {"model": training.model.state_dict()}, key)
+        write_atomically(folder / "curve.csv", curve.to_csv(index=False))
+        record.write(config, stage, result, seconds=log.seconds, hardware=hardware(device))
+        tracking.send(folder)

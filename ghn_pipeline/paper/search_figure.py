@@ -1,0 +1,41 @@
+"""How good the best architecture of a search is, after so many evaluations."""
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ghn_pipeline.paper.figure import blank, titled
+
+#: Colour and dash of each method, told apart by the colour-blind and in print without colour. The
+#: first is solid: where methods coincide, it shows between the dashes of the next.
+STYLES = (("#0072b2", "-"), ("#d55e00", "--"), ("#009e73", "-."), ("#cc79a7", ":"))
+
+
+def search_figure(curves: Mapping[str, Sequence[np.ndarray]], *, scale_note: str) -> Figure:
+    """Return the best validation accuracy so far of each seed, thin, and their mean, thick.
+
+    Args:
+        curves: for each method, such as 'random', one array [evaluations] for each seed, of best
+            accuracies so far as fractions; drawn in percent. All of a method are equally long.
+        scale_note: the scale in words, for the title; '' at the paper's own scale.
+    """
+    figure = blank(7, 5)
+    axes = figure.add_subplot()
+    for (method, seeds), (colour, dash) in zip(curves.items(), cycle(STYLES), strict=False):
+        percent = 100 * np.stack(seeds)
+        x, mean = np.arange(1, percent.shape[1] + 1), percent.mean(axis=0)
+        axes.plot(x, percent.T, color=colour, linewidth=0.8, alpha=0.45, drawstyle="steps-post")
+        of = f"mean of {len(seeds)} seeds" if len(seeds) > 1 else "one seed"
+        label = f"{method}: {mean[-1]:.2f} % at the end ({of})"
+        axes.plot(x, mean, dash, color=colour, linewidth=2.8, label=label, drawstyle="steps-post")
+    title = "Search: best accuracy with generated weights so far"
+    axes.set_title(titled([title], scale_note), fontsize=11)
+    axes.set_xlabel("architectures evaluated", fontsize=12)
+    axes.set_ylabel("best validation accuracy so far (%)", fontsize=12)
+    axes.tick_params(labelsize=11)
+    axes.grid(alpha=0.3)
+    axes.set_axisbelow(True)
+    axes.legend(loc="lower right", fontsize=11)  # where curves that rise leave room
+    return figure

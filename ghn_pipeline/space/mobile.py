@@ -1,0 +1,43 @@
+"""The mobile setting: as many channels as a limit on multiply-adds allows (section 5.1.2)."""
+
+from bisect import bisect_right
+from dataclasses import replace
+
+from ghn_pipeline.errors import UserError
+from ghn_pipeline.network import Network
+from ghn_pipeline.space.classification import Classification
+from ghn_pipeline.space.graph import Block
+
+
+def fitted(space: Classification, block: Block, resolution: int, limit: int) -> Classification:
+    """Return `space` with the most channels whose network of `block` stays within `limit`.
+
+    "The total number of flops is constrained by choosing the initial number of channels"
+    (section 5.1.2).
+
+    Args:
+        space: stacks the block; its own number of channels does not matter.
+        block: of the network.
+        resolution: side of the images in pixels.
+        limit: on the multiply-adds for one image.
+
+    Raises:
+        UserError: a network of one channel takes more.
+    """
+
+    def stacked(channels: int) -> Classification:
+        return replace(space, channels=channels)
+
+    def multiply_adds(channels: int) -> int:
+        return Network(stacked(channels).modules(block), resolution).multiply_adds
+
+    least = multiply_adds(1)
+    # each weight has the channels on one side or on both: F of them take at least F times as many
+    channels = bisect_right(range(1, limit // least + 1), limit, key=multiply_adds)
+    if channels == 0:
+        raise UserError(
+            f"the network takes {least:,} multiply-adds for an image of {resolution}×{resolution} "
+            f"pixels even with 1 channel, and the limit is {limit:,}: raise the limit, or choose "
+            "smaller images or fewer blocks."
+        )
+    return stacked(channels)

@@ -1,0 +1,52 @@
+"""The auxiliary head (section 7.3): a second classifier within the network, only for training."""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ghn_pipeline.network import Network
+
+
+def tapped(network: Network) -> int:
+    """Return the module that the head reads: the block at 2/3 of the network (section 7.3).
+
+    It is the first of the last third, as in DARTS: block 13 of 18, the first after a reduction.
+    """
+    blocks = len(network.modules) - 2  # the stem and the classifier stand around them
+    return 1 + 2 * blocks // 3
+
+
+class AuxiliaryHead(nn.Module):
+    """Pooling, a 1×1 convolution, one as large as what is left, and a matrix, as in NASNet.
+
+    Args:
+        network: whose `tapped` module it reads.
+        channels: of the two convolutions.
+    """
+
+    def __init__(self, network: Network, channels: Sequence[int]) -> None:
+        super().__init__()
+        module = network.modules[tapped(network)]
+        into = module.channels * len(module.block.leaves)
+        side = -(-network.resolution // module.scale)
+        # windows of 5 at every third pixel, where there are so many
+        self.pools = side >= 5
+        left = (side - 5) // 3 + 1 if self.pools else side
+        first, second = channels
+        self.convolutions = nn.ModuleList(
+            [nn.Conv2d(into, first, 1, bias=False), nn.Conv2d(first, second, left, bias=False)]
+        )
+        # running statistics are for judging, and a head is never judged
+        self.norms = nn.ModuleList(nn.BatchNorm2d(c, track_running_stats=False) for c in channels)
+        self.classifier = nn.Linear(second, network.modules[-1].channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits [B, classes] for what the tapped module put out [B, C, H, W]."""
+        x = F.relu(x)
+        if self.pools:
+            x = F.avg_pool2d(x, 5, 3)
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            x = F.relu(norm(convolution(x)))
+        logits: Tensor = self.classifier(x.flatten(1))
+        return logits

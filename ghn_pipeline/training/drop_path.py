@@ -1,0 +1,48 @@
+"""Scheduled drop-path (section 7.3; Zoph et al. 2018, section 3): inputs of nodes are left out."""
+
+from torch import Tensor
+
+from ghn_pipeline.network import Network, Path, Place, keep_path
+from ghn_pipeline.space.operations import OPERATIONS
+
+
+def paths(network: Network) -> dict[Place, tuple[int, float]]:
+    """Return the nodes whose inputs may be dropped: how many they have, and their depth.
+
+    The depth is that of the block, counted from 1, over the number of blocks. What passes an
+    identity is never dropped, and neither is what enters a block.
+    """
+    blocks = len(network.modules) - 2  # the stem and the classifier stand around them
+    found = {}
+    for m, module in enumerate(network.modules):
+        for v, node in enumerate(module.block.nodes):
+            dropped = OPERATIONS[node.op].join == "sum" and node.op != "identity"
+            if dropped and (m, v) in network.live:
+                found[m, v] = len(node.inputs), m / blocks
+    return found
+
+
+def drop_path(network: Network, probability: float, draws: Tensor) -> Path:
+    """Return what drops each input of a node for each image with a probability.
+
+    What is left is divided by the probability to be left, so the mean stays as it was.
+
+    Args:
+        network: that is run.
+        probability: in the last block; in block i of L it is i/L of that.
+        draws: [inputs of all `paths`, B], uniform in [0, 1), on the images' device.
+    """
+    if not probability:
+        return keep_path
+    scales: dict[Place, Tensor] = {}
+    first = 0
+    for place, (inputs, depth) in paths(network).items():
+        kept = 1 - probability * depth
+        mask = draws[first : first + inputs] < kept
+        scales[place] = (mask / kept).reshape(-1, 1, 1, 1)
+        first += inputs
+
+    def drop(place: Place, x: Tensor) -> Tensor:
+        return x * scales[place].to(x.dtype) if place in scales else x
+
+    return drop

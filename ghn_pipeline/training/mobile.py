@@ -1,0 +1,92 @@
+"""Training an ImageNet-mobile network (sections 5.1.2 and 7.3)."""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from ghn_pipeline.compute import precision
+from ghn_pipeline.config import Config
+from ghn_pipeline.data.imagenet import ImageNet, training_batches, validation_batches
+from ghn_pipeline.errors import UserError
+from ghn_pipeline.network import Trained
+from ghn_pipeline.training.distributed import Team
+from ghn_pipeline.training.finalist import Finalist, losses_of
+from ghn_pipeline.training.fit import Training
+from ghn_pipeline.training.schedule import decayed, warmed
+from ghn_pipeline.training.sgd import momentum_sgd
+
+
+def mobile_training(
+    name: str, model: Finalist, imagenet: ImageNet, config: Config, team: Team
+) -> Training:
+    """Train `model` on the images of a folder; its rate decays every epoch.
+
+    At the end top-1 and top-5 accuracy on the validation images are measured, with the running
+    statistics of batch norm; top-5 where there are more than five classes.
+
+    Raises:
+        UserError: the folder has fewer images than a step takes.
+    """
+    recipe, seed = config.mobile, f"{config.seeds.data_order}/{name}"
+    epoch = len(imagenet.train) // recipe.together
+    if epoch == 0:
+        raise UserError(
+            f"{recipe.folder} has {len(imagenet.train)} training images, and a step takes "
+            f"{recipe.together} (mobile.batch times mobile.workers): choose a smaller batch."
+        )
+    steps, warmup = recipe.epochs * epoch, recipe.warmup_epochs * epoch
+    loaders, device = config.compute.loaders, team.device
+    batches: list[Iterator[tuple[Tensor, Tensor]]] = []
+
+    def batch_at(step: int) -> tuple[Tensor, Tensor]:
+        if not batches:  # files are read ahead, from the step at which this process begins
+            ahead = training_batches(
+                imagenet,
+                range(step, steps),
+                batch=recipe.together,
+                resolution=recipe.resolution,
+                seed=seed,
+                processes=loaders,
+                part=team.part(recipe.together // team.size),
+                device=device,
+            )
+            batches.append(ahead)
+        return next(batches[0])
+
+    def final() -> dict[str, float]:
+        model.eval()
+        images = validation_batches(
+            imagenet,
+            batch=recipe.batch,
+            resolution=recipe.resolution,
+            processes=loaders,
+            device=device,
+        )
+        return top_accuracies(model.trained, images, [1, 5][: 1 + (len(imagenet.classes) > 5)])
+
+    after = decayed(recipe.learning_rate * recipe.workers, recipe.decay, epoch)
+    return Training(
+        name,
+        model,
+        momentum_sgd(model, recipe),
+        losses_of(model, recipe, batch_at, steps, seed, team, precision(config, team.device)),
+        warmed(recipe.learning_rate, recipe.workers, warmup, after),
+        steps,
+        observe={steps: final},
+        team=team,
+    )
+
+
+@torch.no_grad()
+def top_accuracies(
+    model: Trained, batches: Iterable[tuple[Tensor, Tensor]], of: list[int]
+) -> dict[str, float]:
+    """Return as "top1" the fraction of images whose class is the likeliest; so "top5", ..."""
+    right, total = dict.fromkeys(of, 0), 0
+    for images, labels in batches:
+        likeliest = model(images).topk(max(of)).indices == labels[:, None]
+        for k in of:
+            right[k] += int(likeliest[:, :k].sum())
+        total += len(labels)
+    return {f"top{k}": right[k] / total for k in of}

@@ -1,0 +1,311 @@
+"""ImageNet's folder tree and batches against Pillow and torchvision called by hand."""
+
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ghn_pipeline.data.imagenet import find, training_batches, validation_batches
+from ghn_pipeline.data.images import stream
+from ghn_pipeline.data.torchvision_shim import import_torchvision
+from ghn_pipeline.errors import UserError
+
+# of ImageNet, as every framework has them
+MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+KINDS = [("a.JPEG", "RGB"), ("b.jpg", "L"), ("c.PNG", "RGBA"), ("d.jpeg", "CMYK"), ("e.png", "P")]
+
+
+def write_noise(path: Path, seed: int, mode: str = "RGB") -> None:
+    """Write an image of a size of its own that resembles no other."""
+    rng = np.random.default_rng(seed)
+    height, width = rng.integers(20, 70, 2)
+    pixels = rng.integers(256, size=(height, width, 3), dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).convert(mode).save(path)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory) -> Path:
+    """Three classes of five training images, of every kind, and of two or three to validate."""
+    root = tmp_path_factory.mktemp("imagenet")
+    for c, name in enumerate(("n02", "n01", "n10")):
+        for i, (file, mode) in enumerate(KINDS):
+            write_noise(root / "train" / name / file, 10 * c + i, mode)
+        for i in range(2 + c % 2):
+            write_noise(root / "val" / name / f"{i}.JPEG", 100 + 10 * c + i)
+    # none of these is an image to read
+    (root / "train/n01/notes.txt").write_text("words")
+    (root / "train/n01/._a.JPEG").write_text("what macOS leaves")
+    (root / "train/.hidden").mkdir()
+    (root / "train/list.txt").write_text("words")
+    return root
+
+
+@pytest.fixture(scope="module")
+def singles(tmp_path_factory) -> Path:
+    """Ten classes of one image: a label is an image."""
+    root = tmp_path_factory.mktemp("singles")
+    for c in range(10):
+        for part in ("train", "val"):
+            write_noise(root / part / f"class{c}" / "only.png", c)
+    return root
+
+
+def normalised(image: Image.Image) -> torch.Tensor:
+    pixels = (np.asarray(image) / 255 - MEAN) / STD
+    return torch.tensor(pixels.transpose(2, 0, 1), dtype=torch.float32)
+
+
+def rgb(path: Path | str) -> Image.Image:
+    with Image.open(path) as image:
+        return image.convert("RGB")
+
+
+def batches(root: Path, steps=range(10), **changes):
+    options = {"batch": 3, "resolution": 12, "seed": 5, "processes": 0}
+    return training_batches(find(root), steps, **{**options, **changes})
+
+
+def assert_equal(ours, theirs) -> None:
+    for one, other in zip(ours, theirs, strict=True):
+        assert all(map(torch.equal, one, other))
+
+
+# --- the tree -------------------------------------------------------------------------------
+
+
+def test_every_image_is_found_in_the_order_of_the_names(tree):
+    found = find(tree)
+    assert found.classes == ("n01", "n02", "n10")
+    for images, part, count in ((found.train, "train", 15), (found.validation, "val", 7)):
+        by_hand = [str(p) for p in sorted((tree / part).glob("n*/[!.]*")) if p.suffix != ".txt"]
+        assert [path for path, _ in images] == by_hand and len(by_hand) == count
+        assert all(found.classes[label] == Path(path).parent.name for path, label in images)
+
+
+def test_the_digest_is_of_names_and_sizes(tree, tmp_path):
+    copy = shutil.copytree(tree, tmp_path / "copy")
+    digests = [find(copy).digest]
+    assert digests == [find(tree).digest]
+    (copy / "val/n01/0.JPEG").rename(copy / "val/n01/7.JPEG")
+    digests.append(find(copy).digest)
+    with open(copy / "val/n01/7.JPEG", "ab") as file:
+        file.write(b"\0")
+    digests.append(find(copy).digest)
+    (copy / "train/n02/a.JPEG").unlink()
+    digests.append(find(copy).digest)
+    assert len(set(digests)) == 4
+
+
+def test_all_faults_of_a_tree_are_told_at_once(tree, tmp_path):
+    copy = shutil.copytree(tree, tmp_path / "copy")
+    shutil.rmtree(copy / "val/n01")
+    (copy / "val/n02/0.JPEG").rename(copy / "val/n02/0.txt")
+    (copy / "val/n02/1.JPEG").unlink()
+    for c in range(7):
+        write_noise(copy / "val" / f"x{c}" / "0.png", c)
+    with pytest.raises(UserError) as caught:
+        find(copy)
+    told = str(caught.value)
+    assert f"only {copy}/train has the classes n01\n" in told
+    assert f"only {copy}/val has the classes x0, x1, x2, x3, x4 and 2 more\n" in told
+    assert f"{copy}/val has no images of n02\n" in told
+    assert "train/CLASS/*.JPEG" in told
+
+
+@pytest.mark.parametrize(
+    "taken, message",
+    [
+        ("", "there is no folder .*copy\n"),
+        ("train", "there is no folder .*copy/train\n"),
+        ("val", "there is no folder .*copy/val\n"),
+        ("train/*", "copy/train holds no folders of classes\n"),
+        ("val/n*/*", "copy/val has no images of n01, n02, n10\n"),
+    ],
+)
+def test_what_a_tree_lacks_is_told(tree, tmp_path, taken, message):
+    copy = shutil.copytree(tree, tmp_path / "copy")
+    for path in copy.glob(taken) if taken else [copy]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(UserError, match=message):
+        find(copy)
+
+
+def test_a_link_to_nowhere_is_told(tree, tmp_path):
+    copy = shutil.copytree(tree, tmp_path / "copy")
+    (copy / "val/n02/x.jpg").symlink_to("nowhere")
+    with pytest.raises(UserError, match=r"cannot read .*val/n02/x.jpg: No such file"):
+        find(copy)
+
+
+# --- what is read ---------------------------------------------------------------------------
+
+
+def test_crops_are_those_of_torchvision_with_the_stream_of_each_image(tree):
+    random_resized_crop = import_torchvision().transforms.RandomResizedCrop
+    found, shown, flips = find(tree), [], 0
+    for step, (images, labels) in enumerate(batches(tree, range(10))):
+        for position, (ours, label) in enumerate(zip(images, labels.tolist(), strict=True)):
+            seed = stream(5, "imagenet", step, position).initial_seed()
+            matches = []
+            for path, its_label in found.train:
+                image = rgb(path)
+                torch.manual_seed(seed)
+                top, left, height, width = random_resized_crop.get_params(
+                    image, scale=(0.08, 1), ratio=(3 / 4, 4 / 3)
+                )
+                box = (left, top, left + width, top + height)
+                crop = normalised(image.crop(box).resize((12, 12), Image.Resampling.BILINEAR))
+                flipped = bool(torch.rand(()) < 0.5)
+                if torch.allclose(ours, crop.flip(-1) if flipped else crop, atol=1e-6):
+                    matches.append((path, its_label, flipped))
+            ((path, its_label, flipped),) = matches
+            assert label == its_label
+            shown.append(path)
+            flips += flipped
+    # two epochs of five steps of three images
+    assert len(set(shown[:15])) == len(set(shown[15:])) == 15 and shown[:15] != shown[15:]
+    assert 5 <= flips <= 25
+
+
+@pytest.mark.parametrize("resolution, shorter", [(28, 32), (12, 14), (32, 37)])
+def test_validation_crops_are_central(tree, resolution, shorter):
+    found = find(tree)
+    given = list(validation_batches(found, batch=3, resolution=resolution, processes=0))
+    assert [len(labels) for _, labels in given] == [3, 3, 1]
+    images, labels = (torch.cat(parts) for parts in zip(*given, strict=True))
+    assert labels.tolist() == [label for _, label in found.validation]
+    for ours, (path, _) in zip(images, found.validation, strict=True):
+        image = rgb(path)
+        short = min(image.size)
+        width, height = (int(shorter * side / short) for side in image.size)
+        left, top = (round((side - resolution) / 2) for side in (width, height))
+        scaled = image.resize((width, height), Image.Resampling.BILINEAR)
+        crop = scaled.crop((left, top, left + resolution, top + resolution))
+        torch.testing.assert_close(ours, normalised(crop), rtol=0, atol=1e-6)
+
+
+def test_types_and_order_in_memory(tree):
+    images, labels = next(batches(tree))
+    assert (images.dtype, labels.dtype) == (torch.float32, torch.int64)
+    assert images.shape == (3, 3, 12, 12)
+    assert images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_an_epoch_shows_each_image_once_in_an_order_of_its_own(singles):
+    labels = [labels.tolist() for _, labels in batches(singles, range(6))]
+    first, second = [*chain(*labels[:3])], [*chain(*labels[3:])]
+    # one of the ten is left over by batches of three
+    assert len(set(first)) == len(set(second)) == 9 and first != second
+    other = [labels.tolist() for _, labels in batches(singles, range(3), seed="5/finalist")]
+    assert [*chain(*other)] != first
+
+
+def test_a_resumed_run_and_each_part_see_the_same(tree):
+    straight = list(batches(tree, range(8)))
+    assert_equal(batches(tree, range(4, 8)), straight[4:])
+    parts = [list(batches(tree, range(8), part=p)) for p in (slice(0, 1), slice(1, 3))]
+    joined = [[torch.cat(pair) for pair in zip(*both, strict=True)] for both in zip(*parts)]  # noqa: B905
+    assert_equal(joined, straight)
+
+
+def test_reading_leaves_the_random_numbers_of_torch_alone(tree):
+    before = torch.get_rng_state()
+    next(batches(tree))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_batch_of_all_and_a_batch_of_more(tree):
+    _, labels = next(batches(tree, batch=15))
+    assert sorted(labels.tolist()) == sorted([0, 1, 2] * 5)
+    with pytest.raises(UserError, match="a batch of 16 is larger than the 15 training images"):
+        batches(tree, batch=16)
+
+
+@pytest.fixture
+def damaged(tree, tmp_path) -> Path:
+    return shutil.copytree(tree, tmp_path / "copy")
+
+
+@pytest.mark.parametrize("damage", ["text", "empty", "cut off", "gone", "other format"])
+def test_a_file_that_is_no_image_is_named(damaged, damage):
+    found, path = find(damaged), damaged / "val/n02/0.JPEG"
+    content = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    elif damage == "other format":
+        rgb(path).save(path, "GIF")
+    else:
+        path.write_bytes({"text": b"words", "empty": b"", "cut off": content[:-200]}[damage])
+    with pytest.raises(UserError, match=r"val/n02/0.JPEG is no image that can be read \("):
+        list(validation_batches(found, batch=2, resolution=8, processes=0))
+
+
+# --- processes that read --------------------------------------------------------------------
+
+
+def test_processes_that_read_change_nothing_and_outlive_signals_to_all(tree):
+    alone, before = list(batches(tree, range(12))), multiprocessing.active_children()
+    helped = batches(tree, range(12), processes=2)
+    given = [next(helped)]
+    helpers = [p for p in multiprocessing.active_children() if p not in before]
+    assert len(helpers) == 2
+    # a cluster tells every process of a job; what was asked to save still needs its images
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGTERM):
+        for helper in helpers:
+            os.kill(helper.pid, number)
+    assert_equal([*given, *helped], alone)
+    for helper in helpers:
+        helper.join(30)
+        assert helper.exitcode == 0
+
+
+def test_an_image_that_a_process_cannot_read_is_told_without_a_traceback(damaged):
+    found = find(damaged)
+    (damaged / "val/n10/0.JPEG").write_text("words")
+    given = validation_batches(found, batch=2, resolution=8, processes=1)
+    assert len(next(given)[0]) == 2
+    with pytest.raises(UserError, match=r"val/n10/0.JPEG is no image") as caught:
+        list(given)
+    assert "\n" not in str(caught.value) and "Traceback" not in str(caught.value)
+
+
+def test_a_process_that_is_killed_is_told(tree):
+    before = multiprocessing.active_children()
+    given = batches(tree, range(100), processes=1)
+    next(given)
+    (helper,) = (p for p in multiprocessing.active_children() if p not in before)
+    os.kill(helper.pid, signal.SIGKILL)
+    with pytest.raises(UserError, match="a process that read images was killed"):
+        list(given)
+
+
+def test_processes_that_read_die_with_the_one_that_asked(tree, tmp_path):
+    program = f"""
+import multiprocessing, os, signal
+from pathlib import Path
+from ghn_pipeline.data.imagenet import find, validation_batches
+given = validation_batches(find(Path({str(tree)!r})), batch=1, resolution=8, processes=1)
+next(given)
+(helper,) = multiprocessing.active_children()
+Path({str(tmp_path / "helper")!r}).write_text(str(helper.pid))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", program])
+    helper = int((tmp_path / "helper").read_text())
+    end = time.monotonic() + 10
+    while (alive := os.path.exists(f"/proc/{helper}")) and time.monotonic() < end:
+        time.sleep(0.05)
+    if alive:
+        os.kill(helper, signal.SIGKILL)
+    assert not alive
