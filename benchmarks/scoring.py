@@ -9,23 +9,18 @@ import argparse
 import os
 import tempfile
 import time
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from ghn_pipeline.artifacts import space_of
+from ghn_pipeline.artifacts import scorer, space_of
 from ghn_pipeline.compute import hardware, set_threads
 from ghn_pipeline.config import Config, load
 from ghn_pipeline.data.images import Images, Splits
-from ghn_pipeline.network import Network
 from ghn_pipeline.record import commit
-from ghn_pipeline.search.scoring import Score, Scored, Scorer, score
+from ghn_pipeline.search.scoring import Scored, Scorer, score
 from ghn_pipeline.search.strategies import random_search
-from ghn_pipeline.space.graph import Block
-from ghn_pipeline.training.batches import accuracy, fixed_batches
 from ghn_pipeline.training.search import build
 
 ROOT = Path(__file__).parent.parent
@@ -42,22 +37,11 @@ def noise(config: Config) -> Splits:
 
 
 def untrained_scorer(config: Config, device: torch.device) -> Scorer:
-    """Make what scores with an untrained GHN, as `artifacts.scorer_of` does with a trained one."""
+    """Make what scores with an untrained GHN."""
     set_threads(config)
-    space, splits = space_of(config), noise(config)
+    space = space_of(config)
     ghn = build(space, config.ghn, config.seeds.initialisation)
-    batch, batches = config.evaluation.batch, config.evaluation.batches
-
-    def score_one(block: Block, network: Network, weights: dict[str, Tensor]) -> Score:
-        images = fixed_batches(splits.validation, splits, batch, batches)
-        return Score(block.hash, accuracy(network, weights, images), 0.0)
-
-    @torch.no_grad()
-    def scorer(blocks: Sequence[Block]) -> list[Score]:
-        networks = [Network(space.modules(block), config.images.resolution) for block in blocks]
-        return list(map(score_one, blocks, networks, ghn(networks)))
-
-    return scorer
+    return scorer(ghn, space, noise(config), config)
 
 
 def timed(config: Config, architectures: int, processes: int) -> tuple[float, float, list[Scored]]:
@@ -95,7 +79,7 @@ def main() -> None:
     print({**hardware(torch.device("cpu")), **commit(), "torch": torch.__version__}, flush=True)
     one, one_used, found = timed(config, architectures, 1)
     all_cores, all_used, same = timed(config, architectures, cores)
-    if same != found:
+    if [s.score.accuracy for s in same] != [s.score.accuracy for s in found]:
         raise SystemExit("one process and many found different accuracies")
     print(
         f"{architectures} architectures, quick preset: {one:.1f} s by one process, "

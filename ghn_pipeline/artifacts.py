@@ -125,6 +125,11 @@ def scorer_of(config: Config, stage: str, device: torch.device) -> Scorer:
     path = result_folder(config, stage) / "model.pt"
     state = checkpoint.load(path, digest(settings(config, stage)), maker_of(stage))
     model.load_state_dict(state["model"])
+    return scorer(model, space, splits, config)
+
+
+def scorer(model: nn.Module, space: Classification, splits: Splits, config: Config) -> Scorer:
+    """Return what scores blocks with weights that `model` gives."""
     batch, batches = config.evaluation.batch, config.evaluation.batches
 
     def score_one(network: Network, weights: dict[str, Tensor]) -> tuple[float, float]:
@@ -185,6 +190,21 @@ def winner(config: Config) -> Block:
     """
     result = record.read(config, "winner", maker_of("winner"))["result"]
     return space_of(config).read(result["block"])
+
+
+def trained_on(config: Config, stage: str, block: Block) -> dict[str, Any]:
+    """Return the record of a training of `block`.
+
+    Raises:
+        UserError: it is missing or stale, or of another architecture than is chosen now.
+    """
+    run = record.read(config, stage, maker_of(stage))
+    if run["result"]["hash"] != block.hash:
+        raise UserError(
+            f"{stage} is of the architecture {run['result']['hash']}, and {block.hash} is chosen "
+            f"now. Run `{maker_of(stage)}` again."
+        )
+    return run
 
 
 def ghn_pairs(

@@ -85,6 +85,18 @@ def test_no_verb_and_an_unknown_verb_are_usage(workplace):
         (["score", "ghn/default"], "ghn", "ghn train-ghn default"),
         (["table4"], "sgd/3", "ghn train-sgd 3"),
         (["table4"], "scores/ghn", "ghn score ghn/default"),
+        (["ablations"], "scores/ghn/stacked", "ghn score ghn/stacked"),
+        (["search", "evolution/0"], "ghn/default", "ghn train-ghn default"),
+        (["search-curves"], "search/evolution/0", "ghn search evolution/0"),
+        (["train-short", "0"], "search/random/0", "ghn search random/0"),
+        (["choose"], "short/0", "ghn train-short 0"),
+        (["train-finalist", "random/0"], "search/random/0", "ghn search random/0"),
+        (["train-finalist", "best/0"], "winner", "ghn choose"),
+        (["table1"], "finalists/random/0", "ghn train-finalist random/0"),
+        (["table2"], "short/0", "ghn train-short 0"),
+        (["export"], "finalists/best/0", "ghn train-finalist best/0"),
+        (["train-mobile"], "winner", "ghn choose"),
+        (["table3"], "mobile", "ghn train-mobile"),
     ],
 )
 def test_a_missing_artifact_names_the_command_that_makes_it(words, missing, maker, place):
@@ -100,6 +112,22 @@ def test_a_missing_artifact_names_the_command_that_makes_it(words, missing, make
         (["score", "oneshot"], {"oneshot": {"clip": 1.0}}, "oneshot", "ghn train-oneshot"),
         (["table4"], {"sgd": {"epochs": 4}}, "sgd/0", "ghn train-sgd 0"),
         (["table4"], {"ghn": {"passes": 2}}, "ghn/default", "ghn train-ghn default"),
+        (["ablations"], {"evaluation": {"batch": 50}}, "sgd/0", "ghn train-sgd 0"),
+        (["search", "random/0"], {"ghn": {"clip": 1.0}}, "ghn/default", "ghn train-ghn default"),
+        (["choose"], {"sgd": {"epochs": 4}}, "short/0", "ghn train-short 0"),
+        (
+            ["train-finalist", "top/0"],
+            {"search": {"evaluations": 11}},
+            "search/random/0",
+            "ghn search random/0",
+        ),
+        (
+            ["table1"],
+            {"finalists": {"epochs": 3}},
+            "finalists/random/0",
+            "ghn train-finalist random/0",
+        ),
+        (["table3"], {"mobile": {"epochs": 3}}, "mobile", "ghn train-mobile"),
     ],
 )
 def test_a_stale_stage_is_named(words, changes, stale, maker, place):
@@ -118,6 +146,33 @@ def test_an_index_or_name_that_is_not_there(place):
     assert_refused(place.ghn("train-sgd", "5"), "train-sgd", "INDEX 5", "0 to 4")
     assert_refused(place.ghn("train-ghn", "big"), "train-ghn", "'big'", "default")
     assert_refused(place.ghn("score", "ghn/big"), "score", "'big'", "default")
+    assert_refused(place.ghn("train-short", "99"), "train-short", "rank 99", "0 to 11")
+
+
+@pytest.mark.parametrize(
+    ("verb", "name", "words"),
+    [
+        ("search", "random/9", ["random/9", "search.seeds"]),
+        ("search", "nonsense/0", ["nonsense/0", "random or evolution"]),
+        ("search", "random", ["random", "SEED"]),
+        ("train-finalist", "top/99", ["top/99", "finalists.ranks"]),
+        ("train-finalist", "best/9", ["best/9", "finalists.seeds"]),
+        ("train-finalist", "best/00", ["best/00", "finalists.seeds"]),
+        ("train-finalist", "nonsense/0", ["nonsense/0"]),
+    ],
+)
+def test_a_search_or_finalist_that_is_not_configured(verb, name, words, workplace):
+    assert_refused(workplace.ghn(verb, name), verb, *words)
+
+
+@pytest.mark.parametrize(
+    ("verb", "name"),
+    [("search", "../../../../way/out"), ("train-finalist", "top/../../../../../way/out")],
+)
+def test_a_name_leads_out_of_no_folder(verb, name, workplace):
+    done = workplace.ghn(verb, name)
+    assert_refused(done, verb, name)
+    assert list(workplace.folder.parent.rglob("out.log")) == []
 
 
 @pytest.mark.parametrize("model", ["sgd/0", "nonsense"])

@@ -46,17 +46,18 @@ def choose(args: argparse.Namespace) -> None:
     Writes results/SCALE/winner/run.json.
     """
     from ghn_pipeline import record, tracking
-    from ghn_pipeline.artifacts import finalist, maker_of
+    from ghn_pipeline.artifacts import finalist, trained_on
     from ghn_pipeline.stages import result_folder
 
     config = start(args, "winner")
+    blocks = {rank: finalist(config, "top", rank) for rank in config.finalists.ranks}
     accuracies = {}
-    for rank in config.finalists.ranks:
-        run = record.read(config, f"short/{rank}", maker_of(f"short/{rank}"))
+    for rank, block in blocks.items():
+        run = trained_on(config, f"short/{rank}", block)
         (measured,) = run["result"]["measured"].values()
         accuracies[rank] = measured["final"]
     rank = max(accuracies, key=lambda r: (accuracies[r], -r))
-    block = finalist(config, "top", rank)
+    block = blocks[rank]
     result = {
         "rank": rank,
         "validation": accuracies[rank],
@@ -149,13 +150,17 @@ def table1(args: argparse.Namespace) -> None:
     Reads results/SCALE/finalists/top/*, finalists/random/*, search/random/SEED, ghn/NAME.
     Writes results/SCALE/table1.csv, .md, .html, .tex, table1.provenance.json.
     """
+    from ghn_pipeline.artifacts import finalist, trained_on
     from ghn_pipeline.paper.classifiers import Classifiers, table1
 
     config = start(args, "table1")
     cost, made_of = cost_of_search(config, short=False)
     rows = {}
     for key, group, spent in (("random", "random", None), ("ghn-top", "top", cost)):
-        runs = _finished(config, [f"finalists/{group}/{rank}" for rank in config.finalists.ranks])
+        runs = [
+            trained_on(config, f"finalists/{group}/{rank}", finalist(config, group, rank))
+            for rank in config.finalists.ranks
+        ]
         rows[key] = Classifiers(spent, *_measured(runs))
         made_of += runs
     write_table(
@@ -169,11 +174,13 @@ def table2(args: argparse.Namespace) -> None:
     Reads results/SCALE/finalists/best/*, winner, short/*, search/random/SEED, ghn/NAME.
     Writes results/SCALE/table2.csv, .md, .html, .tex, table2.provenance.json.
     """
+    from ghn_pipeline.artifacts import trained_on, winner
     from ghn_pipeline.paper.classifiers import Classifiers, table2
 
     config = start(args, "table2")
     cost, made_of = cost_of_search(config, short=True)
-    runs = _finished(config, [f"finalists/best/{seed}" for seed in config.finalists.seeds])
+    block = winner(config)
+    runs = [trained_on(config, f"finalists/best/{s}", block) for s in config.finalists.seeds]
     made_of += runs
     parameters, accuracies = _measured(runs)
     # of one architecture, whose parameters are counted once

@@ -83,15 +83,14 @@ def table3(args: argparse.Namespace) -> None:
     Reads results/SCALE/mobile, winner, short/*, search/random/SEED, ghn/NAME.
     Writes results/SCALE/table3.csv, .md, .html, .tex, table3.provenance.json.
     """
-    from ghn_pipeline import record
-    from ghn_pipeline.artifacts import maker_of
+    from ghn_pipeline.artifacts import trained_on, winner
     from ghn_pipeline.chapters.finalists import cost_of_search, setting_of, write_table
     from ghn_pipeline.chapters.shared import start
     from ghn_pipeline.paper.classifiers import Accuracy, Mobile, table3
 
     config = start(args, "table3")
     cost, made_of = cost_of_search(config, short=True)
-    run = record.read(config, "mobile", maker_of("mobile"))
+    run = trained_on(config, "mobile", winner(config))
     result, tested = run["result"], None
     if (images := result["images"]) is not None:
         (measured,) = result["measured"].values()

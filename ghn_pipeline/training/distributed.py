@@ -137,7 +137,9 @@ def joined(device: torch.device, workers: int) -> Iterator[Team]:
         yield Team(device=device)
         return
     if (started := int(os.environ["WORLD_SIZE"])) != workers:
-        raise UserError(f"{started} workers were started, and finalists.workers is {workers}.")
+        raise UserError(
+            f"{started} workers were started, and the configuration asks for {workers}."
+        )
     here, local = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["LOCAL_RANK"])
     cards = torch.cuda.device_count() if device.type == "cuda" else 0
     if cards:

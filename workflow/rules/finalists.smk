@@ -31,7 +31,7 @@ rule train_finalist:
         ghn("train-finalist {wildcards.finalist}")
 
 
-COST = [f"{RESULTS}/{FIRST}/run.json", f"{RESULTS}/search/{CHOOSER}/run.json"]
+COST = [f"{RESULTS}/{FIRST}/run.json", *expand(rules.run_search.output, search=CHOOSER)]
 SHORT_COST = [*COST, *expand(rules.train_short.output, rank=CONFIG.finalists.ranks)]
 
 
@@ -62,6 +62,7 @@ rule table1:
 rule table2:
     input:
         SHORT_COST,
+        rules.choose.output,
         expand(rules.train_finalist.output, finalist=[f"best/{s}" for s in CONFIG.finalists.seeds]),
         not_stale("table2", record="table2.provenance.json"),
     output:

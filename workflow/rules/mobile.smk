@@ -24,6 +24,7 @@ rule train_mobile:
 rule table3:
     input:
         SHORT_COST,
+        rules.choose.output,
         rules.train_mobile.output,
         not_stale("table3", record="table3.provenance.json"),
     output:

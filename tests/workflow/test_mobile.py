@@ -1,0 +1,110 @@
+"""ImageNet-mobile from end to end, on a small folder tree in the place of ImageNet."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+pytestmark = pytest.mark.slow
+
+CLASSES, TRAIN, VALIDATION = 6, 8, 3  # images of a class
+
+
+def grow(folder):
+    """A tree of noise whose brightness tells the class."""
+    rng = np.random.default_rng(0)
+    for part, count in (("train", TRAIN), ("val", VALIDATION)):
+        for label in range(CLASSES):
+            place = folder / part / f"n{label:04d}"
+            place.mkdir(parents=True)
+            for i in range(count):
+                noise = rng.integers(60, size=(40 + i, 50, 3)) + 35 * label
+                Image.fromarray(noise.astype(np.uint8)).save(place / f"{i}.JPEG")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def place(finished, tmp_path_factory):
+    """A copy of a finished run, and a tree of images beside it."""
+    place = finished.copy_to(tmp_path_factory.mktemp("mobile") / "place")
+    place.tree = grow(place.folder / "imagenet")
+    return place
+
+
+@pytest.fixture(scope="module")
+def trained(place):
+    """The winner, trained on the tree by two processes, and Table 3 made of it."""
+    changes = {"mobile": {"folder": "imagenet", "processes": 2}}
+    for verb in ("train-mobile", "table3"):
+        done = place.ghn(verb, changes=changes)
+        assert done.returncode == 0, done.stderr
+    return place
+
+
+def result(place):
+    return json.loads((place.folder / "results/smoke/mobile/run.json").read_text())["result"]
+
+
+def test_without_images_it_is_counted_and_the_table_says_so(finished):
+    counted = result(finished)
+    assert counted["images"] is None
+    assert 0 < counted["multiply_adds"] <= 1_000_000
+    table = (finished.folder / "results/smoke/table3.csv").read_text().splitlines()[-1]
+    assert table.startswith('"GHN Top-Best, 1K"')
+    assert table.count("ImageNet not given") == 2
+    assert f"{counted['multiply_adds'] / 1e6:.3f}"[:5] in table
+
+
+def test_with_images_it_is_trained_and_measured(trained):
+    found = result(trained)
+    assert found["steps"] == 2 * (CLASSES * TRAIN // 16)
+    (measured,) = found["measured"].values()
+    assert 0 <= measured["top1"] <= measured["top5"] <= 1
+    assert measured["top5"] * CLASSES * VALIDATION == pytest.approx(
+        round(measured["top5"] * CLASSES * VALIDATION)
+    )
+    images = found["images"]
+    assert (images["classes"], images["training"]) == (CLASSES, CLASSES * TRAIN)
+    state = torch.load(trained.folder / "results/smoke/mobile/model.pt", weights_only=True)
+    assert any(name.startswith("head.") for name in state["model"])
+
+
+def test_the_table_does_not_take_them_for_imagenet(trained):
+    (measured,) = result(trained)["measured"].values()
+    text = (trained.folder / "results/smoke/table3.md").read_text()
+    assert f"{100 * measured['top1']:.2f} (6 classes" in text
+    assert "not ImageNet" in text
+
+
+def test_the_images_are_the_counted_networks_and_have_their_digest(trained, finished):
+    # fewer classes than ImageNet has: a smaller classifier, so perhaps more channels
+    assert result(trained)["multiply_adds"] <= 1_000_000
+    assert result(trained)["hash"] == result(finished)["hash"]
+    assert len(result(trained)["images"]["digest"]) == 16
+
+
+def test_a_folder_that_is_not_imagenet_is_refused(place):
+    (place.folder / "empty").mkdir()
+    done = place.ghn("train-mobile", changes={"mobile": {"folder": "empty"}})
+    assert done.returncode == 1
+    assert "empty/train" in done.stderr and "empty/val" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_broken_image_ends_it_with_its_name(place):
+    tree = grow(place.folder / "broken")
+    (tree / "train/n0000/0.JPEG").write_bytes(b"no image")
+    changes = {"mobile": {"folder": "broken", "epochs": 9}}
+    done = place.ghn("train-mobile", changes=changes)
+    assert done.returncode == 1
+    assert "broken/train/n0000/0.JPEG" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_table_refuses_what_was_counted_without_the_images(place):
+    changes = {"mobile": {"folder": "imagenet", "epochs": 7}}
+    done = place.ghn("table3", changes=changes)
+    assert done.returncode == 1
+    assert "results/smoke/mobile/run.json is stale" in done.stderr
