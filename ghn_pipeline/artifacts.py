@@ -99,7 +99,8 @@ def architectures_of(config: Config) -> list[Block]:
 def maker_of(stage: str) -> str:
     """Return the command that makes the results of a stage."""
     kind, _, name = stage.partition("/")
-    verbs = {"scores": "score", "search": "search", "winner": "choose", "export": "export"}
+    verbs = {"architectures": "sample", "scores": "score", "winner": "choose"}
+    verbs |= {kind: kind for kind in ("search", "memory", "export")}
     # finalists/top/0: train-finalist top/0
     verb = verbs.get(kind, f"train-{kind.removesuffix('s')}")
     return f"ghn {verb} {name}".strip()
@@ -189,7 +190,7 @@ def winner(config: Config) -> Block:
         UserError: it is missing, stale or not whole.
     """
     result = record.read(config, "winner", maker_of("winner"))["result"]
-    return space_of(config).read(result["block"])
+    return space_of(config).read(result.get("block", ()))
 
 
 def trained_on(config: Config, stage: str, block: Block) -> dict[str, Any]:

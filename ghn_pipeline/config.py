@@ -154,9 +154,9 @@ class Search(Section):
 class Ablations(Section):
     """Which GHNs stand in which figure or table of section 5.4."""
 
-    figure5a: Annotated[list[str], Field(min_length=1)]
-    figure5b: Annotated[list[str], Field(min_length=1)]
-    table5: Annotated[list[str], Field(min_length=1)]
+    figure5a: list[str]
+    figure5b: list[str]
+    table5: list[str]
 
 
 class Recipe(Section):
@@ -278,36 +278,57 @@ class Config(Section):
             raise UserError(f"no GHN named {name!r} in `ghns`; there are {', '.join(self.ghns)}")
         return _changed(self.ghn, self.ghns[name])
 
+    def ablated(self, part: str) -> list[str]:
+        """Return the GHNs of "figure5a", "figure5b" or "table5" that are trained."""
+        return [n for n in getattr(self.ablations, part) if n in self.correlation.ghns]
+
+    # How large an experiment is, in words for titles, made from the settings that it depends on.
+
+    @property
+    def network_note(self) -> str:
+        """Of networks alone."""
+        side = self.images.resolution
+        return f"{self._preset}images of {side}×{side}, {self._stack}"
+
+    @property
+    def images_note(self) -> str:
+        """Of what is trained on images."""
+        side = self.images.resolution
+        return (
+            f"{self._preset}{self.images.train:,} training images at {side}×{side}, {self._stack}"
+        )
+
     @property
     def scale_note(self) -> str:
-        """How large the experiment is, in words for titles, made from the settings themselves."""
-        preset = "" if self.scale == "paper" else f"{self.scale} preset: "
-        side, network = self.images.resolution, self.network
-        return (
-            f"{preset}{self.images.train:,} training images at {side}×{side}, "
-            f"F={network.channels}, {network.blocks} blocks of {self.space.nodes} nodes, "
-            f"ground truth of {self.sgd.epochs} epochs"
-        )
+        """Of what is held against the ground truth."""
+        return f"{self.images_note}, ground truth of {self.sgd.epochs} epochs"
 
     @property
     def finalists_note(self) -> str:
-        """The same for the tables of finalists."""
-        return f"{self.scale_note}, finalists of {self.finalists.epochs} epochs"
+        """Of finalists."""
+        return f"{self.images_note}, finalists of {self.finalists.epochs} epochs"
 
     @property
     def mobile_note(self) -> str:
-        """The same for ImageNet-mobile networks."""
-        side, blocks = self.mobile.resolution, self.mobile.blocks
-        preset = "" if self.scale == "paper" else f"{self.scale} preset: "
+        """Of ImageNet-mobile networks."""
+        mobile, side = self.mobile, self.mobile.resolution
         return (
-            f"{preset}images of {side}×{side}, {blocks} blocks of {self.space.nodes} nodes, at "
-            f"most {self.mobile.multiply_adds} million multiply-adds, {self.mobile.epochs} epochs"
+            f"{self._preset}images of {side}×{side}, {mobile.blocks} blocks of {self.space.nodes} "
+            f"nodes, at most {mobile.multiply_adds} million multiply-adds, {mobile.epochs} epochs"
         )
 
+    def small(self, note: str) -> str:
+        """Return a note for a figure's title, which at the paper's scale needs none."""
+        return "" if self.scale == "paper" else note
+
     @property
-    def small_note(self) -> str:
-        """The same for the titles of figures, which at the paper's scale need none."""
-        return "" if self.scale == "paper" else self.scale_note
+    def _preset(self) -> str:
+        return "" if self.scale == "paper" else f"{self.scale} preset: "
+
+    @property
+    def _stack(self) -> str:
+        network = self.network
+        return f"F={network.channels}, {network.blocks} blocks of {self.space.nodes} nodes"
 
 
 def _changed(ghn: Ghn, changes: GhnChanges) -> Ghn:
@@ -381,7 +402,7 @@ def _numbered(correlation: Correlation) -> list[str]:
 def _ablations(
     ablations: Ablations, correlation: Correlation, ghn: Ghn, ghns: dict[str, GhnChanges]
 ) -> list[str]:
-    """The GHNs of one figure or table differ in nothing but what it shows."""
+    """The GHNs of one figure or table that are trained differ in nothing but what it shows."""
     shown = {
         "figure5a": ("nodes",),
         "figure5b": ("passes", "scheme"),
@@ -390,9 +411,8 @@ def _ablations(
     faults = []
     for part, keys in shown.items():
         names: list[str] = getattr(ablations, part)
-        absent = [name for name in names if name not in correlation.ghns or name not in ghns]
-        faults += [f"ablations.{part}: {name!r} is not in correlation.ghns" for name in absent]
-        made = [_changed(ghn, ghns[name]) for name in names if name not in absent]
+        faults += [f"ablations.{part}: {n!r} is not in `ghns`" for n in names if n not in ghns]
+        made = [_changed(ghn, ghns[n]) for n in names if n in ghns and n in correlation.ghns]
         if len({repr(g.model_dump(exclude=set(keys))) for g in made}) > 1:
             faults.append(f"ablations.{part}: its GHNs differ in more than {' and '.join(keys)}")
         if len({repr(g) for g in made}) < len(made):
@@ -415,7 +435,7 @@ def _recipe(name: str, recipe: Recipe) -> list[str]:
     faults = []
     if recipe.batch % recipe.norm_batch:
         faults.append(f"{name}.norm_batch: does not divide {name}.batch")
-    if recipe.together // recipe.norm_batch % recipe.processes:
+    elif recipe.together // recipe.norm_batch % recipe.processes:
         faults.append(
             f"{name}.processes: cannot share out evenly the {recipe.together // recipe.norm_batch} "
             f"groups of {name}.norm_batch images in a step of all workers"

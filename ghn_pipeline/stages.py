@@ -86,7 +86,9 @@ def _scores(config: Config, model: str) -> Settings:
 
 
 def _search(config: Config, name: str) -> Settings:
-    method = name.partition("/")[0]
+    method, _, seed = name.partition("/")
+    if method not in METHODS or not seed.isdecimal():
+        raise UserError(f"there is no stage 'search/{name}'")
     evolves = {"population", "sample", "generation"} if method == "evolution" else set()
     return {
         **_scores(config, first_ghn(config)),
@@ -109,9 +111,9 @@ def _winner(config: Config, _: str) -> Settings:
 
 
 def _finalists(config: Config, name: str) -> Settings:
-    group = name.partition("/")[0]
+    group, _, number = name.partition("/")
     chosen_by = {"top": chooser(config), "random": chooser(config), "best": "winner"}
-    if group not in chosen_by:
+    if group not in chosen_by or not number.isdecimal():
         raise UserError(f"there is no stage 'finalists/{name}'")
     return {
         **_training(config),
@@ -176,8 +178,8 @@ def _table4(config: Config, _: str) -> Settings:
 
 def _ablations(config: Config, _: str) -> Settings:
     scores = {
-        part: [digest(settings(config, f"scores/ghn/{name}")) for name in names]
-        for part, names in config.ablations.model_dump().items()
+        part: [digest(settings(config, f"scores/ghn/{n}")) for n in config.ablated(part)]
+        for part in type(config.ablations).model_fields
     }
     return {**_compared(config), **scores, **_below(config, "sgd/0")}
 

@@ -307,7 +307,6 @@ def test_three_faults_are_named_at_once(tmp_path):
         ({"mobile": {"auxiliary_channels": [128]}}, "mobile.auxiliary_channels", "at least 2"),
         ({"mobile": {"decay": 1.5}}, "mobile.decay", "less than or equal to 1"),
         ({"memory": {"nodes": [3]}}, "memory.nodes", "at least 2"),
-        ({"ablations": {"table5": []}}, "ablations.table5", "at least 1"),
     ],
 )
 def test_one_fault_is_named_with_its_path(changes, path, words, tmp_path):
@@ -333,10 +332,6 @@ def test_one_fault_is_named_with_its_path(changes, path, words, tmp_path):
         ({"correlation": {"ghns": [*GHNS, "default"]}}, ["correlation.ghns", "twice"]),
         # ablations: what is shown is trained, and differs in what the figure or table shows
         ({"ablations": {"figure5a": ["default", "none"]}}, ["ablations.figure5a", "'none'"]),
-        (
-            {"ghns": {"untrained": {"nodes": 4}}, "ablations": {"figure5a": ["untrained"]}},
-            ["ablations.figure5a", "'untrained'", "correlation.ghns"],
-        ),
         (
             {"ablations": {"figure5a": ["default", "passes-1"]}},
             ["ablations.figure5a", "differ in more than nodes"],

@@ -76,7 +76,7 @@ def table4(args: argparse.Namespace) -> None:
     drawn = figure6.figure6(
         ghn.predicted,
         ghn.truth,
-        scale_note=config.small_note,
+        scale_note=config.small(config.scale_note),
         correlation=found["ghn"]["all"]["pearson"],
     )
     figure.save(drawn, folder / "figure6")
@@ -98,8 +98,8 @@ def ablations(args: argparse.Namespace) -> None:
     from ghn_pipeline.record import write_provenance
 
     config = start(args, "ablations")
-    lists = config.ablations.model_dump().values()
-    names = list(dict.fromkeys(name for listed in lists for name in listed))
+    parts = ("figure5a", "figure5b", "table5")
+    names = list(dict.fromkeys(name for part in parts for name in config.ablated(part)))
     pairs, made_of = ghn_pairs(config, names)
     found = measure(
         pairs,
@@ -122,7 +122,7 @@ def _figure5(config: "Config", found: "Mapping[str, Correlations]") -> None:
     from ghn_pipeline.paper.figure import save
     from ghn_pipeline.paper.table import write
 
-    folder, chosen = Path("results", config.scale), config.ablations
+    folder, a, b = Path("results", config.scale), *map(config.ablated, ("figure5a", "figure5b"))
     setting = figure5.Setting(
         scale=config.scale,
         scale_note=config.scale_note,
@@ -130,16 +130,16 @@ def _figure5(config: "Config", found: "Mapping[str, Correlations]") -> None:
         bootstrap=_bootstrap(config),
     )
     ghns = {name: config.named_ghn(name) for name in found}
-    one, points = ghns[chosen.figure5a[0]], {ghns[n].nodes: found[n] for n in chosen.figure5a}
+    one, points = ghns[a[0]] if a else config.ghn, {ghns[name].nodes: found[name] for name in a}
     write(
         figure5.points5a(points, passes=one.passes, scheme=one.scheme, setting=setting),
         folder / "figure5a",
     )
     drawn = figure5.figure5a(points, passes=one.passes, scheme=one.scheme, setting=setting)
     save(drawn, folder / "figure5a")
-    nodes = ghns[chosen.figure5b[0]].nodes
+    nodes = (ghns[b[0]] if b else config.ghn).nodes
     by_scheme: dict[tuple[str, int], Correlations] = {
-        (ghns[name].scheme, ghns[name].passes): found[name] for name in chosen.figure5b
+        (ghns[name].scheme, ghns[name].passes): found[name] for name in b
     }
     write(figure5.points5b(by_scheme, nodes=nodes, setting=setting), folder / "figure5b")
     save(figure5.figure5b(by_scheme, nodes=nodes, setting=setting), folder / "figure5b")
@@ -149,7 +149,7 @@ def _table5(config: "Config", found: "Mapping[str, Correlations]") -> None:
     from ghn_pipeline.paper.table import write
     from ghn_pipeline.paper.table5 import table5
 
-    ghns = {name: config.named_ghn(name) for name in config.ablations.table5}
+    ghns = {name: config.named_ghn(name) for name in config.ablated("table5")}
     made = table5(
         {(g.share_parameters, g.pass_embeddings): found[name] for name, g in ghns.items()},
         scale=config.scale,

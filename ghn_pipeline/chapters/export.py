@@ -36,7 +36,8 @@ def export(args: argparse.Namespace) -> None:
     folder, images = result_folder(config, "export"), images_of(config, torch.device("cpu"))
     export.save(folder, space, block, model.trained, images.mean, images.std)
     title = [f"Figure 7: the best block found, {block.hash}"]
-    save(figure7(block, title_lines=title, scale_note=config.small_note), folder / "figure7")
+    note = config.small(config.images_note)
+    save(figure7(block, title_lines=title, scale_note=note), folder / "figure7")
     (measured,) = run["result"]["measured"].values()
     result = {"of": stage, "hash": block.hash, "test": measured["test"]}
     record.write(config, "export", result, seconds=0)

@@ -31,6 +31,8 @@ def train_short(args: argparse.Namespace) -> None:
 
     stage = f"short/{args.rank}"
     config = start(args, stage)
+    if args.rank not in config.finalists.ranks:
+        raise UserError(f"RANK {args.rank}: it is not one of finalists.ranks")
     device, block = prepare_device(config), finalist(config, "top", args.rank)
     network = Network(space_of(config).modules(block), config.images.resolution)
     seed = stream(config.seeds.initialisation, "short", args.rank)

@@ -27,7 +27,8 @@ def memory(args: argparse.Namespace) -> None:
     found = sweep(space_of(config), ghn, config, config.memory.nodes, device)
     folder = result_folder(config, "memory")
     write_atomically(folder / "memory.csv", found.to_csv(index=False))
-    save(memory_figure(found, batch=ghn.batch, scale_note=config.small_note), folder / "memory")
+    note = config.small(config.network_note)
+    save(memory_figure(found, batch=ghn.batch, scale_note=note), folder / "memory")
     seconds = time.monotonic() - begun
     record.write(config, "memory", {}, seconds=seconds, hardware=hardware(device))
     tracking.send(folder)

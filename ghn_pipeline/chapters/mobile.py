@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ghn_pipeline.chapters.finalists import begin, share_out
+from ghn_pipeline.chapters.shared import start
 from ghn_pipeline.chapters.train import train
 
 if TYPE_CHECKING:
@@ -23,48 +24,37 @@ def train_mobile(args: argparse.Namespace) -> None:
     Writes results/SCALE/mobile: run.json; trained, also model.pt, curve.csv; checkpoints below
     checkpoints/.
     """
-    from ghn_pipeline import record, tracking
-    from ghn_pipeline.artifacts import mobile_space, winner
-    from ghn_pipeline.data import imagenet
-    from ghn_pipeline.network import Network
-    from ghn_pipeline.space.mobile import fitted
-    from ghn_pipeline.stages import result_folder
-
     config = begin(args, "mobile")
-    settings, block = config.mobile, winner(config)
-    images = imagenet.find(Path(settings.folder)) if settings.folder else None
-    space, limit = mobile_space(config, images), settings.multiply_adds * 1_000_000
-    space = fitted(space, block, settings.resolution, limit)
-    network = Network(space.modules(block), settings.resolution)
-    counted = {
-        "hash": block.hash,
-        "channels": space.channels,
-        "parameters": network.parameters,
-        "multiply_adds": network.multiply_adds,
-    }
-    if images is None:
-        record.write(config, "mobile", {**counted, "images": None}, seconds=0)
-        tracking.send(result_folder(config, "mobile"))
-        print("mobile.folder names no ImageNet: counted, not trained")
+    if not config.mobile.folder:
+        _count(config)
         return
 
     def work(team: "Team") -> None:
-        _train(config, network, images, team, counted)
+        _train(config, team)
 
-    share_out(config, settings, [args.verb, "--config", *args.config], work)
+    share_out(config, config.mobile, [args.verb, "--config", *args.config], work)
 
 
-def _train(
-    config: "Config",
-    network: "Network",
-    images: "ImageNet",
-    team: "Team",
-    counted: dict[str, Any],
-) -> None:
+def _count(config: "Config") -> None:
+    from ghn_pipeline import record, tracking
+    from ghn_pipeline.stages import result_folder
+
+    _, counted = _network(config, None)
+    record.write(config, "mobile", {**counted, "images": None}, seconds=0)
+    tracking.send(result_folder(config, "mobile"))
+    print("mobile.folder names no ImageNet: counted, not trained")
+
+
+def _train(config: "Config", team: "Team") -> None:
+    from ghn_pipeline.data import imagenet
     from ghn_pipeline.data.images import stream
     from ghn_pipeline.training.finalist import Finalist
     from ghn_pipeline.training.mobile import mobile_training
 
+    # a million files are listed once, not by each process
+    images = team.share(imagenet.find(Path(config.mobile.folder)) if team.leads else None)
+    assert images is not None
+    network, counted = _network(config, images)
     generator = stream(config.seeds.initialisation, "mobile")
     model = Finalist(network, config.mobile, generator).to(team.device)
     training = mobile_training("mobile", model, images, config, team)
@@ -77,6 +67,25 @@ def _train(
     train(config, training, team.device, **counted, images=of)
 
 
+def _network(config: "Config", images: "ImageNet | None") -> "tuple[Network, dict[str, Any]]":
+    """Return the largest network that fits, and what was counted of it."""
+    from ghn_pipeline.artifacts import mobile_space, winner
+    from ghn_pipeline.network import Network
+    from ghn_pipeline.space.mobile import fitted
+
+    settings, block = config.mobile, winner(config)
+    limit = settings.multiply_adds * 1_000_000
+    space = fitted(mobile_space(config, images), block, settings.resolution, limit)
+    network = Network(space.modules(block), settings.resolution)
+    counted = {
+        "hash": block.hash,
+        "channels": space.channels,
+        "parameters": network.parameters,
+        "multiply_adds": network.multiply_adds,
+    }
+    return network, counted
+
+
 def table3(args: argparse.Namespace) -> None:
     """Make Table 3 (section 5.1.2).
 
@@ -85,7 +94,6 @@ def table3(args: argparse.Namespace) -> None:
     """
     from ghn_pipeline.artifacts import trained_on, winner
     from ghn_pipeline.chapters.finalists import cost_of_search, setting_of, write_table
-    from ghn_pipeline.chapters.shared import start
     from ghn_pipeline.paper.classifiers import Accuracy, Mobile, table3
 
     config = start(args, "table3")

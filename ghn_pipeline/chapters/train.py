@@ -106,9 +106,8 @@ def train(config: "Config", training: "Training", device: "torch.device", **said
     }
     # a job that waited for this one has nothing left to train, but the same to publish
     with checkpoint.only_writer(path):
-        if not stage.startswith(
-            ("sgd/", "short/")
-        ):  # a model that others will use, not only a measurement
+        # a model that others will use, not only a measurement
+        if not stage.startswith(("sgd/", "short/")):
             checkpoint.save(folder / "model.pt", {"model": training.model.state_dict()}, key)
         write_atomically(folder / "curve.csv", curve.to_csv(index=False))
         record.write(config, stage, result, seconds=log.seconds, hardware=hardware(device))

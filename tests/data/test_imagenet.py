@@ -137,8 +137,9 @@ def test_what_a_tree_lacks_is_told(tree, tmp_path, taken, message):
     copy = shutil.copytree(tree, tmp_path / "copy")
     for path in copy.glob(taken) if taken else [copy]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message) as caught:
         find(copy)
+    assert str(caught.value).count("\n  ") == 1  # and no fault besides
 
 
 def test_a_link_to_nowhere_is_told(tree, tmp_path):
@@ -254,18 +255,20 @@ def test_a_file_that_is_no_image_is_named(damaged, damage):
 # --- processes that read --------------------------------------------------------------------
 
 
-def test_processes_that_read_change_nothing_and_outlive_signals_to_all(tree):
-    alone, before = list(batches(tree, range(12))), multiprocessing.active_children()
+@pytest.fixture
+def helpers():
+    """Lists the processes that this test has started."""
+    before = multiprocessing.active_children()
+    return lambda: [p for p in multiprocessing.active_children() if p not in before]
+
+
+def test_processes_that_read_change_nothing_and_leave(tree, helpers):
     helped = batches(tree, range(12), processes=2)
-    given = [next(helped)]
-    helpers = [p for p in multiprocessing.active_children() if p not in before]
-    assert len(helpers) == 2
-    # a cluster tells every process of a job; what was asked to save still needs its images
-    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGTERM):
-        for helper in helpers:
-            os.kill(helper.pid, number)
-    assert_equal([*given, *helped], alone)
-    for helper in helpers:
+    first = next(helped)
+    started = helpers()
+    assert len(started) == 2
+    assert_equal([first, *helped], list(batches(tree, range(12))))
+    for helper in started:
         helper.join(30)
         assert helper.exitcode == 0
 
@@ -280,11 +283,15 @@ def test_an_image_that_a_process_cannot_read_is_told_without_a_traceback(damaged
     assert "\n" not in str(caught.value) and "Traceback" not in str(caught.value)
 
 
-def test_a_process_that_is_killed_is_told(tree):
-    before = multiprocessing.active_children()
+def test_a_process_that_reads_outlives_signals_to_all_and_is_missed_when_killed(tree, helpers):
     given = batches(tree, range(100), processes=1)
     next(given)
-    (helper,) = (p for p in multiprocessing.active_children() if p not in before)
+    (helper,) = helpers()
+    # a cluster tells every process of a job; a training that is to save still needs its images
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGTERM):
+        os.kill(helper.pid, number)
+    for _ in range(20):
+        next(given)
     os.kill(helper.pid, signal.SIGKILL)
     with pytest.raises(UserError, match="a process that read images was killed"):
         list(given)
