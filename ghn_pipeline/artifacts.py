@@ -1,5 +1,6 @@
 """What earlier stages made, read back from the results folder as objects."""
 
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,7 +18,7 @@ from ghn_pipeline.data import cifar10
 from ghn_pipeline.data.imagenet import ImageNet
 from ghn_pipeline.data.images import Splits, split, stream
 from ghn_pipeline.errors import UserError
-from ghn_pipeline.files import digest, read_json
+from ghn_pipeline.files import digest, read_bytes, read_json
 from ghn_pipeline.network import Network
 from ghn_pipeline.paper.classifiers import IMAGENET
 from ghn_pipeline.paper.table4 import Row
@@ -150,13 +151,38 @@ def scorer(model: nn.Module, space: Classification, splits: Splits, config: Conf
     return score
 
 
+def weights_of(config: Config, model: str) -> str:
+    """Return the SHA-256 of a trained model's file: the same settings may give other weights.
+
+    Raises:
+        UserError: it is missing.
+    """
+    content = read_bytes(result_folder(config, model) / "model.pt", maker_of(model))
+    return hashlib.sha256(content).hexdigest()
+
+
+def scored_with(config: Config, stage: str, model: str) -> dict[str, Any]:
+    """Return the record of a scoring with the weights that `model` has now.
+
+    Raises:
+        UserError: it is missing or stale, or was made with other weights.
+    """
+    run = record.read(config, stage, maker_of(stage))
+    if run["inputs"].get("model.pt") != weights_of(config, model):
+        raise UserError(
+            f"{stage} was made with weights of {model} that are there no more. Run "
+            f"`{maker_of(stage)}` again."
+        )
+    return run
+
+
 def searched(config: Config, stage: str) -> list[tuple[Block, float]]:
     """Return the architectures of a search, as they were evaluated, each with its accuracy.
 
     Raises:
         UserError: the search is missing, stale or not whole.
     """
-    record.read(config, stage, maker_of(stage))
+    scored_with(config, stage, first_ghn(config))
     path, space = result_folder(config, stage) / "architectures.json", space_of(config)
     entries = read_json(path, maker_of(stage))
     try:
@@ -242,7 +268,7 @@ def scores_of(config: Config, model: str, sgd: Sequence[dict[str, Any]]) -> dict
     Raises:
         UserError: it is missing or stale, or of other architectures than the ground truth.
     """
-    scored = record.read(config, f"scores/{model}", maker_of(f"scores/{model}"))
+    scored = scored_with(config, f"scores/{model}", model)
     if scored["result"]["hashes"] != [run["result"]["hash"] for run in sgd]:
         raise UserError(
             f"scores/{model} and sgd/* are of different architectures. Run `ghn score {model}` "

@@ -87,8 +87,11 @@ def _scores(config: Config, model: str) -> Settings:
 
 def _search(config: Config, name: str) -> Settings:
     method, _, seed = name.partition("/")
-    if method not in METHODS or not seed.isdecimal():
-        raise UserError(f"there is no stage 'search/{name}'")
+    if method not in METHODS or seed not in map(str, config.search.seeds):
+        raise UserError(
+            f"there is no stage 'search/{name}': a method is {' or '.join(METHODS)}, and a seed "
+            "one of search.seeds"
+        )
     evolves = {"population", "sample", "generation"} if method == "evolution" else set()
     return {
         **_scores(config, first_ghn(config)),
@@ -97,7 +100,9 @@ def _search(config: Config, name: str) -> Settings:
     }
 
 
-def _short(config: Config, _: str) -> Settings:
+def _short(config: Config, rank: str) -> Settings:
+    if rank not in map(str, config.finalists.ranks):
+        raise UserError(f"there is no stage 'short/{rank}': a rank is one of finalists.ranks")
     return {
         **_training(config),
         "sgd": config.sgd.model_dump(),
@@ -107,14 +112,19 @@ def _short(config: Config, _: str) -> Settings:
 
 
 def _winner(config: Config, _: str) -> Settings:
-    return {"ranks": config.finalists.ranks, **_below(config, "short/0")}
+    ranks = config.finalists.ranks
+    return {"ranks": ranks, **_below(config, f"short/{ranks[0]}")}
 
 
 def _finalists(config: Config, name: str) -> Settings:
     group, _, number = name.partition("/")
     chosen_by = {"top": chooser(config), "random": chooser(config), "best": "winner"}
-    if group not in chosen_by or not number.isdecimal():
-        raise UserError(f"there is no stage 'finalists/{name}'")
+    there = config.finalists.seeds if group == "best" else config.finalists.ranks
+    if group not in chosen_by or number not in map(str, there):
+        raise UserError(
+            f"there is no stage 'finalists/{name}': it is top/RANK or random/RANK, of "
+            "finalists.ranks, or best/SEED, of finalists.seeds"
+        )
     return {
         **_training(config),
         "finalists": finalist_recipe(config, group).model_dump(exclude=HOW),
@@ -143,6 +153,7 @@ def _memory(config: Config, _: str) -> Settings:
         "resolution": config.images.resolution,
         "ghn": config.named_ghn(config.correlation.ghns[0]).model_dump(),
         "memory": config.memory.model_dump(),
+        "momentum": config.sgd.momentum,  # of the candidate by itself
         "scale": config.scale,
     }
 
@@ -152,11 +163,9 @@ def _export(config: Config, _: str) -> Settings:
 
 
 def _table1(config: Config, _: str) -> Settings:
-    return {
-        **_shown(config),
-        "ranks": config.finalists.ranks,
-        **_below(config, chooser(config), "finalists/top/0", "finalists/random/0"),
-    }
+    ranks = config.finalists.ranks
+    trained = [f"finalists/{group}/{ranks[0]}" for group in ("top", "random")]
+    return {**_shown(config), "ranks": ranks, **_below(config, chooser(config), *trained)}
 
 
 def _table2(config: Config, _: str) -> Settings:
@@ -268,10 +277,18 @@ def log_file(config: Config, stage: str) -> Path:
     return Path("results", config.scale, "logs", f"{stage}.log")
 
 
-def checkpoint_file(config: Config, stage: str, suffix: str = ".pt") -> Path:
+def checkpoint_file(config: Config, stage: str, suffix: str = ".pt", of: str = "") -> Path:
     """Return the file from which a stopped stage goes on.
 
     It lies outside `results`, for a workflow engine deletes the outputs of a job that failed. The
     settings' digest is in its name: changed settings start anew, and changed back they go on.
+
+    Args:
+        config: of the scale.
+        stage: as `settings` knows it.
+        suffix: of the file.
+        of: a hash of what it works on, where the settings alone do not say: an architecture that
+            was chosen, weights that score, images of a folder.
     """
-    return Path("checkpoints", config.scale, f"{stage}-{digest(settings(config, stage))}{suffix}")
+    made_from = f"{digest(settings(config, stage))}{'-' if of else ''}{of}"
+    return Path("checkpoints", config.scale, f"{stage}-{made_from}{suffix}")

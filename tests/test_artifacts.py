@@ -1,7 +1,9 @@
 """What earlier stages made, read back: against results that are written by hand."""
 
+import hashlib
 import json
 import re
+import shutil
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -60,9 +62,17 @@ def finish(
     path = Path("results", config.scale, stage)
     path.mkdir(parents=True)
     key = digest(settings(made_with or config, stage))
-    record = {"digest": key, "result": result, "accelerator_seconds": 2.0}
+    inputs = {"model.pt": hashlib.sha256(b"weights").hexdigest()}
+    record = {"digest": key, "result": result, "accelerator_seconds": 2.0, "inputs": inputs}
     (path / "run.json").write_text(json.dumps(record))
     return path
+
+
+def weigh(config: Config, model: str, content: bytes = b"weights") -> None:
+    """Write the weights of a trained model."""
+    path = Path("results", config.scale, model)
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "model.pt").write_bytes(content)
 
 
 def search(config: Config, accuracies: list[float], seed: int = 0) -> list[Block]:
@@ -73,6 +83,7 @@ def search(config: Config, accuracies: list[float], seed: int = 0) -> list[Block
         {"block": b.to_json(), "accuracy": a} for b, a in zip(blocks, accuracies, strict=True)
     ]
     path = finish(config, f"search/random/{seed}", {})
+    weigh(config, "ghn/default")
     (path / "architectures.json").write_text(json.dumps(entries))
     return blocks
 
@@ -151,6 +162,27 @@ def finish_comparison(config: Config, hashes: dict[str, list[str]]) -> None:
     for model, scored in hashes.items():
         result = {"hashes": scored, "accuracies": [0.5] * 5, "seconds_each": 1.0}
         finish(config, f"scores/{model}", result)
+        weigh(config, model)
+
+
+def test_scores_of_weights_that_are_no_more_are_refused(configured: Any) -> None:
+    config = configured()
+    finish_comparison(config, {"ghn/default": HASHES})
+    search(config, [0.5, 0.4])
+    weigh(config, "ghn/default", b"trained once more")
+    with pytest.raises(UserError, match=r"scores/ghn/default was made with .* no more"):
+        artifacts.ghn_pairs(config, ["default"])
+    with pytest.raises(UserError, match=r"`ghn search random/0` again"):
+        artifacts.finalist(config, "top", 0)
+
+
+def test_a_training_of_another_architecture_is_refused(configured: Any) -> None:
+    config = configured()
+    blocks = search(config, [0.5, 0.4])
+    finish(config, "short/0", {"hash": blocks[0].hash})
+    assert artifacts.trained_on(config, "short/0", blocks[0])["result"]["hash"] == blocks[0].hash
+    with pytest.raises(UserError, match=r"short/0 is of .* `ghn train-short 0` again"):
+        artifacts.trained_on(config, "short/0", blocks[1])
 
 
 def test_an_ablation_is_held_against_the_same_truth(configured: Any) -> None:
@@ -168,7 +200,9 @@ def test_scores_of_other_architectures_are_refused(configured: Any) -> None:
     config = configured()
     finish_comparison(config, {"ghn/default": HASHES, "oneshot": HASHES[::-1]})
     for model in ("ghn/default", "oneshot"):
+        shutil.rmtree(Path("results/smoke", model))
         finish(config, model, {})
+        weigh(config, model)
     with pytest.raises(UserError, match=r"scores/oneshot .* different architectures"):
         artifacts.table4_rows(config)
     path = Path("results/smoke/scores/oneshot/run.json")

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from ghn_pipeline.chapters.shared import configuration, start
 from ghn_pipeline.chapters.train import train
-from ghn_pipeline.errors import UserError
 
 if TYPE_CHECKING:
     from ghn_pipeline.config import Config, Recipe
@@ -31,14 +30,12 @@ def train_short(args: argparse.Namespace) -> None:
 
     stage = f"short/{args.rank}"
     config = start(args, stage)
-    if args.rank not in config.finalists.ranks:
-        raise UserError(f"RANK {args.rank}: it is not one of finalists.ranks")
     device, block = prepare_device(config), finalist(config, "top", args.rank)
     network = Network(space_of(config).modules(block), config.images.resolution)
     seed = stream(config.seeds.initialisation, "short", args.rank)
     model, splits = Trained(network, seed).to(device), images_of(config, device)
     training = sgd_training(stage, model, splits, config, measured_at=())
-    train(config, training, device, hash=block.hash)
+    train(config, training, device, of=block.hash, hash=block.hash)
 
 
 def choose(args: argparse.Namespace) -> None:
@@ -87,9 +84,6 @@ def train_finalist(args: argparse.Namespace) -> None:
 
     stage, (group, _, number) = f"finalists/{args.name}", args.name.partition("/")
     config = begin(args, stage)
-    there = config.finalists.seeds if group == "best" else config.finalists.ranks
-    if number not in map(str, there):
-        raise UserError(f"{args.name}: RANK and SEED are of finalists.ranks and finalists.seeds")
     block, recipe = finalist(config, group, int(number)), finalist_recipe(config, group)
 
     def work(team: "Team") -> None:
@@ -109,8 +103,15 @@ def _train(config: "Config", stage: str, block: "Block", recipe: "Recipe", team:
     model = Finalist(network, recipe, generator).to(team.device)
     splits = images_of(config, team.device)
     training = finalist_training(stage, model, splits, config, recipe, team)
-    said = {"hash": block.hash, "parameters": network.parameters}
-    train(config, training, team.device, **said, processes=team.size)
+    said = {"hash": block.hash, "parameters": network.parameters, **how(config, team)}
+    train(config, training, team.device, of=block.hash, **said)
+
+
+def how(config: "Config", team: "Team") -> dict[str, Any]:
+    """Return what the record says of how a training was computed."""
+    from ghn_pipeline.compute import precision
+
+    return {"processes": team.size, "precision": str(precision(config, team.device))}
 
 
 def begin(args: argparse.Namespace, stage: str) -> "Config":

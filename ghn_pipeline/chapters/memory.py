@@ -29,7 +29,10 @@ def memory(args: argparse.Namespace) -> None:
     write_atomically(folder / "memory.csv", found.to_csv(index=False))
     note = config.small(config.network_note)
     save(memory_figure(found, batch=ghn.batch, scale_note=note), folder / "memory")
+    largest = found[(found.axis == "nodes") & (found.nodes == found.nodes.max())]
+    columns = ["parameters", "peak_bytes"]
+    result = largest.set_index("model")[columns].astype(int).to_dict("index")
     seconds = time.monotonic() - begun
-    record.write(config, "memory", {}, seconds=seconds, hardware=hardware(device))
+    record.write(config, "memory", result, seconds=seconds, hardware=hardware(device))
     tracking.send(folder)
     print(f"see {folder}/memory.png")

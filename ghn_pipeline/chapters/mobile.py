@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ghn_pipeline.chapters.finalists import begin, share_out
+from ghn_pipeline.chapters.finalists import begin, how, share_out
 from ghn_pipeline.chapters.shared import start
 from ghn_pipeline.chapters.train import train
 
@@ -40,8 +40,11 @@ def _count(config: "Config") -> None:
     from ghn_pipeline.stages import result_folder
 
     _, counted = _network(config, None)
+    folder = result_folder(config, "mobile")
+    for name in ("model.pt", "curve.csv"):  # of an earlier one that was trained
+        (folder / name).unlink(missing_ok=True)
     record.write(config, "mobile", {**counted, "images": None}, seconds=0)
-    tracking.send(result_folder(config, "mobile"))
+    tracking.send(folder)
     print("mobile.folder names no ImageNet: counted, not trained")
 
 
@@ -64,7 +67,8 @@ def _train(config: "Config", team: "Team") -> None:
         "training": len(images.train),
         "validation": len(images.validation),
     }
-    train(config, training, team.device, **counted, images=of)
+    work_on = f"{counted['hash']}-{images.digest}"
+    train(config, training, team.device, work_on, **counted, **how(config, team), images=of)
 
 
 def _network(config: "Config", images: "ImageNet | None") -> "tuple[Network, dict[str, Any]]":

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ghn_pipeline.chapters.shared import start
-from ghn_pipeline.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,12 +26,10 @@ def search(args: argparse.Namespace) -> None:
     from ghn_pipeline import tracking
     from ghn_pipeline.files import write_atomically
     from ghn_pipeline.search.strategies import best_so_far
-    from ghn_pipeline.stages import first_ghn, result_folder, searches
+    from ghn_pipeline.stages import first_ghn, result_folder
 
     stage = f"search/{args.name}"
     config = start(args, stage)
-    if stage not in searches(config):
-        raise UserError(f"{args.name}: METHOD is random or evolution, SEED one of search.seeds")
     strategy = _strategy(config, *args.name.split("/"))
     found = score(config, stage, first_ghn(config), strategy, config.search.evaluations)
     folder, accuracies = result_folder(config, stage), [s.score.accuracy for s in found]
@@ -102,13 +99,13 @@ def score(
     from functools import partial
 
     from ghn_pipeline import record
-    from ghn_pipeline.artifacts import maker_of, scorer_of
+    from ghn_pipeline.artifacts import maker_of, scorer_of, weights_of
     from ghn_pipeline.compute import devices, prepare_device
     from ghn_pipeline.files import digest
     from ghn_pipeline.search import scoring
     from ghn_pipeline.stages import checkpoint_file, settings
 
-    device = prepare_device(config)
+    device, weights = prepare_device(config), weights_of(config, model)
     record.read(config, model, maker_of(model))
     return scoring.score(
         stage,
@@ -117,8 +114,8 @@ def score(
         partial(scorer_of, config, model),
         devices=devices(device, config.compute.workers),
         together=config.evaluation.together,
-        partial=checkpoint_file(config, stage, ".json"),
-        digest=digest([settings(config, stage), _inputs(config, model)]),
+        partial=checkpoint_file(config, stage, ".json", of=weights[:16]),
+        digest=digest([settings(config, stage), weights]),
         log_seconds=config.compute.log_seconds,
     )
 
@@ -128,6 +125,7 @@ def publish(
 ) -> None:
     """Write the record of a stage that scored."""
     from ghn_pipeline import record
+    from ghn_pipeline.artifacts import weights_of
     from ghn_pipeline.compute import hardware, prepare_device
 
     seconds = sum(s.score.seconds for s in found)
@@ -137,20 +135,8 @@ def publish(
         {**result, "seconds_each": seconds / len(found)},
         seconds=seconds,
         hardware=hardware(prepare_device(config)),
-        inputs=_inputs(config, model),
+        inputs={"model.pt": weights_of(config, model)},
     )
-
-
-def _inputs(config: "Config", model: str) -> dict[str, str]:
-    """SHA-256 of the weights that generate or are shared: the same settings may give others."""
-    import hashlib
-
-    from ghn_pipeline.artifacts import maker_of
-    from ghn_pipeline.files import read_bytes
-    from ghn_pipeline.stages import result_folder
-
-    content = read_bytes(result_folder(config, model) / "model.pt", maker_of(model))
-    return {"model.pt": hashlib.sha256(content).hexdigest()}
 
 
 def _strategy(config: "Config", method: str, seed: str) -> "Strategy":

@@ -71,8 +71,18 @@ def _train_search(config: "Config", stage: str, schedule: "Schedule", nodes: int
     train(config, search_training(stage, model, draw, space, splits, config, schedule), device)
 
 
-def train(config: "Config", training: "Training", device: "torch.device", **said: object) -> None:
-    """Train to the end, tracked meanwhile; publish and track the model, the curve, the record."""
+def train(
+    config: "Config", training: "Training", device: "torch.device", of: str = "", **said: object
+) -> None:
+    """Train to the end, tracked meanwhile; publish and track the model, the curve, the record.
+
+    Args:
+        config: of the scale.
+        training: its name is that of the stage.
+        device: where it is trained.
+        of: a hash of what is trained, where the settings do not say: of another one it starts anew.
+        said: what else the record says of the result.
+    """
     import pandas as pd
 
     from ghn_pipeline import record, tracking
@@ -84,7 +94,7 @@ def train(config: "Config", training: "Training", device: "torch.device", **said
 
     stage = training.name
     key, folder = digest(settings(config, stage)), result_folder(config, stage)
-    path = checkpoint_file(config, stage)
+    path = checkpoint_file(config, stage, of=of)
     with tracking.follow(record.provenance(config, stage), folder) as saved_as:
         log = fit(
             training,

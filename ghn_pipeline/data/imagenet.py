@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -11,7 +10,6 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from itertools import islice
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +23,7 @@ from ghn_pipeline.data.images import normalise, stream
 from ghn_pipeline.data.torchvision_shim import import_torchvision
 from ghn_pipeline.errors import UserError
 from ghn_pipeline.files import digest
+from ghn_pipeline.processes import end_with_parent
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -285,14 +284,7 @@ def _start_reading() -> None:
         signal.signal(number, signal.SIG_IGN)
     # a training that is told to stop finishes its step first, and may still wait for the images
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def die_with_parent() -> None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=die_with_parent, daemon=True).start()
+    end_with_parent()
 
 
 def _read(items: list[_Item], resolution: int) -> Pixels:

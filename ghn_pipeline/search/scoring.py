@@ -3,15 +3,12 @@
 import json
 import math
 import multiprocessing
-import os
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import cache
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,7 @@ import torch
 
 from ghn_pipeline.errors import UserError
 from ghn_pipeline.files import read_json, write_atomically
+from ghn_pipeline.processes import end_with_parent
 from ghn_pipeline.progress import Progress
 from ghn_pipeline.space.graph import Block
 from ghn_pipeline.training.checkpoint import only_writer
@@ -180,15 +178,7 @@ _makers: list[Callable[[], Scorer]] = []
 
 
 def _start_worker(make_scorer: ScorerMaker, free: "multiprocessing.Queue[torch.device]") -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def die_with_parent() -> None:
-        # a worker whose parent was killed would wait for ever
-        wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=die_with_parent, daemon=True).start()
+    end_with_parent()
     device = free.get()
     _makers.append(lambda: make_scorer(device))
 

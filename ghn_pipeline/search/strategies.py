@@ -1,4 +1,4 @@
-"""What to score next: random architectures (section 5.1.2), or an evolution of the best.
+"""What to score next: random architectures (section 5.1.1), or an evolution of the best.
 
 Neither strategy proposes what its search has scored already, so that equal numbers of scores are
 equal numbers of distinct architectures. Random numbers depend on the seed and on how many are

@@ -218,8 +218,14 @@ def _resume(training: Training, path: Path, digest: str) -> tuple[int, Log]:
     )
     if state is None:
         return 0, Log()
-    training.model.load_state_dict(state["model"])
-    training.optimizer.load_state_dict(state["optimizer"])
+    try:
+        training.model.load_state_dict(state["model"])
+        training.optimizer.load_state_dict(state["optimizer"])
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"{path} is of another network than {training.name} trains now. Move or delete it to "
+            "train anew."
+        ) from error
     return state["step"], Log(**state["log"])
 
 

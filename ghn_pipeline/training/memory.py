@@ -51,7 +51,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts, while entered, the bytes of the tensors that operations make, until each is freed.
 
     The scratch memory of a kernel is not counted: it depends on the machine, and it is no tensor.
-    So the same training takes the same number of bytes everywhere and every time.
+    So on one kind of device the same training takes the same number of bytes every time.
 
     Attributes:
         live: bytes now.

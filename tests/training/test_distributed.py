@@ -32,13 +32,13 @@ STEPS, BATCH = 20, 8  # images of both workers together
 
 
 def small_team_training(team: Team, pause: float = 0.0, workers: int = 2) -> Training:
-    """A finalist with all regularisation but drop-path; `pause` seconds go by in each step.
+    """A finalist with all regularisation; `pause` seconds go by in each step.
 
     Of two workers with half of the batch each, or of one with twice as much.
     """
     changes = {
         **{"workers": workers, "processes": 1, "nodes": 1, "epochs": 5, "warmup_epochs": 0},
-        **{"batch": BATCH // workers, "norm_batch": BATCH // 2, "drop_path": 0.0},
+        **{"batch": BATCH // workers, "norm_batch": BATCH // 2},
         **{"learning_rate": 0.1 / workers, "cutout": 4},
     }
     config = small_config(ROOT, {"finalists": changes})

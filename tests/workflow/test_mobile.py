@@ -1,8 +1,10 @@
 """ImageNet-mobile from end to end, on a small folder tree in the place of ImageNet."""
 
 import json
+import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -83,6 +85,28 @@ def test_the_images_are_the_counted_networks_and_have_their_digest(trained, fini
     assert result(trained)["multiply_adds"] <= 1_000_000
     assert result(trained)["hash"] == result(finished)["hash"]
     assert len(result(trained)["images"]["digest"]) == 16
+
+
+def test_one_process_trains_the_same(trained, tmp_path):
+    curve = pd.read_csv(trained.folder / "results/smoke/mobile/curve.csv")
+    shutil.rmtree(trained.folder / "checkpoints/smoke")
+    shutil.move(trained.folder / "results/smoke/mobile", tmp_path)
+    done = trained.ghn("train-mobile", changes={"mobile": {"folder": "imagenet", "processes": 1}})
+    assert done.returncode == 0, done.stderr
+    alone = pd.read_csv(trained.folder / "results/smoke/mobile/curve.csv")
+    assert np.allclose(alone, curve, atol=1e-4)
+
+
+def test_other_images_of_the_same_names_are_trained_on_anew(trained):
+    before = result(trained)
+    for path in (trained.folder / "imagenet").rglob("*.JPEG"):
+        Image.new("RGB", (40, 40), (label := int(path.parent.name[1:]), 40 * label, 9)).save(path)
+    done = trained.ghn("train-mobile", changes={"mobile": {"folder": "imagenet", "processes": 1}})
+    assert done.returncode == 0, done.stderr
+    assert "goes on from" not in done.stdout
+    after = result(trained)
+    assert after["images"]["digest"] != before["images"]["digest"]
+    assert after["final_loss"] != before["final_loss"]
 
 
 def test_a_folder_that_is_not_imagenet_is_refused(place):

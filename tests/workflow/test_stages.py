@@ -75,7 +75,7 @@ TABLE = [
     ("sgd.epochs", 4, only(*TRUTH, *SHORT)),
     ("sgd.batch", 32, only(*TRUTH, *SHORT)),
     ("sgd.learning_rate", 0.1, only(*TRUTH, *SHORT)),
-    ("sgd.momentum", 0.5, only(*TRUTH, *SHORT)),
+    ("sgd.momentum", 0.5, only(*TRUTH, *SHORT, "memory")),
     ("sgd.weight_decay", 0.0, only(*TRUTH, *SHORT)),
     # the batches on which SGD stopped early, and the others, are judged
     ("evaluation.batch", 50, only("sgd", "scores/oneshot", *SCORED)),

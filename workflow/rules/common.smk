@@ -45,13 +45,14 @@ TRAINING = {
 LIGHT = {"mem_mb": 2000, "runtime": 10}
 
 
-def processes_of(recipe):
-    """What a training by data-parallel processes asks of a cluster."""
+def processes_of(recipe, loaders=0):
+    """What a training by data-parallel processes asks of a cluster; `loaders` read for each."""
     nodes, on_each = recipe.nodes, recipe.processes // recipe.nodes
+    memory = CONFIG.compute.memory_mb + 500 * loaders
     asked = {
         **TRAINING,
-        "mem_mb": CONFIG.compute.memory_mb * on_each,
-        "cpus_per_task": CONFIG.compute.threads * on_each,
+        "mem_mb": memory * on_each,
+        "cpus_per_task": (CONFIG.compute.threads + loaders) * on_each,
         "gpu": GPU * on_each,
     }
     if nodes > 1:
@@ -127,7 +128,10 @@ def made_of(table):
 
 # for the captions: what the size is, and what made the tables that are there
 SMALL = "" if CONFIG.scale == "paper" else "; **not the paper's scale**"
-config["at_scale"] = f"{CONFIG.scale_note}{SMALL}."
+config["at_scale"] = {
+    name: f"{getattr(CONFIG, f'{name}_note')}{SMALL}."
+    for name in ("scale", "network", "images", "finalists", "mobile")
+}
 config["made_of"] = {table: made_of(table) for table in stages.TABLES}
 
 

@@ -1,7 +1,8 @@
 # The winner's block as an ImageNet-mobile network: Table 3 (sections 5.1.2 and 7.3).
 
 # without ImageNet the network is only counted
-MOBILE = processes_of(CONFIG.mobile) if CONFIG.mobile.folder else LIGHT
+LOADERS = CONFIG.compute.loaders
+MOBILE = processes_of(CONFIG.mobile, LOADERS) if CONFIG.mobile.folder else LIGHT
 
 
 rule train_mobile:
