@@ -47,7 +47,7 @@ rule table1:
         multiext(f"{RESULTS}/table1", ".csv", ".md", ".tex"),
         in_report(f"{RESULTS}/table1.html", "table1.rst", "Tables 1 and 2", "Table 1"),
         in_report(
-            f"{RESULTS}/table1.provenance.json", "provenance.rst", "Tables 1 and 2", "of Table 1"
+            f"{RESULTS}/table1.provenance.json", "provenance.rst", "Tables 1 and 2", "provenance, Table 1"
         ),
     params:
         settings=depends("table1"),
@@ -69,7 +69,7 @@ rule table2:
         multiext(f"{RESULTS}/table2", ".csv", ".md", ".tex"),
         in_report(f"{RESULTS}/table2.html", "table2.rst", "Tables 1 and 2", "Table 2"),
         in_report(
-            f"{RESULTS}/table2.provenance.json", "provenance.rst", "Tables 1 and 2", "of Table 2"
+            f"{RESULTS}/table2.provenance.json", "provenance.rst", "Tables 1 and 2", "provenance, Table 2"
         ),
     params:
         settings=depends("table2"),
