@@ -146,7 +146,7 @@ def test_an_index_or_name_that_is_not_there(place):
     assert_refused(place.ghn("train-sgd", "5"), "train-sgd", "INDEX 5", "0 to 4")
     assert_refused(place.ghn("train-ghn", "big"), "train-ghn", "'big'", "default")
     assert_refused(place.ghn("score", "ghn/big"), "score", "'big'", "default")
-    assert_refused(place.ghn("train-short", "99"), "train-short", "rank 99", "0 to 11")
+    assert_refused(place.ghn("train-short", "99"), "train-short", "short/99", "finalists.ranks")
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_an_index_or_name_that_is_not_there(place):
     [
         ("search", "random/9", ["random/9", "search.seeds"]),
         ("search", "nonsense/0", ["nonsense/0", "random or evolution"]),
-        ("search", "random", ["random", "SEED"]),
+        ("search", "random", ["search/random", "search.seeds"]),
         ("train-finalist", "top/99", ["top/99", "finalists.ranks"]),
         ("train-finalist", "best/9", ["best/9", "finalists.seeds"]),
         ("train-finalist", "best/00", ["best/00", "finalists.seeds"]),

@@ -113,7 +113,7 @@ def test_the_papers_point_is_a_hollow_star(figure, x):
 
 
 def test_all_that_is_written_stays_inside_the_figure():
-    large = Setting("quick", "quick preset, " * 12, 1000, SETTING.bootstrap, 7, 5)
+    large = Setting("quick", "quick preset, " * 12, 1000, SETTING.bootstrap)
     figure = figure5b(B, nodes=17, setting=large)
     figure.draw_without_rendering()
     assert len(legend(figure)) == 6
