@@ -243,7 +243,7 @@ def ghn_pairs(
         UserError: a stage is missing, or was made with other settings; it is named.
     """
     sgd = truths(config)
-    truth = np.array([list(run["result"]["measured"].values())[-1]["final"] for run in sgd])
+    truth = _final_accuracies(sgd)
     made_of, pairs = list(sgd), {}
     for name in names:
         scored = scores_of(config, f"ghn/{name}", sgd)
@@ -260,6 +260,10 @@ def truths(config: Config) -> list[dict[str, Any]]:
     """
     stages = [f"sgd/{i}" for i in config.correlation.architectures]
     return [record.read(config, stage, maker_of(stage)) for stage in stages]
+
+
+def _final_accuracies(sgd: Sequence[dict[str, Any]]) -> Floats:
+    return np.array([list(run["result"]["measured"].values())[-1]["final"] for run in sgd])
 
 
 def scores_of(config: Config, model: str, sgd: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -286,7 +290,7 @@ def table4_rows(config: Config) -> tuple[dict[str, Row], list[dict[str, Any]]]:
     sgd = truths(config)
     made_of = list(sgd)
     measured = [run["result"]["measured"] for run in sgd]
-    truth = np.array([list(m.values())[-1]["final"] for m in measured])
+    truth = _final_accuracies(sgd)
     rows = {}
     for k in config.correlation.steps:
         early = [m[str(k)] for m in measured]
