@@ -201,12 +201,27 @@ def finalist(config: Config, group: str, rank: int) -> Block:
     """
     if group == "best":
         return winner(config)
+    blocks = by_rank(config, group)
+    _check_rank(rank, blocks)
+    return blocks[rank]
+
+
+def by_rank(config: Config, group: str) -> list[Block]:
+    """Return all architectures that the search ranks for a group: "top" or "random".
+
+    Raises:
+        UserError: the search is missing, stale or not whole, or has not all of finalists.ranks.
+    """
     found = searched(config, chooser(config))
+    _check_rank(max(config.finalists.ranks), found)
+    if group == "top":
+        found = sorted(found, key=lambda entry: -entry[1])  # of equals the first is better
+    return [block for block, _ in found]
+
+
+def _check_rank(rank: int, found: Sequence[object]) -> None:
     if not 0 <= rank < len(found):
         raise UserError(f"rank {rank}: the architectures are ranked 0 to {len(found) - 1}")
-    if group == "random":
-        return found[rank][0]
-    return sorted(found, key=lambda entry: -entry[1])[rank][0]  # of equals the first is better
 
 
 def winner(config: Config) -> Block:

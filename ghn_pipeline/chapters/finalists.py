@@ -45,14 +45,13 @@ def choose(args: argparse.Namespace) -> None:
     Writes results/SCALE/winner/run.json.
     """
     from ghn_pipeline import record, tracking
-    from ghn_pipeline.artifacts import finalist, trained_on
+    from ghn_pipeline.artifacts import by_rank, trained_on
     from ghn_pipeline.stages import result_folder
 
     config = start(args, "winner")
-    blocks = {rank: finalist(config, "top", rank) for rank in config.finalists.ranks}
-    accuracies = {}
-    for rank, block in blocks.items():
-        run = trained_on(config, f"short/{rank}", block)
+    blocks, accuracies = by_rank(config, "top"), {}
+    for rank in config.finalists.ranks:
+        run = trained_on(config, f"short/{rank}", blocks[rank])
         (measured,) = run["result"]["measured"].values()
         accuracies[rank] = measured["final"]
     rank = max(accuracies, key=lambda r: (accuracies[r], -r))
@@ -153,15 +152,16 @@ def table1(args: argparse.Namespace) -> None:
     Reads results/SCALE/finalists/top/*, finalists/random/*, search/random/SEED, ghn/NAME.
     Writes results/SCALE/table1.csv, .md, .html, .tex, table1.provenance.json.
     """
-    from ghn_pipeline.artifacts import finalist, trained_on
+    from ghn_pipeline.artifacts import by_rank, trained_on
     from ghn_pipeline.paper.classifiers import Classifiers, table1
 
     config = start(args, "table1")
     cost, made_of = cost_of_search(config, short=False)
     rows = {}
     for key, group, spent in (("random", "random", None), ("ghn-top", "top", cost)):
+        blocks = by_rank(config, group)
         runs = [
-            trained_on(config, f"finalists/{group}/{rank}", finalist(config, group, rank))
+            trained_on(config, f"finalists/{group}/{rank}", blocks[rank])
             for rank in config.finalists.ranks
         ]
         rows[key] = Classifiers(spent, *_measured(runs))
