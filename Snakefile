@@ -60,12 +60,11 @@ include: "workflow/rules/search.smk"
 include: "workflow/rules/finalists.smk"
 include: "workflow/rules/mobile.smk"
 include: "workflow/rules/memory.smk"
+include: "workflow/rules/benchmark.smk"
 
 
-# A chapter of the paper is a target: `snakemake CHAPTER --cores all ...`
-
-# What a person asks for: `snakemake CHAPTER --cores all ...`. Two chapters are a rule of their own:
-# `ablations` (Figures 5a and 5b, Table 5) and `memory`.
+# What a person asks for: `snakemake CHAPTER --cores all ...`. Chapters that are a rule of their own:
+# `ablations` (Figures 5a and 5b, Table 5), `memory`, and `benchmark`, for presets of NAS-Bench-201.
 
 
 rule all:

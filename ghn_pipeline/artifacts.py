@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,36 +23,65 @@ from ghn_pipeline.network import Network
 from ghn_pipeline.paper.classifiers import IMAGENET
 from ghn_pipeline.paper.table4 import Row
 from ghn_pipeline.search.correlation import Floats
+from ghn_pipeline.search.rivals import proxy_scorer, sgd_scorer
 from ghn_pipeline.search.scoring import Score, Scorer
 from ghn_pipeline.space.classification import Classification
 from ghn_pipeline.space.graph import Block
+from ghn_pipeline.space.nasbench201 import NasBench201
+from ghn_pipeline.space.space import Space
 from ghn_pipeline.stages import chooser, first_ghn, result_folder, settings
 from ghn_pipeline.training import checkpoint
-from ghn_pipeline.training.batches import accuracy, fixed_batches
+from ghn_pipeline.training.batches import fixed_batches, judge
 from ghn_pipeline.training.oneshot import OneShot
 from ghn_pipeline.training.search import build
 
 CLASSES = 10  # of CIFAR-10
+SEEDS_APART = 1000  # between the streams of GHNs that differ in their seed
+#: What scores without a model trained before.
+UNTRAINED = {"proxies": proxy_scorer, "sgd": sgd_scorer}
 
 
-def space_of(config: Config) -> Classification:
+#: What makes each search space, from `network` and what its own part of `space` says.
+SPACES: dict[str, Callable[..., Space]] = {
+    "classification": Classification,
+    "nasbench201": NasBench201,
+}
+
+
+def space_of(config: Config) -> Space:
     """Return the search space of the configuration."""
-    return Classification(
+    said = config.space.model_dump(exclude={"name", "nodes", "operations"}, exclude_none=True)
+    return SPACES[config.space.name](
         operations=tuple(config.space.operations),
-        max_inputs=config.space.max_inputs,
         blocks=config.network.blocks,
         channels=config.network.channels,
         reductions=tuple(config.network.reductions),
         stem_multiplier=config.network.stem_multiplier,
         classes=CLASSES,
+        **said,
     )
+
+
+def paper_space(config: Config) -> Classification:
+    """Return the search space of the configuration, which must be the paper's.
+
+    Raises:
+        UserError: it is another.
+    """
+    space = space_of(config)
+    if not isinstance(space, Classification):
+        raise UserError(
+            f"this is a chapter of the paper's space, and space.name is {config.space.name}: use "
+            "another preset."
+        )
+    return space
 
 
 def mobile_space(config: Config, images: ImageNet | None) -> Classification:
     """Return how a block is stacked for ImageNet-mobile, its channels not chosen yet (5.1.2)."""
     settings = config.mobile
     return replace(
-        space_of(config),
+        paper_space(config),
         blocks=settings.blocks,
         reductions=tuple(settings.reductions),
         stem_stride=settings.stem_stride,
@@ -84,15 +113,36 @@ def architectures_of(config: Config) -> list[Block]:
     Raises:
         UserError: they are missing, stale or not whole.
     """
+    return _drawn(config, "architectures", config.correlation.drawn)
+
+
+def selection_of(config: Config) -> list[Block]:
+    """Return the architectures that `ghn sample` drew for choices.
+
+    Raises:
+        UserError: they are missing, stale or not whole.
+    """
+    return _drawn(config, "selection", config.correlation.selection)
+
+
+def held_out(config: Config) -> set[str]:
+    """Return the hashes of all architectures that training must not see.
+
+    Raises:
+        UserError: they are missing, stale or not whole.
+    """
+    return {block.hash for block in architectures_of(config) + selection_of(config)}
+
+
+def _drawn(config: Config, which: str, count: int) -> list[Block]:
     record.read(config, "architectures", "ghn sample")
-    path = result_folder(config, "architectures") / "architectures.json"
-    space = space_of(config)
+    path, space = result_folder(config, "architectures") / f"{which}.json", space_of(config)
     entries = read_json(path, "ghn sample")
     try:
         blocks = [space.read(entry["block"]) for entry in entries]
     except (KeyError, TypeError) as error:
         raise UserError(f"{path} holds no architectures. Run `ghn sample` again.") from error
-    if len(blocks) != len(config.correlation.architectures):
+    if len(blocks) != count:
         raise UserError(f"{path} holds {len(blocks)} architectures. Run `ghn sample` again.")
     return blocks
 
@@ -112,17 +162,20 @@ def untrained(config: Config, stage: str) -> nn.Module:
     space, seed = space_of(config), config.seeds.initialisation
     if stage == "oneshot":
         return OneShot(space, config.space.nodes, stream(seed, "oneshot"))
-    return build(space, config.named_ghn(stage.removeprefix("ghn/")), seed)
+    ghn = config.named_ghn(stage.removeprefix("ghn/"))
+    return build(space, ghn, seed + SEEDS_APART * ghn.seed)
 
 
 def scorer_of(config: Config, stage: str, device: torch.device) -> Scorer:
-    """Return what scores blocks with the trained GHN or one-shot model of `stage`.
+    """Return what scores blocks: the trained GHN or one-shot model of `stage`, or a rival.
 
     Raises:
         UserError: the model is missing, truncated or of another configuration.
     """
     set_threads(config)
     space, splits = space_of(config), images_of(config, device)
+    if stage in UNTRAINED:
+        return UNTRAINED[stage](space, splits, config)
     model = untrained(config, stage).to(device)
     path = result_folder(config, stage) / "model.pt"
     state = checkpoint.load(path, digest(settings(config, stage)), maker_of(stage))
@@ -130,14 +183,14 @@ def scorer_of(config: Config, stage: str, device: torch.device) -> Scorer:
     return scorer(model, space, splits, config)
 
 
-def scorer(model: nn.Module, space: Classification, splits: Splits, config: Config) -> Scorer:
+def scorer(model: nn.Module, space: Space, splits: Splits, config: Config) -> Scorer:
     """Return what scores blocks with weights that `model` gives."""
     batch, batches = config.evaluation.batch, config.evaluation.batches
 
-    def score_one(network: Network, weights: dict[str, Tensor]) -> tuple[float, float]:
+    def score_one(network: Network, weights: dict[str, Tensor]) -> tuple[dict[str, float], float]:
         begun = time.monotonic()
         images = fixed_batches(splits.validation, splits, batch, batches)
-        return accuracy(network, weights, images), time.monotonic() - begun
+        return judge(network, weights, images), time.monotonic() - begun
 
     @torch.no_grad()
     def score(blocks: Sequence[Block]) -> list[Score]:
@@ -146,7 +199,10 @@ def scorer(model: nn.Module, space: Classification, splits: Splits, config: Conf
         weights = model(networks)
         share = (time.monotonic() - begun) / len(blocks)
         found = [score_one(n, w) for n, w in zip(networks, weights, strict=True)]
-        return [Score(b.hash, a, s + share) for b, (a, s) in zip(blocks, found, strict=True)]
+        return [
+            Score(b.hash, values, {"accuracy": s + share})
+            for b, (values, s) in zip(blocks, found, strict=True)
+        ]
 
     return score
 
@@ -154,9 +210,13 @@ def scorer(model: nn.Module, space: Classification, splits: Splits, config: Conf
 def weights_of(config: Config, model: str) -> str:
     """Return the SHA-256 of a trained model's file: the same settings may give other weights.
 
+    Empty for a rival that has none.
+
     Raises:
         UserError: it is missing.
     """
+    if model in UNTRAINED:
+        return ""
     content = read_bytes(result_folder(config, model) / "model.pt", maker_of(model))
     return hashlib.sha256(content).hexdigest()
 
@@ -168,7 +228,7 @@ def scored_with(config: Config, stage: str, model: str) -> dict[str, Any]:
         UserError: it is missing or stale, or was made with other weights.
     """
     run = record.read(config, stage, maker_of(stage))
-    if run["inputs"].get("model.pt") != weights_of(config, model):
+    if run["inputs"].get("model.pt", "") != weights_of(config, model):
         raise UserError(
             f"{stage} was made with weights of {model} that are there no more. Run "
             f"`{maker_of(stage)}` again."
@@ -177,16 +237,16 @@ def scored_with(config: Config, stage: str, model: str) -> dict[str, Any]:
 
 
 def searched(config: Config, stage: str) -> list[tuple[Block, float]]:
-    """Return the architectures of a search, as they were evaluated, each with its accuracy.
+    """Return the architectures of a search, as they were evaluated, each with what ranks it.
 
     Raises:
         UserError: the search is missing, stale or not whole.
     """
     scored_with(config, stage, first_ghn(config))
     path, space = result_folder(config, stage) / "architectures.json", space_of(config)
-    entries = read_json(path, maker_of(stage))
+    entries, by = read_json(path, maker_of(stage)), config.evaluation.measure
     try:
-        return [(space.read(entry["block"]), float(entry["accuracy"])) for entry in entries]
+        return [(space.read(entry["block"]), float(entry[by])) for entry in entries]
     except (KeyError, TypeError) as error:
         raise UserError(f"{path} holds no search. Run `{maker_of(stage)}` again.") from error
 
@@ -262,7 +322,7 @@ def ghn_pairs(
     made_of, pairs = list(sgd), {}
     for name in names:
         scored = scores_of(config, f"ghn/{name}", sgd)
-        pairs[name] = np.array(scored["result"]["accuracies"]), truth
+        pairs[name] = _predicted(scored, truth), truth
         made_of.append(scored)
     return pairs, made_of
 
@@ -288,12 +348,17 @@ def scores_of(config: Config, model: str, sgd: Sequence[dict[str, Any]]) -> dict
         UserError: it is missing or stale, or of other architectures than the ground truth.
     """
     scored = scored_with(config, f"scores/{model}", model)
-    if scored["result"]["hashes"] != [run["result"]["hash"] for run in sgd]:
+    if scored["result"]["hashes"][: len(sgd)] != [run["result"]["hash"] for run in sgd]:
         raise UserError(
             f"scores/{model} and sgd/* are of different architectures. Run `ghn score {model}` "
             "and the `ghn train-sgd` of those that differ again."
         )
     return scored
+
+
+def _predicted(scored: dict[str, Any], truth: Floats, measure: str = "accuracy") -> Floats:
+    """What was scored of the architectures whose truth is known, the first of those drawn."""
+    return np.array(scored["result"]["values"][measure][: len(truth)])
 
 
 def table4_rows(config: Config) -> tuple[dict[str, Row], list[dict[str, Any]]]:
@@ -314,8 +379,11 @@ def table4_rows(config: Config) -> tuple[dict[str, Row], list[dict[str, Any]]]:
     for key, stage in (("oneshot", "oneshot"), ("ghn", first_ghn(config))):
         trained = record.read(config, stage, maker_of(stage))
         scored = scores_of(config, stage, sgd)
-        result = scored["result"]
-        predicted = np.array(result["accuracies"])
-        rows[key] = Row(trained["accelerator_seconds"], result["seconds_each"], predicted, truth)
+        each = scored["result"]["seconds_each"]["accuracy"]
+        rows[key] = Row(trained["accelerator_seconds"], each, _predicted(scored, truth), truth)
         made_of += [trained, scored]
+    scored = scores_of(config, "proxies", sgd)
+    for name, each in scored["result"]["seconds_each"].items():
+        rows[name] = Row(None, each, _predicted(scored, truth, name), truth)
+    made_of.append(scored)
     return rows, made_of

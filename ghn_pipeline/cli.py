@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ghn_pipeline.chapters import (
+    benchmark,
     correlation,
     data,
     export,
@@ -106,10 +107,11 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], dict[str, dict[str,
     ),
     "score": (
         correlation.score,
-        {"model": {"metavar": "MODEL", "help": "ghn/NAME or oneshot"}},
+        {"model": {"metavar": "MODEL", "help": "ghn/NAME, oneshot, proxies or sgd"}},
     ),
     "table4": (correlation.table4, {}),
     "ablations": (correlation.ablations, {}),
+    "benchmark": (benchmark.benchmark, {}),
     "search": (
         search.search,
         {"name": {"metavar": "METHOD/SEED", "help": "random/SEED or evolution/SEED"}},

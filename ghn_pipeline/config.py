@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from io import StringIO
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -20,8 +20,10 @@ NotNegative = Annotated[float, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0)]
 Batch = Annotated[int, Field(ge=2)]  # batch norm needs two
 OperationName = Literal[
+    "none",
     "identity",
     "conv_1x1",
+    "conv_3x3",
     "sep_conv_3x3",
     "sep_conv_5x5",
     "dil_conv_3x3",
@@ -30,6 +32,11 @@ OperationName = Literal[
     "max_pool_3x3",
     "avg_pool_3x3",
 ]
+#: Which of them each space has.
+OPERATIONS_OF = {
+    "classification": set(get_args(OperationName)) - {"none", "conv_3x3"},
+    "nasbench201": {"none", "identity", "conv_1x1", "conv_3x3", "avg_pool_3x3"},
+}
 
 
 class Section(BaseModel):
@@ -56,10 +63,11 @@ class Images(Section):
 
 
 class Space(Section):
-    """The search space of section 7.1."""
+    """What is searched: the space of section 7.1, or that of NAS-Bench-201."""
 
+    name: Literal["classification", "nasbench201"]
     nodes: Annotated[int, Field(ge=2)]
-    max_inputs: Count
+    max_inputs: Count | None
     operations: Annotated[list[OperationName], Field(min_length=2)]
 
 
@@ -93,6 +101,9 @@ class Ghn(Schedule):
     embedding: Count
     message_hidden: Count
     hypernetwork_hidden: Count
+    positions: bool
+    average: Annotated[float, Field(ge=0, lt=1)]
+    seed: Seed
 
 
 class GhnChanges(Section):
@@ -106,6 +117,9 @@ class GhnChanges(Section):
     embedding: Count | None = None
     message_hidden: Count | None = None
     hypernetwork_hidden: Count | None = None
+    positions: bool | None = None
+    average: Annotated[float, Field(ge=0, lt=1)] | None = None
+    seed: Seed | None = None
     epochs: Count | None = None
     batch: Batch | None = None
     learning_rate: Positive | None = None
@@ -129,16 +143,34 @@ class Evaluation(Section):
     batch: Batch
     together: Count
     batches: Count
+    measure: Literal["accuracy", "likelihood"]
 
 
 class Correlation(Section):
     """Predicted against true accuracy (section 5.3)."""
 
     ghns: Annotated[list[str], Field(min_length=1)]
-    architectures: Annotated[list[int], Field(min_length=5, max_length=1000)]  # half: three
+    drawn: Annotated[int, Field(ge=5)]  # the better half of them: three
+    selection: Annotated[int, Field(ge=0)]
+    architectures: Annotated[list[int], Field(min_length=5, max_length=1000)]
     steps: list[Count]
     resamples: Count
     confidence: Annotated[float, Field(gt=0, lt=1)]
+
+
+class Proxies(Section):
+    """Ranking without training: the batch on which, and the steps of SGD after which."""
+
+    batch: Batch
+    steps: list[Count]
+
+
+class Benchmark(Section):
+    """Held against accuracies that others published."""
+
+    curve: Annotated[int, Field(ge=0)]
+    images: Batch
+    top: Annotated[float, Field(gt=0, lt=1)]
 
 
 class Search(Section):
@@ -259,6 +291,8 @@ class Config(Section):
     sgd: Sgd
     evaluation: Evaluation
     correlation: Correlation
+    proxies: Proxies
+    benchmark: Benchmark
     ablations: Ablations
     search: Search
     finalists: Finalists
@@ -374,8 +408,59 @@ def _reductions(network: Macro, images: Images) -> list[str]:
 
 
 def _operations(space: Space) -> list[str]:
-    twice = len(set(space.operations)) < len(space.operations)
-    return ["space.operations: an operation is listed twice"] if twice else []
+    faults = []
+    if len(set(space.operations)) < len(space.operations):
+        faults.append("space.operations: an operation is listed twice")
+    known = OPERATIONS_OF[space.name]
+    if others := [op for op in space.operations if op not in known]:
+        faults.append(f"space.operations: {space.name} has no {', '.join(others)}")
+    return faults
+
+
+def _max_inputs(space: Space) -> list[str]:
+    """Cells of NAS-Bench-201 read all earlier nodes."""
+    limited = space.max_inputs is not None
+    if limited == (space.name == "classification"):
+        return []
+    what = "a number for the space classification" if not limited else f"null for {space.name}"
+    return [f"space.max_inputs: must be {what}"]
+
+
+def _stem(space: Space, network: Macro) -> list[str]:
+    """The first cell of NAS-Bench-201 sums what the stem puts out with what it makes of it."""
+    wider = space.name == "nasbench201" and network.stem_multiplier > 1
+    return ["network.stem_multiplier: must be 1 for nasbench201"] if wider else []
+
+
+def _published(space: Space, correlation: Correlation, benchmark: Benchmark) -> list[str]:
+    faults = []
+    if correlation.selection and space.name != "nasbench201":
+        faults.append(
+            f"correlation.selection: must be 0 for the space {space.name}, of which no accuracies "
+            "are published to choose by"
+        )
+    if benchmark.curve and (space.name, space.nodes) != ("nasbench201", 3):
+        faults.append(
+            "benchmark.curve: must be 0, for accuracies are published of nasbench201, 3 nodes, alone"
+        )
+    elif benchmark.curve and correlation.selection < 3:
+        faults.append("benchmark.curve: a correlation needs 3 or more of correlation.selection")
+    return faults
+
+
+def _drawn(correlation: Correlation) -> list[str]:
+    more = len(correlation.architectures) > correlation.drawn
+    return ["correlation.architectures: more than correlation.drawn"] if more else []
+
+
+def _curve(benchmark: Benchmark, images: Images) -> list[str]:
+    more = benchmark.images > images.validation
+    return ["benchmark.images: more than images.validation"] if benchmark.curve and more else []
+
+
+def _proxies(proxies: Proxies, images: Images) -> list[str]:
+    more = proxies.batch > images.train
+    return ["proxies.batch: more than images.train"] if more else []
 
 
 def _time_to_stop(compute: Compute) -> list[str]:
@@ -476,6 +561,12 @@ _AGREEMENTS: list[Callable[..., list[str]]] = [
     _early_steps,
     _reductions,
     _operations,
+    _max_inputs,
+    _stem,
+    _published,
+    _drawn,
+    _curve,
+    _proxies,
     _time_to_stop,
     _named_ghns,
     _numbered,

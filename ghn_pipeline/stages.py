@@ -17,8 +17,10 @@ Settings = dict[str, Any]
 HOW = {"processes", "nodes"}
 #: Of the searches: the paper's, and what "advanced search methods" (section 5.1.1) may bring.
 METHODS = ("random", "evolution")
+#: What ranks architectures beside a GHN.
+RIVALS = ("oneshot", "proxies", "sgd")
 #: The stages of which tables and figures are made, by what `ghn` is told to make.
-TABLES = ("table1", "table2", "table3", "table4", "ablations", "search_curves")
+TABLES = ("table1", "table2", "table3", "table4", "ablations", "search_curves", "benchmark")
 
 
 def settings(config: Config, stage: str) -> Settings:
@@ -27,9 +29,9 @@ def settings(config: Config, stage: str) -> Settings:
     Args:
         config: of the scale.
         stage: "architectures", "ghn/NAME", "oneshot", "sgd/INDEX", "scores/ghn/NAME",
-            "scores/oneshot", "search/METHOD/SEED", "short/RANK", "winner", "finalists/top/RANK",
-            "finalists/random/RANK", "finalists/best/SEED", "mobile", "memory", "export", or one
-            of `TABLES`.
+            "scores/oneshot", "scores/proxies", "scores/sgd", "search/METHOD/SEED", "short/RANK",
+            "winner", "finalists/top/RANK", "finalists/random/RANK", "finalists/best/SEED",
+            "mobile", "memory", "export", or one of `TABLES`.
 
     Raises:
         UserError: there is no such stage.
@@ -44,7 +46,7 @@ def _architectures(config: Config, _: str) -> Settings:
     return {
         "method": config.method,
         "space": config.space.model_dump(),
-        "architectures": config.correlation.architectures,
+        "held_out": config.correlation.model_dump(include={"drawn", "selection"}),
         "test_architectures": config.seeds.test_architectures,
     }
 
@@ -65,7 +67,8 @@ def _searching(config: Config) -> Settings:
 
 
 def _ghn(config: Config, name: str) -> Settings:
-    return {**_searching(config), "ghn": config.named_ghn(name).model_dump()}
+    curve = config.benchmark.model_dump(include={"curve", "images"})
+    return {**_searching(config), "ghn": config.named_ghn(name).model_dump(), "curve": curve}
 
 
 def _oneshot(config: Config, _: str) -> Settings:
@@ -82,6 +85,15 @@ def _sgd(config: Config, _: str) -> Settings:
 
 
 def _scores(config: Config, model: str) -> Settings:
+    if model == "proxies":
+        return {**_training(config), "batch": config.proxies.batch}
+    if model == "sgd":
+        return {
+            **_training(config),
+            "sgd": config.sgd.model_dump(),
+            "steps": config.proxies.steps,
+            "evaluation": config.evaluation.model_dump(include={"batch", "batches"}),
+        }
     return {**settings(config, model), "evaluation": config.evaluation.model_dump()}
 
 
@@ -177,11 +189,12 @@ def _table3(config: Config, _: str) -> Settings:
 
 
 def _table4(config: Config, _: str) -> Settings:
+    scored = [f"scores/{model}" for model in (first_ghn(config), "oneshot", "proxies")]
     return {
         **_shown(config),
         **_compared(config),
         "steps": config.correlation.steps,
-        **_below(config, "sgd/0", "scores/oneshot", f"scores/{first_ghn(config)}"),
+        **_below(config, "sgd/0", *scored),
     }
 
 
@@ -191,6 +204,15 @@ def _ablations(config: Config, _: str) -> Settings:
         for part in type(config.ablations).model_fields
     }
     return {**_compared(config), **scores, **_below(config, "sgd/0")}
+
+
+def _benchmark(config: Config, _: str) -> Settings:
+    return {
+        **_shown(config),
+        **_compared(config),
+        "top": config.benchmark.top,
+        **_below(config, *compared(config), chooser(config)),
+    }
 
 
 def _search_curves(config: Config, _: str) -> Settings:
@@ -204,7 +226,9 @@ def _shown(config: Config) -> Settings:
 def _compared(config: Config) -> Settings:
     return {
         "scale": config.scale,
-        "correlation": config.correlation.model_dump(include={"resamples", "confidence"}),
+        "correlation": config.correlation.model_dump(
+            include={"architectures", "resamples", "confidence"}
+        ),
         "bootstrap": config.seeds.bootstrap,
     }
 
@@ -232,12 +256,18 @@ _SETTINGS: dict[str, Callable[[Config, str], Settings]] = {
     "table4": _table4,
     "ablations": _ablations,
     "search_curves": _search_curves,
+    "benchmark": _benchmark,
 }
 
 
 def first_ghn(config: Config) -> str:
     """Return the stage of the GHN that Table 4 shows and that searches."""
     return f"ghn/{config.correlation.ghns[0]}"
+
+
+def compared(config: Config) -> list[str]:
+    """Return every scoring of the test architectures that is held against published accuracies."""
+    return [f"scores/{m}" for m in (*(f"ghn/{n}" for n in config.correlation.ghns), *RIVALS)]
 
 
 def searches(config: Config) -> list[str]:

@@ -13,11 +13,18 @@ from typing import Any
 import pytest
 import yaml
 
+from ghn_pipeline import cli
 from ghn_pipeline.config import Config, validate
 from ghn_pipeline.data import cifar10
 
 ROOT = Path(__file__).parents[1]
 SMOKE = ("--configfile", "presets/smoke.yaml")
+#: What makes a configuration one of NAS-Bench-201.
+CELLS = {
+    "space.name": "nasbench201",
+    "space.max_inputs": None,
+    "space.operations": ["none", "identity", "conv_1x1", "conv_3x3", "avg_pool_3x3"],
+}
 
 
 def deep_update(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -49,6 +56,27 @@ def smoke_settings(paper_settings) -> dict[str, Any]:
 def configured(smoke_settings) -> Callable[..., Config]:
     """Make the smoke configuration with changes, named by their dotted paths."""
     return lambda changes=None: validate(deep_update(smoke_settings, changes or {}), "the test")
+
+
+@pytest.fixture
+def sampled_cells(configured, tmp_path, monkeypatch) -> Callable[[dict[str, Any]], Config]:
+    """Draw cells of NAS-Bench-201 with `ghn sample`, in an empty folder from here on.
+
+    The configuration, which is returned, is that of the smoke preset with changes.
+    """
+    monkeypatch.chdir(tmp_path)
+    # this process prints on, and needs no store
+    monkeypatch.setattr("ghn_pipeline.logs.keep", lambda path: None)
+    monkeypatch.setattr("ghn_pipeline.tracking.send", lambda folder: None)
+
+    def sample(changes: dict[str, Any]) -> Config:
+        config = configured({**CELLS, **changes})
+        Path("cells.yaml").write_text(yaml.safe_dump(config.model_dump()))
+        monkeypatch.setattr(sys, "argv", ["ghn", "sample", "--config", "cells.yaml"])
+        assert cli.main() == 0
+        return config
+
+    return sample
 
 
 @pytest.fixture(scope="session")

@@ -9,15 +9,18 @@ from random import Random
 from typing import Any
 
 import pytest
+import torch
 import yaml
-from conftest import ROOT
+from conftest import CELLS, ROOT
 
 from ghn_pipeline import artifacts
 from ghn_pipeline.config import Config
 from ghn_pipeline.data.imagenet import ImageNet
 from ghn_pipeline.errors import UserError
 from ghn_pipeline.files import digest
+from ghn_pipeline.search.proxies import PROXIES
 from ghn_pipeline.space.graph import Block
+from ghn_pipeline.space.nasbench201 import NasBench201
 from ghn_pipeline.stages import settings
 
 # ---- which command makes what ------------------------------------------------------------------
@@ -62,7 +65,9 @@ def finish(
     path = Path("results", config.scale, stage)
     path.mkdir(parents=True)
     key = digest(settings(made_with or config, stage))
-    inputs = {"model.pt": hashlib.sha256(b"weights").hexdigest()}
+    # proxies have no weights
+    weights = {"model.pt": hashlib.sha256(b"weights").hexdigest()}
+    inputs = {} if stage == "scores/proxies" else weights
     record = {"digest": key, "result": result, "accelerator_seconds": 2.0, "inputs": inputs}
     (path / "run.json").write_text(json.dumps(record))
     return path
@@ -135,7 +140,83 @@ def test_what_is_not_there_stale_or_not_whole_is_named(configured: Any) -> None:
             artifacts.finalist(config, "random", 0)
 
 
+# ---- architectures that are held out -----------------------------------------------------------
+
+DRAWN = {**CELLS, "correlation.drawn": 8, "correlation.selection": 6}
+
+
+@pytest.fixture
+def drawn(configured: Any) -> tuple[Config, list[Block], list[Block]]:
+    """Write test architectures and others for choices, by hand: the configuration, and both."""
+    config = configured(DRAWN)
+    space, path = artifacts.space_of(config), finish(config, "architectures", {})
+    blocks = [space.sample(Random(i), config.space.nodes) for i in range(14)]
+    for name, part in (("architectures", blocks[:8]), ("selection", blocks[8:])):
+        (path / f"{name}.json").write_text(json.dumps([{"block": b.to_json()} for b in part]))
+    return config, blocks[:8], blocks[8:]
+
+
+def test_what_was_drawn_is_read_back_and_all_of_it_held_out(
+    drawn: tuple[Config, list[Block], list[Block]],
+) -> None:
+    config, test, selection = drawn
+    assert artifacts.architectures_of(config) == test
+    assert artifacts.selection_of(config) == selection
+    # hashes of cells, which are equal for more than those of plain blocks
+    assert artifacts.held_out(config) == {block.hash for block in test + selection}
+
+
+@pytest.mark.parametrize("name", ["architectures", "selection"])
+def test_architectures_that_are_not_whole_are_refused(
+    name: str, drawn: tuple[Config, list[Block], list[Block]]
+) -> None:
+    config, *_ = drawn
+    path = Path(f"results/smoke/architectures/{name}.json")
+    for content, said in (
+        (json.dumps(json.loads(path.read_text())[:-1]), rf"{name}\.json holds \d architectures"),
+        ('[{"hash": "a"}]', rf"{name}\.json holds no architectures"),
+        ("[", rf"{name}\.json is not whole JSON"),
+    ):
+        path.write_text(content)
+        with pytest.raises(UserError, match=rf"{said}.*`ghn sample`"):
+            artifacts.held_out(config)
+
+
+def test_one_more_selected_makes_what_was_drawn_stale(
+    configured: Any, drawn: tuple[Config, list[Block], list[Block]]
+) -> None:
+    with pytest.raises(UserError, match=r"architectures/run.json is stale.*`ghn sample` again"):
+        artifacts.architectures_of(configured({**DRAWN, "correlation.selection": 7}))
+
+
 # ---- spaces ------------------------------------------------------------------------------------
+
+
+def test_the_space_is_the_one_that_is_named(configured: Any) -> None:
+    paper, cells = configured(), configured(CELLS)
+    found = artifacts.space_of(cells)
+    assert type(found) is NasBench201
+    assert (found.operations, found.reductions) == (tuple(CELLS["space.operations"]), (2,))
+    assert artifacts.paper_space(paper) == artifacts.space_of(paper)
+    assert artifacts.paper_space(paper).max_inputs == 2  # presets/smoke.yaml, params.yaml
+
+
+def test_chapters_of_the_papers_space_refuse_another(configured: Any) -> None:
+    cells = configured(CELLS)
+    for refused in (artifacts.paper_space, lambda c: artifacts.mobile_space(c, None)):
+        with pytest.raises(UserError, match=r"space\.name is nasbench201: use another preset"):
+            refused(cells)
+
+
+def test_ghns_of_other_seeds_start_from_other_weights(configured: Any) -> None:
+    config = configured({"ghns": {"again": {}, "other": {"seed": 1}}})
+    first, again, other = (
+        artifacts.untrained(config, f"ghn/{name}").state_dict()
+        for name in ("default", "again", "other")
+    )
+    for name, weight in first.items():
+        assert torch.equal(weight, again[name])
+    assert not torch.equal(first["embedding.weight"], other["embedding.weight"])
 
 
 def test_the_mobile_space_stacks_the_same_blocks_in_another_way(configured: Any) -> None:
@@ -160,9 +241,26 @@ def finish_comparison(config: Config, hashes: dict[str, list[str]]) -> None:
         measured = {"10": {"accuracy": 0.1 * i, "seconds": 1.0}, "30": {"final": 0.2 * i}}
         finish(config, f"sgd/{i}", {"hash": name, "measured": measured})
     for model, scored in hashes.items():
-        result = {"hashes": scored, "accuracies": [0.5] * 5, "seconds_each": 1.0}
+        # of more than are trained
+        result = {
+            "hashes": [*scored, "f", "g"],
+            "values": {"accuracy": [0.5, 0.6, 0.7, 0.8, 0.9, 0.0, 0.0]},
+            "seconds_each": {"accuracy": 1.5},
+        }
         finish(config, f"scores/{model}", result)
         weigh(config, model)
+
+
+def finish_proxies(config: Config, hashes: list[str]) -> None:
+    """Write what each proxy makes of the architectures: its place among the proxies, and theirs."""
+    result = {
+        "hashes": hashes,
+        "values": {
+            name: [10.0 * i + j for j in range(len(hashes))] for i, name in enumerate(PROXIES)
+        },
+        "seconds_each": {name: float(i) for i, name in enumerate(PROXIES)},
+    }
+    finish(config, "scores/proxies", result)
 
 
 def test_scores_of_weights_that_are_no_more_are_refused(configured: Any) -> None:
@@ -191,7 +289,7 @@ def test_an_ablation_is_held_against_the_same_truth(configured: Any) -> None:
     pairs, made_of = artifacts.ghn_pairs(config, ["default", "stacked"])
     assert list(pairs) == ["default", "stacked"]
     for predicted, truth in pairs.values():
-        assert list(predicted) == [0.5] * 5
+        assert list(predicted) == [0.5, 0.6, 0.7, 0.8, 0.9]
         assert list(truth) == pytest.approx([0.0, 0.2, 0.4, 0.6, 0.8])
     assert len(made_of) == 5 + 2
 
@@ -206,8 +304,28 @@ def test_scores_of_other_architectures_are_refused(configured: Any) -> None:
     with pytest.raises(UserError, match=r"scores/oneshot .* different architectures"):
         artifacts.table4_rows(config)
     path = Path("results/smoke/scores/oneshot/run.json")
-    path.write_text(path.read_text().replace(json.dumps(HASHES[::-1]), json.dumps(HASHES)))
+    path.write_text(path.read_text().replace('"e", "d", "c", "b", "a"', '"a", "b", "c", "d", "e"'))
+    finish_proxies(config, HASHES[::-1])
+    with pytest.raises(UserError, match=r"scores/proxies .* different architectures"):
+        artifacts.table4_rows(config)
+
+
+def test_table_4_has_the_rows_of_all_methods_of_the_trained_architectures(configured: Any) -> None:
+    config = configured()
+    finish_comparison(config, {"ghn/default": HASHES, "oneshot": HASHES})
+    for model in ("ghn/default", "oneshot"):
+        shutil.rmtree(Path("results/smoke", model))
+        finish(config, model, {})
+        weigh(config, model)
+    finish_proxies(config, [*HASHES, "f", "g"])
     rows, made_of = artifacts.table4_rows(config)
-    assert list(rows) == ["sgd-10", "oneshot", "ghn"]
-    assert list(rows["ghn"].truth) == pytest.approx([0.0, 0.2, 0.4, 0.6, 0.8])
-    assert len(made_of) == 5 + 4
+    assert list(rows) == ["sgd-10", "oneshot", "ghn", *PROXIES]
+    for row in rows.values():
+        assert list(row.truth) == pytest.approx([0.0, 0.2, 0.4, 0.6, 0.8])
+    assert list(rows["sgd-10"].predicted) == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
+    assert list(rows["ghn"].predicted) == [0.5, 0.6, 0.7, 0.8, 0.9]
+    assert (rows["ghn"].initial_seconds, rows["ghn"].per_architecture_seconds) == (2.0, 1.5)
+    # nothing is trained for a proxy; grasp is the fifth
+    assert list(rows["grasp"].predicted) == [40.0, 41.0, 42.0, 43.0, 44.0]
+    assert (rows["grasp"].initial_seconds, rows["grasp"].per_architecture_seconds) == (None, 4.0)
+    assert len(made_of) == 5 + 4 + 1

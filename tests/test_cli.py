@@ -85,6 +85,8 @@ def test_no_verb_and_an_unknown_verb_are_usage(workplace):
         (["score", "ghn/default"], "ghn", "ghn train-ghn default"),
         (["table4"], "sgd/3", "ghn train-sgd 3"),
         (["table4"], "scores/ghn", "ghn score ghn/default"),
+        (["table4"], "scores/proxies", "ghn score proxies"),
+        (["score", "proxies"], "architectures", "ghn sample"),
         (["ablations"], "scores/ghn/stacked", "ghn score ghn/stacked"),
         (["search", "evolution/0"], "ghn/default", "ghn train-ghn default"),
         (["search-curves"], "search/evolution/0", "ghn search evolution/0"),
@@ -112,6 +114,7 @@ def test_a_missing_artifact_names_the_command_that_makes_it(words, missing, make
         (["score", "oneshot"], {"oneshot": {"clip": 1.0}}, "oneshot", "ghn train-oneshot"),
         (["table4"], {"sgd": {"epochs": 4}}, "sgd/0", "ghn train-sgd 0"),
         (["table4"], {"ghn": {"passes": 2}}, "ghn/default", "ghn train-ghn default"),
+        (["table4"], {"proxies": {"batch": 32}}, "scores/proxies", "ghn score proxies"),
         (["ablations"], {"evaluation": {"batch": 50}}, "sgd/0", "ghn train-sgd 0"),
         (["search", "random/0"], {"ghn": {"clip": 1.0}}, "ghn/default", "ghn train-ghn default"),
         (["choose"], {"sgd": {"epochs": 4}}, "short/0", "ghn train-short 0"),
@@ -143,7 +146,7 @@ def test_a_record_that_is_not_whole_is_named(place):
 
 
 def test_an_index_or_name_that_is_not_there(place):
-    assert_refused(place.ghn("train-sgd", "5"), "train-sgd", "INDEX 5", "0 to 4")
+    assert_refused(place.ghn("train-sgd", "6"), "train-sgd", "INDEX 6", "0 to 4")
     assert_refused(place.ghn("train-ghn", "big"), "train-ghn", "'big'", "default")
     assert_refused(place.ghn("score", "ghn/big"), "score", "'big'", "default")
     assert_refused(place.ghn("train-short", "99"), "train-short", "short/99", "finalists.ranks")
@@ -320,7 +323,7 @@ def test_check_writes_nothing(workplace):
 def test_the_test_architectures_are_as_many_and_all_different(finished):
     text = (finished.folder / "results/smoke/architectures/architectures.json").read_text()
     drawn = json.loads(text)
-    assert len(drawn) == len({entry["hash"] for entry in drawn}) == 5
+    assert len(drawn) == len({entry["hash"] for entry in drawn}) == 6
     for entry in drawn:
         assert [op for op, _ in entry["block"][:2]] == ["input_1", "input_2"]
         assert len(entry["block"]) == 2 + 3  # inputs and space.nodes

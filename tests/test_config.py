@@ -15,6 +15,8 @@ PARAMS = ROOT / "params.yaml"
 #: those that the paper's scale trains
 GHNS = yaml.safe_load(PARAMS.read_text())["correlation"]["ghns"]
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
+#: another space, valid in the place of the paper's
+CELLS = {"name": "nasbench201", "max_inputs": None, "operations": ["none", "conv_3x3"]}
 
 #: retyped from the text of the paper
 PAPER = {
@@ -44,6 +46,7 @@ PAPER = {
     "ghn.learning_rate": 0.001,
     "ghn.halve_at": [100, 150],
     # 5.3: "a fixed set of 100 random architectures", "train them for 50 epochs"
+    "correlation.drawn": 100,
     "correlation.architectures": list(range(100)),
     # 7.3: "600 epochs", "across 32 GPUs", "initial linear warmup of 5 epochs", and as above
     "finalists.epochs": 600,
@@ -167,8 +170,8 @@ def test_every_shipped_configuration_is_valid(file):
     assert config.cpu_is_enough == bool(file)
 
 
-def test_there_are_two_presets():
-    assert [p.stem for p in PRESETS] == ["quick", "smoke"]
+def test_there_are_three_presets():
+    assert [p.stem for p in PRESETS] == ["nasbench201", "quick", "smoke"]
 
 
 @pytest.mark.parametrize("file", PRESETS, ids=lambda f: f.stem)
@@ -182,7 +185,9 @@ def test_presets_hold_only_what_differs(file, paper_settings):
 def test_a_preset_changes_what_it_says_and_nothing_else(paper_settings):
     for file in PRESETS:
         expected = {**flat(paper_settings), **flat(yaml.safe_load(file.read_text()))}
-        assert flat(load([PARAMS, file]).model_dump(exclude_none=True)) == expected
+        # what an entry of `ghns` does not say is left out, and what is null with it
+        said = {key: value for key, value in expected.items() if value is not None}
+        assert flat(load([PARAMS, file]).model_dump(exclude_none=True)) == said
 
 
 def test_later_files_win_and_lists_are_replaced(tmp_path):
@@ -215,13 +220,17 @@ def test_an_adopted_preset_is_the_same_settings_with_the_comments(file, tmp_path
     shutil.copy(PARAMS, path)
     assert adopt(path, [file]) == load([PARAMS, file]) == load([path])
 
+    preset, text = yaml.safe_load(file.read_text()), PARAMS.read_text()
+
     def places(text):
         return [line.split("#", 1)[1] for line in text.splitlines() if "#" in line]
 
-    assert places(path.read_text()) == places(PARAMS.read_text())
+    if "operations" in preset.get("space", {}):  # one that it has not takes its comment with it
+        text = re.sub(r"\n    - conv_1x7_7x1 .*", "", text)
+    assert places(path.read_text()) == places(text)
     # sections that the preset does not change are not touched
     sections = re.split(r"\n(?=\w+:)", PARAMS.read_text())
-    untouched = [s for s in sections if s.split(":")[0] not in yaml.safe_load(file.read_text())]
+    untouched = [s for s in sections if s.split(":")[0] not in preset]
     assert any(s.startswith("seeds:") for s in untouched)
     assert all(s.strip() in path.read_text() for s in untouched)
 
@@ -229,7 +238,7 @@ def test_an_adopted_preset_is_the_same_settings_with_the_comments(file, tmp_path
 def test_a_preset_on_top_of_another_is_refused(tmp_path):
     path = tmp_path / "params.yaml"
     shutil.copy(PARAMS, path)
-    quick, smoke = PRESETS
+    quick, smoke = (ROOT / f"presets/{name}.yaml" for name in ("quick", "smoke"))
     adopt(path, [smoke])
     held = path.read_bytes()
     # what smoke changed and quick does not would stay
@@ -307,6 +316,17 @@ def test_three_faults_are_named_at_once(tmp_path):
         ({"mobile": {"auxiliary_channels": [128]}}, "mobile.auxiliary_channels", "at least 2"),
         ({"mobile": {"decay": 1.5}}, "mobile.decay", "less than or equal to 1"),
         ({"memory": {"nodes": [3]}}, "memory.nodes", "at least 2"),
+        ({"space": {"name": "nasbench101"}}, "space.name", "nasbench201"),
+        ({"space": {"max_inputs": 0}}, "space.max_inputs", "greater than or equal to 1"),
+        ({"ghn": {"positions": 1}}, "ghn.positions", "boolean"),
+        ({"ghn": {"average": 1.0}}, "ghn.average", "less than 1"),
+        ({"ghn": {"seed": -1}}, "ghn.seed", "greater than or equal to 0"),
+        ({"correlation": {"drawn": 4}}, "correlation.drawn", "greater than or equal to 5"),
+        ({"evaluation": {"measure": "loss"}}, "evaluation.measure", "likelihood"),
+        ({"proxies": {"batch": 1}}, "proxies.batch", "greater than or equal to 2"),
+        ({"proxies": {"steps": [0]}}, "proxies.steps.0", "greater than or equal to 1"),
+        ({"benchmark": {"curve": -1}}, "benchmark.curve", "greater than or equal to 0"),
+        ({"benchmark": {"top": 1}}, "benchmark.top", "less than 1"),
     ],
 )
 def test_one_fault_is_named_with_its_path(changes, path, words, tmp_path):
@@ -345,6 +365,27 @@ def test_one_fault_is_named_with_its_path(changes, path, words, tmp_path):
             ["ablations.table5", "differ in more than share_parameters and pass_embeddings"],
         ),
         ({"ghns": {"nodes-3": {"nodes": 7}}}, ["ablations.figure5a", "two", "the same"]),
+        # what a space has, and what only a space of which accuracies are published has
+        ({"space": {"max_inputs": None}}, ["space.max_inputs", "a number", "classification"]),
+        (
+            {"space": {"operations": ["identity", "none", "conv_3x3"]}},
+            ["space.operations", "classification has no none, conv_3x3"],
+        ),
+        ({"space": {"operations": ["identity"] * 2}}, ["space.operations", "twice"]),
+        ({"correlation": {"selection": 5}}, ["correlation.selection", "0", "published"]),
+        ({"benchmark": {"curve": 3}}, ["benchmark.curve", "0", "published"]),
+        ({"space": {**CELLS, "max_inputs": 2}}, ["space.max_inputs", "null", "nasbench201"]),
+        (
+            {"space": {**CELLS, "operations": ["none", "max_pool_3x3"]}},
+            ["space.operations", "nasbench201 has no max_pool_3x3"],
+        ),
+        (
+            {"space": CELLS, "network": {"stem_multiplier": 2}},
+            ["network.stem_multiplier", "1", "nasbench201"],
+        ),
+        # more than are drawn, or than there are images
+        ({"correlation": {"drawn": 99}}, ["correlation.architectures", "correlation.drawn"]),
+        ({"proxies": {"batch": 45001}}, ["proxies.batch", "images.train"]),
         # searches
         ({"search": {"seeds": [0, 1, 0]}}, ["search.seeds", "twice"]),
         ({"search": {"sample": 101}}, ["search.sample", "search.population"]),
@@ -371,6 +412,17 @@ def test_sections_must_agree(changes, words, tmp_path):
     (line,) = fault_lines(tmp_path, changes)
     for word in words:
         assert word in line
+
+
+def test_what_only_published_accuracies_allow_is_allowed_beside_them(tmp_path):
+    changes = {
+        "space": {**CELLS, "nodes": 3},
+        "correlation": {"selection": 5},
+        "benchmark": {"curve": 3},
+    }
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(changes))
+    config = load([PARAMS, tmp_path / "a.yaml"])
+    assert (config.space.max_inputs, config.correlation.selection) == (None, 5)
 
 
 def test_the_last_step_of_sgd_is_allowed(tmp_path):

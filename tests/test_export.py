@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ghn_pipeline.config import OPERATIONS_OF
 from ghn_pipeline.errors import UserError
 from ghn_pipeline.export import load, save
 from ghn_pipeline.network import Network, Trained
@@ -21,7 +22,7 @@ from ghn_pipeline.space.classification import INPUTS, Classification
 from ghn_pipeline.space.graph import Block, Node
 from ghn_pipeline.space.operations import OPERATIONS
 
-NAMES = tuple(op for op in OPERATIONS if op not in {"input_1", "input_2", "stem", "classifier"})
+NAMES = tuple(op for op in OPERATIONS if op in OPERATIONS_OF["classification"])
 SPACE = Classification(NAMES, 3, 2, 4, (2,), 2, 10)
 #: Every operation, on one, two and three inputs.
 BLOCK = Block((*INPUTS, *(Node(op, (0, 1, 2)[: 1 + i % 3]) for i, op in enumerate(NAMES, 1))))

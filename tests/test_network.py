@@ -11,13 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ghn_pipeline.config import OPERATIONS_OF
 from ghn_pipeline.network import Network, Trained, batch_statistics, run
 from ghn_pipeline.space.classification import INPUTS, Classification
 from ghn_pipeline.space.graph import Block, Node
 from ghn_pipeline.space.operations import OPERATIONS
 from ghn_pipeline.training.oneshot import OneShot
 
-NAMES = tuple(op for op in OPERATIONS if op not in {"input_1", "input_2", "stem", "classifier"})
+NAMES = tuple(op for op in OPERATIONS if op in OPERATIONS_OF["classification"])
 SPACE = Classification(NAMES, 2, 4, 4, (2, 4), 2, 10)
 RESOLUTION = 8
 

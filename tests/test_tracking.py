@@ -158,10 +158,11 @@ def test_a_long_curve_is_sent_whole(stage, store):
 
 
 def test_a_stage_without_a_curve_is_sent(stage, store):
-    folder = stage("scores/oneshot", {"mean_accuracy": 0.5, "accuracies": [0.25, 0.75]})
+    result = {"mean": {"accuracy": 0.5}, "values": {"accuracy": [0.25, 0.75]}}
+    folder = stage("scores/oneshot", result)
     (folder / "curve.csv").unlink()
     assert tracking.send(folder) is not None
-    assert runs(store)[0].data.metrics["mean_accuracy"] == 0.5
+    assert runs(store)[0].data.metrics["mean.accuracy"] == 0.5
 
 
 def test_nothing_is_sent_twice_until_it_is_made_anew(stage, store, monkeypatch, capsys):

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 
 def score(args: argparse.Namespace) -> None:
-    """Score the test architectures with weights that were generated or shared (section 5.3).
+    """Score the test architectures: generated or shared weights (section 5.3), or a rival.
 
-    Reads {data.folder}/cifar10.bin, results/SCALE/architectures and results/SCALE/MODEL.
+    Reads {data.folder}/cifar10.bin, results/SCALE/architectures and results/SCALE/MODEL; the rivals
+    `proxies` and `sgd` have no model.
     Writes results/SCALE/scores/MODEL: scores.csv, run.json; what is done below checkpoints/.
     """
     import pandas as pd
@@ -31,13 +32,14 @@ def score(args: argparse.Namespace) -> None:
     config = start(args, stage)
     blocks = architectures_of(config)
     found = search.score(config, stage, args.model, lambda scored: blocks, len(blocks))
-    table = pd.DataFrame([vars(s.score) for s in found])[["hash", "accuracy"]]
-    folder = result_folder(config, stage)
-    write_atomically(folder / "scores.csv", table.to_csv(index_label="index"))
+    values = pd.DataFrame([s.score.values for s in found])
+    hashes = [s.score.hash for s in found]
+    folder, table = result_folder(config, stage), values.assign(hash=hashes)
+    write_atomically(folder / "scores.csv", table[["hash", *values]].to_csv(index_label="index"))
     result = {
-        "mean_accuracy": float(table.accuracy.mean()),
-        "accuracies": table.accuracy.tolist(),
-        "hashes": table.hash.tolist(),
+        "mean": values.mean().to_dict(),
+        "values": values.to_dict(orient="list"),
+        "hashes": hashes,
     }
     search.publish(config, stage, args.model, found, result)
     tracking.send(folder)

@@ -26,41 +26,38 @@ def prepare_data(args: argparse.Namespace) -> None:
 
 
 def sample(args: argparse.Namespace) -> None:
-    """Draw the test architectures (section 5.3).
+    """Draw the test architectures (section 5.3), and others by which choices may be made.
 
-    Reads the configuration. Writes results/SCALE/architectures/architectures.json and run.json.
+    Reads the configuration. Writes results/SCALE/architectures: architectures.json,
+    selection.json, run.json.
     """
-    import json
     from random import Random
 
     from ghn_pipeline import record, tracking
     from ghn_pipeline.artifacts import space_of
-    from ghn_pipeline.files import write_atomically
+    from ghn_pipeline.search.held_out import held_out
     from ghn_pipeline.stages import result_folder
 
     config = start(args, "architectures")
-    space, rng = space_of(config), Random(config.seeds.test_architectures)
-    blocks: dict[str, Block] = {}
-    count = len(config.correlation.architectures)
-    for _ in range(1000 * count):
-        block = space.sample(rng, config.space.nodes)
-        blocks.setdefault(block.hash, block)
-        if len(blocks) == count:
-            break
-    else:
-        raise UserError(
-            f"{1000 * count} draws gave only {len(blocks)} distinct architectures, and "
-            f"correlation.architectures names {count}: use more nodes or operations."
-        )
-    lines = ",\n".join(
-        json.dumps({"hash": h, "block": block.to_json()}) for h, block in blocks.items()
-    )
-    write_atomically(
-        result_folder(config, "architectures") / "architectures.json", f"[\n{lines}\n]\n"
-    )
-    record.write(config, "architectures", {"architectures": len(blocks)}, seconds=0)
-    tracking.send(result_folder(config, "architectures"))
-    print(f"drew {len(blocks)} architectures, no two isomorphic")
+    count, chosen_by = config.correlation.drawn, config.correlation.selection
+    draws = space_of(config).draws(Random(config.seeds.test_architectures), config.space.nodes)
+    test, selection = held_out(draws, count, chosen_by)
+    folder = result_folder(config, "architectures")
+    _write_blocks(folder / "architectures.json", test)
+    _write_blocks(folder / "selection.json", selection)
+    result = {"architectures": len(test), "selection": len(selection)}
+    record.write(config, "architectures", result, seconds=0)
+    tracking.send(folder)
+    print(f"drew {len(test)} architectures, and {len(selection)} others for choices")
+
+
+def _write_blocks(path: Path, blocks: "list[Block]") -> None:
+    import json
+
+    from ghn_pipeline.files import write_atomically
+
+    lines = ",\n".join(json.dumps({"hash": b.hash, "block": b.to_json()}) for b in blocks)
+    write_atomically(path, f"[\n{lines}\n]\n")
 
 
 def calibrate(args: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ def export(args: argparse.Namespace) -> None:
     import torch
 
     from ghn_pipeline import export, record, tracking
-    from ghn_pipeline.artifacts import images_of, maker_of, space_of, trained_on, winner
+    from ghn_pipeline.artifacts import images_of, maker_of, paper_space, trained_on, winner
     from ghn_pipeline.data.images import stream
     from ghn_pipeline.files import digest
     from ghn_pipeline.network import Network
@@ -26,7 +26,7 @@ def export(args: argparse.Namespace) -> None:
     from ghn_pipeline.training.finalist import Finalist
 
     config = start(args, "export")
-    stage, block, space = exported(config), winner(config), space_of(config)
+    stage, block, space = exported(config), winner(config), paper_space(config)
     run = trained_on(config, stage, block)
     network = Network(space.modules(block), config.images.resolution)
     model = Finalist(network, finalist_recipe(config, "best"), stream(0))

@@ -13,7 +13,7 @@ def memory(args: argparse.Namespace) -> None:
     import time
 
     from ghn_pipeline import record, tracking
-    from ghn_pipeline.artifacts import space_of
+    from ghn_pipeline.artifacts import paper_space
     from ghn_pipeline.compute import hardware, prepare_device
     from ghn_pipeline.files import write_atomically
     from ghn_pipeline.paper.figure import save
@@ -24,7 +24,7 @@ def memory(args: argparse.Namespace) -> None:
     config = start(args, "memory")
     device, begun = prepare_device(config), time.monotonic()
     ghn = config.named_ghn(config.correlation.ghns[0])
-    found = sweep(space_of(config), ghn, config, config.memory.nodes, device)
+    found = sweep(paper_space(config), ghn, config, config.memory.nodes, device)
     folder = result_folder(config, "memory")
     write_atomically(folder / "memory.csv", found.to_csv(index=False))
     note = config.small(config.network_note)

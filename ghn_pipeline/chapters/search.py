@@ -32,19 +32,23 @@ def search(args: argparse.Namespace) -> None:
     config = start(args, stage)
     strategy = _strategy(config, *args.name.split("/"))
     found = score(config, stage, first_ghn(config), strategy, config.search.evaluations)
-    folder, accuracies = result_folder(config, stage), [s.score.accuracy for s in found]
+    folder, by = result_folder(config, stage), config.evaluation.measure
+    values = [s.score.values[by] for s in found]
     entries = [
-        json.dumps({**vars(s.score), "block": s.block.to_json()}, sort_keys=True) for s in found
+        json.dumps(
+            {"hash": s.score.hash, **s.score.values, "block": s.block.to_json()}, sort_keys=True
+        )
+        for s in found
     ]
     write_atomically(folder / "architectures.json", "[\n" + ",\n".join(entries) + "\n]\n")
-    curve = pd.DataFrame({"accuracy": accuracies, "best": best_so_far(accuracies)})
+    curve = pd.DataFrame({by: values, "best": best_so_far(values)})
     curve.index = curve.index + 1
     write_atomically(folder / "curve.csv", curve.to_csv(index_label="step"))
-    best = max(found, key=lambda s: s.score.accuracy)
-    result = {"evaluations": len(found), "best": best.score.accuracy, "hash": best.score.hash}
+    best = max(found, key=lambda s: s.score.values[by])
+    result = {"evaluations": len(found), "best": best.score.values[by], "hash": best.score.hash}
     publish(config, stage, first_ghn(config), found, result)
     tracking.send(folder)
-    print(f"the best of {len(found)}: {best.score.hash}, {100 * best.score.accuracy:.2f}%")
+    print(f"the best of {len(found)}: {best.score.hash}, {by} {100 * best.score.values[by]:.2f}%")
 
 
 def search_curves(args: argparse.Namespace) -> None:
@@ -91,7 +95,7 @@ def search_curves(args: argparse.Namespace) -> None:
 def score(
     config: "Config", stage: str, model: str, propose: "Strategy", count: int
 ) -> "list[Scored]":
-    """Score what a strategy proposes with weights from a trained model; gone on with after a kill.
+    """Score what a strategy proposes by a trained model or a rival; gone on with after a kill.
 
     Raises:
         UserError: the model is missing or stale, or as `scoring.score`.
@@ -106,7 +110,8 @@ def score(
     from ghn_pipeline.stages import checkpoint_file, settings
 
     device, weights = prepare_device(config), weights_of(config, model)
-    record.read(config, model, maker_of(model))
+    if weights:
+        record.read(config, model, maker_of(model))
     return scoring.score(
         stage,
         propose,
@@ -128,14 +133,15 @@ def publish(
     from ghn_pipeline.artifacts import weights_of
     from ghn_pipeline.compute import hardware, prepare_device
 
-    seconds = sum(s.score.seconds for s in found)
+    seconds = {name: sum(s.score.seconds[name] for s in found) for name in found[0].score.seconds}
+    weights = weights_of(config, model)
     record.write(
         config,
         stage,
-        {**result, "seconds_each": seconds / len(found)},
-        seconds=seconds,
+        {**result, "seconds_each": {name: s / len(found) for name, s in seconds.items()}},
+        seconds=sum(seconds.values()),
         hardware=hardware(prepare_device(config)),
-        inputs={"model.pt": weights_of(config, model)},
+        inputs={"model.pt": weights} if weights else {},
     )
 
 
@@ -148,4 +154,4 @@ def _strategy(config: "Config", method: str, seed: str) -> "Strategy":
     if method == "random":
         return random_search(space, nodes, stream, chosen.evaluations)
     sizes = {key: getattr(chosen, key) for key in ("population", "sample", "generation")}
-    return evolution(space, nodes, stream, **sizes)
+    return evolution(space, nodes, stream, **sizes, by=config.evaluation.measure)

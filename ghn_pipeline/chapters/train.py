@@ -20,8 +20,8 @@ def train_ghn(args: argparse.Namespace) -> None:
     Writes results/SCALE/ghn/NAME: model.pt, curve.csv, run.json; checkpoints below checkpoints/.
     """
     config = start(args, f"ghn/{args.name}")
-    settings = config.named_ghn(args.name)
-    _train_search(config, f"ghn/{args.name}", settings, settings.nodes)
+    ghn = config.named_ghn(args.name)
+    _train_search(config, f"ghn/{args.name}", ghn, ghn.nodes, ghn.seed, ghn.average, curve=True)
 
 
 def train_oneshot(args: argparse.Namespace) -> None:
@@ -48,8 +48,9 @@ def train_sgd(args: argparse.Namespace) -> None:
 
     config = start(args, f"sgd/{args.index}")
     device, blocks = prepare_device(config), architectures_of(config)
-    if not 0 <= args.index < len(blocks):
-        raise UserError(f"INDEX {args.index}: the architectures are 0 to {len(blocks) - 1}")
+    if args.index not in config.correlation.architectures:
+        last = config.correlation.architectures[-1]
+        raise UserError(f"INDEX {args.index}: the architectures are 0 to {last}")
     network = Network(space_of(config).modules(blocks[args.index]), config.images.resolution)
     seed = stream(config.seeds.initialisation, "sgd", args.index)
     model, splits = Trained(network, seed).to(device), images_of(config, device)
@@ -58,17 +59,31 @@ def train_sgd(args: argparse.Namespace) -> None:
     train(config, training, device, hash=blocks[args.index].hash)
 
 
-def _train_search(config: "Config", stage: str, schedule: "Schedule", nodes: int) -> None:
-    """Train what weighs random architectures; the test architectures are kept from it."""
-    from ghn_pipeline.artifacts import architectures_of, images_of, space_of, untrained
+def _train_search(
+    config: "Config",
+    stage: str,
+    schedule: "Schedule",
+    nodes: int,
+    seed: int = 0,
+    average: float = 0.0,
+    curve: bool = False,
+) -> None:
+    """Train what weighs random architectures; those held out are kept from it."""
+    from ghn_pipeline.artifacts import SEEDS_APART, held_out, images_of, space_of, untrained
+    from ghn_pipeline.benchmark import learning_curve
     from ghn_pipeline.compute import prepare_device
     from ghn_pipeline.training.search import sampler, search_training
 
-    device, space = prepare_device(config), space_of(config)
-    forbidden = {block.hash for block in architectures_of(config)}
-    draw = sampler(space, nodes, config.seeds.training_architectures, forbidden)
+    device, space, seeds = prepare_device(config), space_of(config), config.seeds
+    apart = SEEDS_APART * seed
+    draw = sampler(space, nodes, seeds.training_architectures + apart, held_out(config))
     model, splits = untrained(config, stage).to(device), images_of(config, device)
-    train(config, search_training(stage, model, draw, space, splits, config, schedule), device)
+    training = search_training(
+        stage, model, draw, space, splits, config, schedule, seeds.data_order + apart, average
+    )
+    if curve:
+        training.observe = learning_curve(config, training, splits)
+    train(config, training, device)
 
 
 def train(
@@ -118,7 +133,7 @@ def train(
     with checkpoint.only_writer(path):
         # a model that others will use, not only a measurement
         if not stage.startswith(("sgd/", "short/")):
-            checkpoint.save(folder / "model.pt", {"model": training.model.state_dict()}, key)
+            checkpoint.save(folder / "model.pt", {"model": training.result.state_dict()}, key)
         write_atomically(folder / "curve.csv", curve.to_csv(index=False))
         record.write(config, stage, result, seconds=log.seconds, hardware=hardware(device))
         tracking.send(folder)

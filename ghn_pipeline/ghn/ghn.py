@@ -27,6 +27,8 @@ class GHN(nn.Module):
         size: D, numbers of an embedding.
         message_hidden: hidden units of M.
         hidden: hidden units of H.
+        positions: whether the one-hot of a node has a second part, the place of its module in the
+            chain; without, only what is passed on tells one module from another.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class GHN(nn.Module):
         size: int,
         message_hidden: int,
         hidden: int,
+        positions: bool = False,
     ) -> None:
         super().__init__()
         self.types = {op: i for i, op in enumerate(node_types)}
@@ -49,6 +52,7 @@ class GHN(nn.Module):
         self.passes, self.scheme, self.pass_embeddings = passes, scheme, pass_embeddings
         # section 7.2: the one-hot vector goes through a learned embedding matrix
         self.embedding = nn.Embedding(len(node_types), size)
+        self.positions = nn.Embedding(modules, size) if positions else None
         self.propagations = nn.ModuleList(
             Propagation(size, message_hidden) for _ in range(1 if share_parameters else modules)
         )
@@ -80,6 +84,8 @@ class GHN(nn.Module):
             if key not in known:
                 known[key] = Graphs.of(blocks, device), self.initial(blocks, device)
             graphs, h = known[key]
+            if self.positions is not None:
+                h = h + self.positions.weight[m]
             propagation = self.propagations[m % len(self.propagations)]
             h = propagation(h, graphs, passed, self.passes, self.scheme)
             embeddings.append(h)

@@ -25,6 +25,18 @@ from ghn_pipeline.paper.correlations import (
 )
 from ghn_pipeline.paper.table import Table
 
+#: What `search.proxies` ranks by, in its order. Names are those of the papers that proposed them.
+PROXIES = {
+    "parameters": "Parameters",
+    "multiply_adds": "Multiply-Adds",
+    "grad_norm": "Gradient Norm",
+    "snip": "SNIP",
+    "grasp": "GraSP",
+    "fisher": "Fisher",
+    "synflow": "SynFlow",
+    "jacob_cov": "Jacobian Covariance",
+}
+
 
 @dataclass(frozen=True)
 class Row:
@@ -42,13 +54,14 @@ def measure_rows(
     """Return each row's correlations, in the order of Table 4.
 
     Args:
-        rows: by the ids of Table 4 in numbers.yaml; also 'sgd-k' for any other number of steps k.
+        rows: by the ids of Table 4 in numbers.yaml; also 'sgd-k' for any other number of steps k,
+            and those of `PROXIES`.
         architectures: n, the number of architectures that every row was measured on.
         bootstrap: of the intervals.
 
     Raises:
         UserError: a row was not measured on `architectures` architectures, or see `correlate`.
-        ValueError: an id that is neither the paper's nor 'sgd-k'.
+        ValueError: an id that is neither the paper's nor 'sgd-k' nor one of `PROXIES`.
     """
     pairs = {key: (rows[key].predicted, rows[key].truth) for key in sorted(rows, key=_order)}
     return measure(pairs, of="Table 4", architectures=architectures, bootstrap=bootstrap)
@@ -64,7 +77,7 @@ def table4(
     costs: bool,
     bootstrap: Bootstrap,
 ) -> Table:
-    """Return Table 4, our numbers beside the paper's, in the paper's order.
+    """Return Table 4, our numbers beside the paper's, in the paper's order; proxies come last.
 
     Args:
         rows: what was measured.
@@ -99,6 +112,7 @@ def table4(
                 "costs of its own GPUs"
             ),
             bootstrap_note(bootstrap),
+            *_rivals_note(rows),
         ),
     )
 
@@ -121,12 +135,25 @@ def _order(key: str) -> tuple[int, int]:
     """The paper's order, SGD by its steps and then the others, with room for any k of 'sgd-k'."""
     if key.startswith("sgd-"):
         return 0, int(key.removeprefix("sgd-"))
-    return 1, list(numbers.table("table4")["rows"]).index(key)
+    return 1, [*numbers.table("table4")["rows"], *PROXIES].index(key)
 
 
 def _method(key: str) -> str:
     paper = numbers.table("table4")["rows"]
-    return paper[key]["method"] if key in paper else f"SGD {key.removeprefix('sgd-')} Steps"
+    names: dict[str, str] = {**{known: paper[known]["method"] for known in paper}, **PROXIES}
+    return names.get(key) or f"SGD {key.removeprefix('sgd-')} Steps"
+
+
+def _rivals_note(rows: Mapping[str, Row]) -> tuple[str, ...]:
+    """Return the footnote on the rows of proxies, if there are any."""
+    names = [name for key, name in PROXIES.items() if key in rows]
+    if not names:
+        return ()
+    return (
+        f"{', '.join(names)}: rivals that are not in the paper's table. They need no training: "
+        "they are counts, or measured on the network's initial weights as by Abdelfattah et al., "
+        "Zero-Cost Proxies for Lightweight NAS, ICLR 2021.",
+    )
 
 
 def _costs(row: Row | None, paper: Mapping[str, Any] | None, costs: bool) -> tuple[str, ...]:

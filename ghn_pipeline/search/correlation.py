@@ -1,6 +1,8 @@
 """How well predicted accuracies agree with true ones (section 5.3): three coefficients, with
 percentile bootstrap intervals, because some ten or fifty points leave wide ones."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +28,39 @@ def better_half(truth: np.ndarray) -> NDArray[np.intp]:
 
     This is the paper's Top-50 of 100 (section 5.3). Of equal accuracies the earlier comes first.
     """
-    return np.argsort(-truth, kind="stable")[: (len(truth) + 1) // 2]
+    return _best(truth, (len(truth) + 1) // 2)
+
+
+def top_precision(predicted: np.ndarray, truth: np.ndarray, share: float) -> float:
+    """Return how many of the best `share` by prediction are of the best by truth, as a fraction.
+
+    Both are the ceil(share n) best of accuracies [n], [n]; of equal ones the earlier come first.
+
+    Raises:
+        UserError: as `correlate`.
+    """
+    x, y = _pair(predicted, truth)
+    count = math.ceil(round(share * len(y), 9))  # 0.07 * 100 is a little more than 7
+    return len(np.intersect1d(_best(x, count), _best(y, count))) / count
+
+
+def coefficients(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """Return 'pearson' (the paper's R), 'spearman' and 'kendall' (tau-b) of accuracies [n], [n].
+
+    If the predicted or the true accuracies are constant, all is NaN.
+
+    Raises:
+        UserError: as `correlate`.
+    """
+    x, y = _pair(predicted, truth)
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return dict.fromkeys(("pearson", "spearman", "kendall"), math.nan)
+    found = {
+        "pearson": stats.pearsonr(x, y),
+        "spearman": stats.spearmanr(x, y),
+        "kendall": stats.kendalltau(x, y),
+    }
+    return {name: float(result.statistic) for name, result in found.items()}
 
 
 def correlate(
@@ -41,20 +75,40 @@ def correlate(
     Raises:
         UserError: the lengths differ, n is less than 3, or an accuracy is not finite.
     """
-    x, y = np.asarray(predicted, dtype=np.float64), np.asarray(truth, dtype=np.float64)
-    _check(x, y)
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
-        return dict.fromkeys(("pearson", "spearman", "kendall"), Estimate(np.nan, np.nan, np.nan))
-    index = _draws(x, y, resamples, seed)
-    ranked_x, ranked_y = (stats.rankdata(values[index], axis=1) for values in (x, y))
-    found = {
-        "pearson": (stats.pearsonr(x, y), _pearson(x[index], y[index])),
-        "spearman": (stats.spearmanr(x, y), _pearson(ranked_x, ranked_y)),
-        "kendall": (stats.kendalltau(x, y), _kendall(x, y, index)),
-    }
+    return mean_correlation(
+        [predicted], truth, resamples=resamples, confidence=confidence, seed=seed
+    )
+
+
+def mean_correlation(
+    predicted: Sequence[np.ndarray],
+    truth: np.ndarray,
+    *,
+    resamples: int,
+    confidence: float,
+    seed: int,
+) -> dict[str, Estimate]:
+    """Return the mean over predictions [n], such as of several seeds, of what `correlate` returns.
+
+    The interval is that of the mean: each draw of architectures is the same for all predictions.
+    Draws in which any of them or the truth is constant are dropped. If any of them is itself
+    constant, all is NaN.
+
+    Raises:
+        UserError: as `correlate`, for any of the predictions, of which there is one or more.
+    """
+    pairs = [_pair(x, truth) for x in predicted]
+    values = [coefficients(x, y) for x, y in pairs]
+    if any(math.isnan(value) for of_one in values for value in of_one.values()):
+        return {name: Estimate(math.nan, math.nan, math.nan) for name in values[0]}
+    index = _draws([*(x for x, _ in pairs), pairs[0][1]], resamples, seed)
+    drawn = [_of_draws(x, y, index) for x, y in pairs]
     return {
-        name: Estimate(float(result.statistic), *_interval(draws, confidence))
-        for name, (result, draws) in found.items()
+        name: Estimate(
+            float(np.mean([of_one[name] for of_one in values])),
+            *_interval(np.mean([of_one[name] for of_one in drawn], axis=0), confidence),
+        )
+        for name in values[0]
     }
 
 
@@ -75,7 +129,14 @@ def table_correlations(
     return {"all": everything, "better_half": over(predicted[half], truth[half])}
 
 
-def _check(x: Floats, y: Floats) -> None:
+def _best(accuracies: np.ndarray, count: int) -> NDArray[np.intp]:
+    """Return the indices [count] of the best, best first; of equals the earlier comes first."""
+    return np.argsort(-accuracies, kind="stable")[:count]
+
+
+def _pair(predicted: np.ndarray, truth: np.ndarray) -> tuple[Floats, Floats]:
+    """Return both in double precision, or raise UserError where they cannot be compared."""
+    x, y = np.asarray(predicted, dtype=np.float64), np.asarray(truth, dtype=np.float64)
     if x.shape != y.shape:
         raise UserError(
             f"{len(x)} predicted accuracies cannot be compared with {len(y)} true ones: "
@@ -92,14 +153,26 @@ def _check(x: Floats, y: Floats) -> None:
                 f"the {name} accuracies of architectures {np.flatnonzero(~np.isfinite(values))} "
                 "(counted from 0) are not finite. Make them again."
             )
+    return x, y
 
 
-def _draws(x: Floats, y: Floats, resamples: int, seed: int) -> NDArray[np.int64]:
-    """Return indices [at most resamples, n], each row a draw in which both x and y vary."""
-    index = np.random.default_rng(seed).integers(len(x), size=(resamples, len(x)))
-    varied = (np.ptp(x[index], axis=1) > 0) & (np.ptp(y[index], axis=1) > 0)
+def _draws(columns: Sequence[Floats], resamples: int, seed: int) -> NDArray[np.int64]:
+    """Return indices [at most resamples, n], each row a draw in which all columns [n] vary."""
+    n = len(columns[0])
+    index = np.random.default_rng(seed).integers(n, size=(resamples, n))
+    varied = np.all([np.ptp(column[index], axis=1) > 0 for column in columns], axis=0)
     kept: NDArray[np.int64] = index[varied]
     return kept
+
+
+def _of_draws(x: Floats, y: Floats, index: NDArray[np.int64]) -> dict[str, Floats]:
+    """Return the coefficients [draws] of what the rows of `index` [draws, n] draw."""
+    ranked_x, ranked_y = (stats.rankdata(values[index], axis=1) for values in (x, y))
+    return {
+        "pearson": _pearson(x[index], y[index]),
+        "spearman": _pearson(ranked_x, ranked_y),
+        "kendall": _kendall(x, y, index),
+    }
 
 
 def _pearson(x: Floats, y: Floats) -> Floats:

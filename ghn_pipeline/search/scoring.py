@@ -24,17 +24,23 @@ from ghn_pipeline.training.checkpoint import only_writer
 
 @dataclass(frozen=True)
 class Score:
-    """What one architecture was found to be worth.
+    """What one architecture was found to be worth, by one or more measures.
 
     Attributes:
         hash: of its block.
-        accuracy: on the validation batches, 0 to 1.
-        seconds: of the accelerator, its share of the generation of weights included.
+        values: by measure; what weights are judged by is said in `training.batches.judge`.
+        seconds: of the accelerator, by what was measured apart, the share of generated weights
+            included.
     """
 
     hash: str
-    accuracy: float
-    seconds: float
+    values: Mapping[str, float]
+    seconds: Mapping[str, float]
+
+    @property
+    def shown(self) -> str:
+        """The first measure, in words."""
+        return " ".join(f"{name} {value:.4g}" for name, value in list(self.values.items())[:1])
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,7 @@ def score(
                 done[i] = scores
                 write_atomically(partial, json.dumps(_partial_content(done, digest)))
                 at = sum(map(len, done.values()))
-                progress.at(at, lambda: f"accuracy {scores[-1].accuracy:.4f}")  # noqa: B023
+                progress.at(at, lambda: scores[-1].shown)  # noqa: B023
             found = [s for i in groups for s in done[i]]
             scored += [Scored(b, s) for b, s in zip(blocks, found, strict=True)]
             first += len(groups)

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from ghn_pipeline.errors import UserError
 from ghn_pipeline.search.scoring import Scored, Strategy
-from ghn_pipeline.space.classification import Classification
 from ghn_pipeline.space.graph import Block
+from ghn_pipeline.space.space import Space
 
 
-def random_search(space: Classification, nodes: int, seed: int | str, count: int) -> Strategy:
+def random_search(space: Space, nodes: int, seed: int | str, count: int) -> Strategy:
     """Propose `count` random architectures of `nodes` nodes at once.
 
     Raises:
@@ -32,13 +32,14 @@ def random_search(space: Classification, nodes: int, seed: int | str, count: int
 
 
 def evolution(
-    space: Classification,
+    space: Space,
     nodes: int,
     seed: int | str,
     *,
     population: int,
     sample: int,
     generation: int,
+    by: str = "accuracy",
 ) -> Strategy:
     """Propose children of good architectures: regularised evolution.
 
@@ -53,6 +54,7 @@ def evolution(
         sample: how many of them are drawn, with replacement; the best of these becomes a parent.
         generation: children proposed at once, so that all devices have work; the paper's workers
             were asynchronous instead.
+        by: the measure that says which is better.
 
     Raises:
         UserError: when it proposes: the space has no more architectures, or next to none.
@@ -69,7 +71,7 @@ def evolution(
         alive = scored[-population:]
 
         def child() -> Block:
-            parent = max(rng.choices(alive, k=sample), key=lambda s: s.score.accuracy)
+            parent = max(rng.choices(alive, k=sample), key=lambda s: s.score.values[by])
             return space.mutate(rng, parent.block)
 
         return _distinct(child, generation, scored)

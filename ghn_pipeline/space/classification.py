@@ -1,6 +1,6 @@
 """The search space of the classification experiments (sections 5.1.1 and 7.1)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -61,6 +61,15 @@ class Classification:
                 drawn.append(Node(rng.choice(self.operations), inputs))
             if ingests_both(block := Block(tuple(drawn))):
                 return block
+
+    def draws(self, rng: Random, nodes: int) -> Iterator[Block]:
+        """Yield random blocks, no two isomorphic, until 1000 draws have given no new one."""
+        seen: set[str] = set()
+        while block := next(
+            (b for b in (self.sample(rng, nodes) for _ in range(1000)) if b.hash not in seen), None
+        ):
+            seen.add(block.hash)
+            yield block
 
     def read(self, value: Iterable[Sequence[object]]) -> Block:
         """Read a block of this space from JSON.

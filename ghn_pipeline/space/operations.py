@@ -86,6 +86,14 @@ def _pointwise(x: Tensor, w: Sequence[Tensor], norm: Norm, stride: int) -> Tenso
     return norm(0, F.conv2d(F.relu(x), w[0], stride=stride))
 
 
+def _conv_3x3(x: Tensor, w: Sequence[Tensor], norm: Norm, stride: int) -> Tensor:
+    return norm(0, F.conv2d(F.relu(x), w[0], stride=stride, padding=1))
+
+
+def _downsample(x: Tensor, w: Sequence[Tensor], norm: Norm, stride: int) -> Tensor:
+    return F.conv2d(F.avg_pool2d(x, stride), w[0])
+
+
 def _stem(x: Tensor, w: Sequence[Tensor], norm: Norm, stride: int) -> Tensor:
     return norm(0, F.conv2d(x, w[0], stride=stride, padding=1))
 
@@ -104,9 +112,13 @@ _INPUT = Operation(
     join="concatenate",
 )
 
+_FULL_3x3 = Weight("conv_3x3", lambda out, into: (out, into, 3, 3))
+
 OPERATIONS: dict[str, Operation] = {
+    "none": Operation(lambda x, w, norm, stride: 0 * x),
     "identity": Operation(lambda x, w, norm, stride: x),
     "conv_1x1": Operation(_pointwise, (_POINTWISE,), norms=1),
+    "conv_3x3": Operation(_conv_3x3, (_FULL_3x3,), norms=1),
     "sep_conv_3x3": _separable(_3x3, _3x3),
     "sep_conv_5x5": _separable(_5x5, _5x5),
     "dil_conv_3x3": _dilated(_3x3),
@@ -119,6 +131,20 @@ OPERATIONS: dict[str, Operation] = {
     # the two input nodes are types of their own: block i-1 and block i-2 (section 7.1)
     "input_1": _INPUT,
     "input_2": _INPUT,
+    # what stands between the cells of NAS-Bench-201: a block of ResNet, and the last batch norm
+    "input": Operation(lambda x, w, norm, stride: x, join="concatenate"),
+    "reduce_3x3": Operation(
+        _conv_3x3,
+        (Weight("conv_3x3", _FULL_3x3.shape, per_input=True),),
+        norms=1,
+        join="concatenate",
+    ),
+    "downsample": Operation(
+        _downsample,
+        (Weight("pointwise", _POINTWISE.shape, per_input=True),),
+        join="concatenate",
+    ),
+    "norm": Operation(lambda x, w, norm, stride: norm(0, x), norms=1, join="concatenate"),
     "stem": Operation(
         _stem, (Weight("stem", lambda out, into: (out, into, 3, 3)),), norms=1, join="concatenate"
     ),

@@ -1,8 +1,10 @@
 """Batches of images as functions of the step, for training, and fixed ones, for judging."""
 
+import math
 from collections.abc import Iterator, Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ghn_pipeline.data.images import Images, Splits, augment, batch_at, normalise, stream
@@ -53,7 +55,6 @@ def _prepared(pixels: Tensor, splits: Splits) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last)
 
 
-@torch.no_grad()
 def accuracy(
     network: Network,
     weights: Mapping[str, Tensor],
@@ -61,9 +62,26 @@ def accuracy(
     norm: NamedNorm = batch_statistics,
 ) -> float:
     """Return the fraction of images that the network with these weights classifies rightly."""
+    return judge(network, weights, batches, norm)["accuracy"]
+
+
+@torch.no_grad()
+def judge(
+    network: Network,
+    weights: Mapping[str, Tensor],
+    batches: Iterator[tuple[Tensor, Tensor]],
+    norm: NamedNorm = batch_statistics,
+) -> dict[str, float]:
+    """Return by how much the network with these weights is right, each from 0 to 1.
+
+    "accuracy" is the fraction of images classified rightly; "likelihood" the geometric mean of the
+    probability given to the right class, which is exp(-cross-entropy).
+    """
     right = total = 0
+    loss = 0.0
     for images, labels in batches:
-        predicted = run(network, weights, images, norm).argmax(1)
-        right += int((predicted == labels).sum())
+        logits = run(network, weights, images, norm)
+        right += int((logits.argmax(1) == labels).sum())
+        loss += float(F.cross_entropy(logits, labels, reduction="sum"))
         total += len(labels)
-    return right / total
+    return {"accuracy": right / total, "likelihood": math.exp(-loss / total)}

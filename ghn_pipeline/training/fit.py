@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from ghn_pipeline.errors import OutOfTimeError, UserError
 from ghn_pipeline.files import write_atomically
@@ -36,6 +37,7 @@ class Training:
         observe: measurements to take after so many steps, each a dict of numbers.
         describe: what to write down of a step whose loss is not finite.
         team: the workers whose model this is; `losses` are of this one's part of the batch.
+        averaged: keeps a running mean of the model's weights, or None.
     """
 
     name: str
@@ -48,6 +50,12 @@ class Training:
     observe: Mapping[int, Callable[[], dict[str, float]]] = field(default_factory=dict)
     describe: Callable[[int], Any] = lambda step: None
     team: Team = ALONE
+    averaged: AveragedModel | None = None
+
+    @property
+    def result(self) -> nn.Module:
+        """What the training is for: the running mean where one is kept, else the model."""
+        return self.model if self.averaged is None else self.averaged.module
 
 
 @dataclass
@@ -145,6 +153,8 @@ def _one_step(training: Training, step: int, path: Path, log: Log) -> float:
     if training.clip is not None:
         nn.utils.clip_grads_with_norm_(reached, training.clip, norm)
     training.optimizer.step()
+    if training.averaged is not None:
+        training.averaged.update_parameters(training.model)
     return value
 
 
@@ -205,6 +215,7 @@ def _save(training: Training, path: Path, digest: str, step: int, log: Log) -> N
         "step": step,
         "model": training.model.state_dict(),
         "optimizer": training.optimizer.state_dict(),
+        "averaged": None if training.averaged is None else training.averaged.state_dict(),
         "log": vars(log),
     }
     checkpoint.save(path, state, digest)
@@ -221,6 +232,8 @@ def _resume(training: Training, path: Path, digest: str) -> tuple[int, Log]:
     try:
         training.model.load_state_dict(state["model"])
         training.optimizer.load_state_dict(state["optimizer"])
+        if training.averaged is not None:
+            training.averaged.load_state_dict(state["averaged"])
     except (RuntimeError, ValueError) as error:
         raise UserError(
             f"{path} is of another network than {training.name} trains now. Move or delete it to "

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ghn_pipeline.network import Network, initial
-from ghn_pipeline.space.classification import Classification
+from ghn_pipeline.space.space import Space
 
 
 class OneShot(nn.Module):
@@ -20,7 +20,7 @@ class OneShot(nn.Module):
         generator: of the initial values.
     """
 
-    def __init__(self, space: Classification, nodes: int, generator: torch.Generator) -> None:
+    def __init__(self, space: Space, nodes: int, generator: torch.Generator) -> None:
         super().__init__()
         networks = [Network(space.modules(block), resolution=1) for block in space.examples(nodes)]
         specs = {spec.name: spec for network in networks for spec in network.specs}

@@ -6,14 +6,15 @@ from random import Random
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ghn_pipeline.config import Config, Ghn, Schedule
 from ghn_pipeline.data.images import Splits
 from ghn_pipeline.errors import UserError
 from ghn_pipeline.ghn.ghn import GHN, branch_shapes
 from ghn_pipeline.network import Network, run
-from ghn_pipeline.space.classification import Classification
 from ghn_pipeline.space.graph import Block
+from ghn_pipeline.space.space import Space
 from ghn_pipeline.training.batches import training_batch
 from ghn_pipeline.training.fit import Training
 from ghn_pipeline.training.schedule import halved
@@ -22,7 +23,7 @@ from ghn_pipeline.training.schedule import halved
 Sampler = Callable[[int], Block]
 
 
-def build(space: Classification, settings: Ghn, seed: int) -> GHN:
+def build(space: Space, settings: Ghn, seed: int) -> GHN:
     """Make the untrained GHN of these settings; every number in it follows from `seed`."""
     networks = [Network(space.modules(block), resolution=1) for block in space.examples(1)]
     with torch.random.fork_rng(devices=[]):
@@ -38,10 +39,16 @@ def build(space: Classification, settings: Ghn, seed: int) -> GHN:
             size=settings.embedding,
             message_hidden=settings.message_hidden,
             hidden=settings.hypernetwork_hidden,
+            positions=settings.positions,
         )
 
 
-def sampler(space: Classification, nodes: int, seed: int, forbidden: Container[str]) -> Sampler:
+def running_mean(model: nn.Module, decay: float) -> AveragedModel:
+    """Return what keeps an exponential running mean of the weights of `model`."""
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
+
+
+def sampler(space: Space, nodes: int, seed: int | str, forbidden: Container[str]) -> Sampler:
     """Return the random block of each step; none has a hash in `forbidden`.
 
     The test architectures "have not been seen by the GHN during training" (section 5.3).
@@ -64,10 +71,12 @@ def search_training(
     name: str,
     model: nn.Module,
     draw: Sampler,
-    space: Classification,
+    space: Space,
     splits: Splits,
     config: Config,
     schedule: Schedule,
+    order: int | str,
+    average: float = 0.0,
 ) -> Training:
     """Train what gives weights to random architectures: a GHN or a one-shot model.
 
@@ -79,6 +88,8 @@ def search_training(
         splits: the images.
         config: of the scale.
         schedule: batch, rate and clip.
+        order: seed of the order of the images and their crops.
+        average: decay of a running mean of the weights; 0 keeps none.
     """
     steps_per_epoch = len(splits.train) // schedule.batch
 
@@ -89,7 +100,7 @@ def search_training(
             step,
             batch=schedule.batch,
             padding=config.images.padding,
-            seed=config.seeds.data_order,
+            seed=order,
         )
         yield F.cross_entropy(run(network, model([network])[0], images), labels)
 
@@ -102,4 +113,5 @@ def search_training(
         schedule.epochs * steps_per_epoch,
         schedule.clip,
         describe=lambda step: draw(step).to_json(),
+        averaged=running_mean(model, average) if average else None,
     )

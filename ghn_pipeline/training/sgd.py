@@ -1,5 +1,6 @@
 """Training one network from scratch: the ground truth, and SGD stopped early (section 5.3)."""
 
+import time
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -58,6 +59,29 @@ def sgd_training(
         steps,
         observe=observe,
     )
+
+
+def first_steps(
+    model: Trained, splits: Splits, config: Config, measured_at: Sequence[int]
+) -> dict[int, dict[str, float]]:
+    """Train `model` for the most of `measured_at` steps: accuracy and seconds after each of them.
+
+    The steps are the first of the whole recipe, at its rate (the rows of Table 4).
+    """
+    training = sgd_training("sgd", model, splits, config, measured_at)
+    found, seconds = {}, 0.0
+    for step in range(max(measured_at)):
+        begun = time.monotonic()
+        for group in training.optimizer.param_groups:
+            group["lr"] = training.rate(step)
+        training.optimizer.zero_grad(set_to_none=True)
+        for loss in training.losses(step):
+            loss.backward()  # type: ignore[no-untyped-call]
+        training.optimizer.step()
+        seconds += time.monotonic() - begun
+        if step + 1 in measured_at:
+            found[step + 1] = {**training.observe[step + 1](), "seconds": seconds}
+    return found
 
 
 def momentum_sgd(model: nn.Module, settings: Sgd | Recipe) -> torch.optim.Optimizer:

@@ -1,9 +1,9 @@
 """Generated weights against H written out, and where their gradients go."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 from random import Random
 
 import pytest
@@ -11,13 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ghn_pipeline.config import OPERATIONS_OF
 from ghn_pipeline.ghn.ghn import GHN, branch_shapes
 from ghn_pipeline.network import Network, Spec, run
 from ghn_pipeline.space.classification import INPUTS, Classification
 from ghn_pipeline.space.graph import Block, Node
 from ghn_pipeline.space.operations import OPERATIONS
 
-NAMES = tuple(op for op in OPERATIONS if op not in {"input_1", "input_2", "stem", "classifier"})
+NAMES = tuple(op for op in OPERATIONS if op in OPERATIONS_OF["classification"])
 # two reductions and a wide stem, so that every branch is cut to several widths
 SPACE = Classification(NAMES, 2, 3, 4, (2, 3), 3, 10)
 MODULES = 5
@@ -31,7 +32,12 @@ def float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
 
 
-def make(share: bool = True, pass_embeddings: bool = True, scheme: str = "forward-backward") -> GHN:
+def make(
+    share: bool = True,
+    pass_embeddings: bool = True,
+    scheme: str = "forward-backward",
+    positions: bool = False,
+) -> GHN:
     torch.manual_seed(0)
     return GHN(
         SPACE.node_types,
@@ -44,6 +50,7 @@ def make(share: bool = True, pass_embeddings: bool = True, scheme: str = "forwar
         size=6,
         message_hidden=5,
         hidden=7,
+        positions=positions,
     )
 
 
@@ -190,6 +197,59 @@ def test_modules_hear_of_each_other_by_passed_embeddings_alone(
     ]
     # Eq. 14 passes embeddings onwards, never back
     assert differs == [False, False, True, pass_embeddings, pass_embeddings]
+
+
+# ---- positions -----------------------------------------------------------------------------------
+
+#: With blocks that differ in nothing but their place.
+EVEN = replace(SPACE, reductions=())
+
+
+def by_module(network: Network, embeddings: Tensor, starts: Sequence[int]) -> list[Tensor]:
+    """The embeddings of each module of the only network."""
+    return [embeddings[0, start:end] for start, end in pairwise(starts)]
+
+
+def own_weights(network: Network, weights: dict[str, Tensor], m: int) -> list[Tensor]:
+    """Weights of module m that neither belong to nor read its input nodes."""
+    specs = [s for s in network.specs if s.place[0] == m and s.place[1] >= len(INPUTS)]
+    return [weights[s.name] for s in specs if s.reads is None or s.reads[1] >= len(INPUTS)]
+
+
+@pytest.mark.parametrize("positions", [True, False])
+def test_places_alone_tell_the_same_blocks_apart_where_nothing_is_passed(positions: bool) -> None:
+    ghn = make(pass_embeddings=False, positions=positions)
+    network = Network(EVEN.modules(SPACE.sample(Random(2), 6)), resolution=8)
+    found = by_module(network, *ghn.embed([network]))
+    (weights,) = ghn([network])
+    for one, other in combinations((1, 2, 3), 2):
+        assert torch.equal(found[one], found[other]) != positions
+        pairs = zip(*(own_weights(network, weights, m) for m in (one, other)), strict=True)
+        alike = [torch.allclose(a, b, rtol=1e-10) for a, b in pairs]
+        assert len(alike) > 3
+        assert set(alike) == {not positions}
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_a_position_is_added_to_what_the_operations_begin_with(share: bool) -> None:
+    ghn, plain = make(share, False, positions=True), make(share, False)
+    network = random_networks(6)[0]
+    found = by_module(network, *ghn.embed([network]))
+    state = {k: v.clone() for k, v in ghn.state_dict().items() if k != "positions.weight"}
+    positions, operations = ghn.state_dict()["positions.weight"], state["embedding.weight"]
+    assert positions.shape == (MODULES, 6)
+    for m in range(MODULES):
+        # to a GHN without positions, as if all operations were others
+        plain.load_state_dict({**state, "embedding.weight": operations + positions[m]})
+        expected = by_module(network, *plain.embed([network]))[m]
+        torch.testing.assert_close(found[m], expected, rtol=1e-10, atol=1e-12)
+
+
+def test_the_loss_reaches_every_position() -> None:
+    ghn, network = make(positions=True), random_networks(6)[0]
+    loss_of(network, ghn([network])[0]).backward()
+    assert ghn.positions is not None and ghn.positions.weight.grad is not None
+    assert ghn.positions.weight.grad.any(1).all()
 
 
 @pytest.mark.parametrize("blocks", [2, 4])

@@ -12,6 +12,7 @@ from ghn_pipeline.paper.correlations import Bootstrap, metrics, show
 from ghn_pipeline.paper.table import Table, to_csv, to_latex, to_markdown
 from ghn_pipeline.paper.table4 import Row, measure_rows, summary, table4
 from ghn_pipeline.search.correlation import Estimate, correlate
+from ghn_pipeline.search.proxies import PROXIES
 
 BOOTSTRAP = Bootstrap(resamples=200, confidence=0.95, seed=5)
 NONE = "\N{EN DASH}"
@@ -61,6 +62,52 @@ def test_rows_are_the_papers_with_ours_in_order():
         "One-Shot",
         "GHN",
     ]
+
+
+def with_proxies() -> dict[str, Row]:
+    """Rows with those of all proxies before them, in the reverse of their order."""
+    proxies = {key: row(seed=i) for i, key in enumerate(PROXIES, 4)}
+    return {**dict(reversed(proxies.items())), **ROWS}
+
+
+def test_proxies_come_last_in_their_own_order():
+    assert [row[0] for row in build(with_proxies()).rows][5:] == [
+        "One-Shot",
+        "GHN",
+        # in the order of `search.proxies`
+        "Parameters",
+        "Multiply-Adds",
+        "Gradient Norm",
+        "SNIP",
+        "GraSP",
+        "Fisher",
+        "SynFlow",
+        "Jacobian Covariance",
+    ]
+    assert list(measure_rows(with_proxies(), 24, BOOTSTRAP))[3:] == list(PROXIES)
+
+
+def test_a_proxy_has_our_numbers_and_none_of_the_paper():
+    rows = with_proxies()
+    found, measured = cells(build(rows), "GraSP"), rows["grasp"]
+    assert {cell for heading, cell in found.items() if "paper" in heading} == {NONE}
+    assert found["Initial (accelerator hours)|ours"] == NONE
+    assert found["Per architecture (accelerator seconds)|ours"] == "0.012"
+    expected = correlate(measured.predicted, measured.truth, **asdict(BOOTSTRAP))
+    for heading, name in (("Pearson R", "pearson"), ("Spearman", "spearman")):
+        assert found[f"{heading}|Random-24 [95% interval]"] == show(expected[name])
+    lines = summary(measure_rows(rows, 24, BOOTSTRAP), 24).splitlines()
+    assert lines[-1].startswith("Jacobian Covariance: Pearson R ")
+
+
+def test_a_footnote_says_which_rows_are_not_the_papers_and_where_they_are_from():
+    assert not any("rivals" in note for note in build().footnotes)
+    (note,) = (
+        n for n in build({**ROWS, "snip": row(), "fisher": row()}).footnotes if "rivals" in n
+    )
+    assert note.startswith("SNIP, Fisher: rivals that are not in the paper's table.")
+    assert "Abdelfattah et al." in note
+    assert note.endswith("ICLR 2021.")
 
 
 def test_headings_say_how_many_architectures():
@@ -148,6 +195,10 @@ def test_constant_predictions_are_undefined():
     measured = measure_rows({"ghn": constant}, 24, BOOTSTRAP)
     assert "GHN: Pearson R undefined over 24" in summary(measured, 24)
     assert set(metrics(measured)["ghn"].values()) == {None}
+    # a proxy too, whose constant may be any number
+    constant = replace(ROWS["ghn"], predicted=np.full(24, -1e9))
+    found = cells(build({"jacob_cov": constant}), "Jacobian Covariance")
+    assert found["Kendall|Top-12 [95% interval]"] == "undefined"
 
 
 def test_a_row_on_other_architectures_is_refused():

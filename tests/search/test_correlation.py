@@ -8,7 +8,14 @@ import pytest
 from scipy import stats
 
 from ghn_pipeline.errors import UserError
-from ghn_pipeline.search.correlation import better_half, correlate, table_correlations
+from ghn_pipeline.search.correlation import (
+    better_half,
+    coefficients,
+    correlate,
+    mean_correlation,
+    table_correlations,
+    top_precision,
+)
 
 SETTINGS = {"resamples": 400, "confidence": 0.95, "seed": 3}
 
@@ -163,3 +170,88 @@ def test_five_architectures_are_the_fewest_for_both_halves():
     assert table_correlations(*noisy(5), **SETTINGS).keys() == {"all", "better_half"}
     with pytest.raises(UserError, match="5 or more"):
         table_correlations(*noisy(4), **SETTINGS)
+
+
+def three_predictions(n: int) -> tuple[list[np.ndarray], np.ndarray]:
+    generator = np.random.default_rng(2)
+    truth = generator.normal(size=n)
+    return [truth + sigma * generator.normal(size=n) for sigma in (0.5, 1, 2)], truth
+
+
+def test_coefficients_are_the_values_of_correlate():
+    found = correlate(*noisy(30), **SETTINGS)
+    assert coefficients(*noisy(30)) == {name: found[name].value for name in found}
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_mean_correlation_against_a_loop_over_draws(ties):
+    """Each draw of architectures gives one mean of scipy's coefficients over the predictions."""
+    predictions, truth = three_predictions(9)
+    if ties:
+        predictions, truth = [x.round() for x in predictions], truth.round()
+    generator = np.random.default_rng(SETTINGS["seed"])
+    draws = generator.integers(9, size=(SETTINGS["resamples"], 9))
+    found = mean_correlation(predictions, truth, **SETTINGS)
+    for name, function in (
+        ("pearson", stats.pearsonr),
+        ("spearman", stats.spearmanr),
+        ("kendall", stats.kendalltau),
+    ):
+        means = []
+        for i in draws:
+            if all(len(set(column[i])) > 1 for column in (*predictions, truth)):
+                of_draw = [function(x[i], truth[i]).statistic for x in predictions]
+                means.append(sum(of_draw) / 3)
+        ends = np.quantile(means, [0.025, 0.975])
+        assert (found[name].low, found[name].high) == pytest.approx(tuple(ends))
+        value = sum(function(x, truth).statistic for x in predictions) / 3
+        assert found[name].value == pytest.approx(value)
+
+
+def test_the_mean_of_one_prediction_is_its_own_correlation():
+    x, y = noisy(30)
+    assert mean_correlation([x], y, **SETTINGS) == correlate(x, y, **SETTINGS)
+
+
+def test_one_constant_prediction_leaves_the_mean_undefined():
+    x, y = noisy(9)
+    for estimate in mean_correlation([x, np.ones(9)], y, **SETTINGS).values():
+        assert np.isnan([estimate.value, estimate.low, estimate.high]).all()
+
+
+def test_every_prediction_must_be_of_the_same_architectures():
+    x, y = noisy(9)
+    with pytest.raises(UserError, match="8 predicted accuracies cannot be compared with 9"):
+        mean_correlation([x, x[:8]], y, **SETTINGS)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.31, 0.5])
+def test_top_precision_counts_who_is_among_both(share):
+    x, y = noisy(61)
+    count = math.ceil(61 * share)
+    both = 0
+    for i in range(61):
+        better_predicted, better = sum(x > x[i]), sum(y > y[i])
+        both += better_predicted < count and better < count
+    assert 0 < both < count
+    assert top_precision(x, y, share) == pytest.approx(both / count)
+
+
+def test_top_precision_takes_the_earlier_of_equals():
+    truth = np.array([0.9, 0.9, 0.9, 0.1])
+    assert top_precision(np.array([0.5, 0.5, 0.5, 0.5]), truth, 0.5) == 1
+    assert top_precision(np.array([0.1, 0.5, 0.5, 0.5]), truth, 0.5) == 0.5
+    assert top_precision(np.array([0.1, 0.1, 0.5, 0.5]), truth, 0.5) == 0
+
+
+def test_a_share_of_a_hundred_is_so_many():
+    # 0.07 * 100 is 7.000000000000001, of which the ceiling is 8: one more would make it 7 / 8
+    truth = -np.arange(100.0)
+    predicted = truth.copy()
+    predicted[[7, 50]] = truth[[50, 7]]
+    assert top_precision(predicted, truth, 0.07) == 1
+
+
+def test_top_precision_refuses_what_is_not_finite():
+    with pytest.raises(UserError, match="predicted accuracies of architectures"):
+        top_precision(np.array([0.1, np.nan, 0.3]), np.arange(3.0), 0.5)

@@ -25,6 +25,10 @@ OPERATIONS = ("a", "b", "c", "d", "e", "f", "g")
 BLOCKS = [Block((Node("input_1"), Node("input_2"), Node(op, (0, 1)))) for op in OPERATIONS]
 
 
+def scored_at(accuracy, block):
+    return Score(block.hash, {"accuracy": accuracy}, {"accuracy": 1.0})
+
+
 @dataclass
 class Maker:
     """Makes scorers whose scores depend on the whole group, and that leave a trace of each block.
@@ -51,7 +55,7 @@ class Maker:
         for op in operations:
             (self.folder / f"{op}.{uuid.uuid4()}").touch()
         return [
-            Score(block.hash, (ord(op) * 100 + i * 10 + len(blocks)) / 1e5, 1.0)
+            scored_at((ord(op) * 100 + i * 10 + len(blocks)) / 1e5, block)
             for i, (block, op) in enumerate(zip(blocks, operations, strict=True))
         ]
 
@@ -105,7 +109,7 @@ EXPECTED = [0.09702, 0.09812, 0.09902, 0.10012, 0.10102, 0.10212, 0.10301]
 def test_scores_do_not_depend_on_the_number_of_workers(workers, traces, tmp_path):
     scores = run(Maker(traces), tmp_path / "p.json", workers)
     assert [s.hash for s in scores] == [b.hash for b in BLOCKS]
-    assert [s.accuracy for s in scores] == pytest.approx(EXPECTED)
+    assert [s.values["accuracy"] for s in scores] == pytest.approx(EXPECTED)
     assert Maker(traces).counts() == dict.fromkeys(OPERATIONS, 1)
 
 
@@ -126,7 +130,7 @@ def test_killed_between_any_two_groups_it_goes_on_to_the_same_scores(traces, tmp
         # up to here everything was done, and once
         assert Maker(traces).counts() == dict.fromkeys("abcdefg"[: "abcdefg".index(at)], 1)
     scores = run(Maker(traces), tmp_path / "p.json")
-    assert [s.accuracy for s in scores] == pytest.approx(EXPECTED)
+    assert [s.values["accuracy"] for s in scores] == pytest.approx(EXPECTED)
     assert Maker(traces).counts() == dict.fromkeys(OPERATIONS, 1)
 
 
@@ -165,7 +169,7 @@ def test_a_killed_worker_is_one_clear_message(traces, tmp_path, capfd):
     kept = json.loads(partial.read_text())["groups"] if partial.exists() else {}
     done = Maker(traces).counts()
     scores = run(Maker(traces), tmp_path / "p.json")
-    assert [s.accuracy for s in scores] == pytest.approx(EXPECTED)
+    assert [s.values["accuracy"] for s in scores] == pytest.approx(EXPECTED)
     again = Maker(traces).counts() - done
     assert set(again) == set(OPERATIONS) - {op for i in kept for op in "abcdefg"[2 * int(i) :][:2]}
 
@@ -226,7 +230,7 @@ class Toy:
             (self.folder / f"{block.hash}.{uuid.uuid4()}").touch()
         likes = [sum(node.op == "a" for node in block.nodes) for block in blocks]
         return [
-            Score(block.hash, like / 10 + i / 100 + len(blocks) / 1000, 1.0)
+            scored_at(like / 10 + i / 100 + len(blocks) / 1000, block)
             for i, (block, like) in enumerate(zip(blocks, likes, strict=True))
         ]
 

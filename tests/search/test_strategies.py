@@ -24,7 +24,7 @@ def liked(block):
 
 
 def scored_as(blocks, worth=liked):
-    return [Scored(b, Score(b.hash, worth(b), 1.0)) for b in blocks]
+    return [Scored(b, Score(b.hash, {"accuracy": worth(b)}, {"accuracy": 1.0})) for b in blocks]
 
 
 def play(strategy, count):
@@ -124,10 +124,22 @@ def test_parents_are_the_best_of_samples_of_the_last_scored():
     assert (np.abs(counts - len(parents) * chance) < 4 * deviation + 1).all()
 
 
+def test_parents_are_the_best_by_the_measure_that_is_named():
+    scored, _ = play(evolving(), 20)
+    other = [
+        replace(s, score=replace(s.score, values={"accuracy": 0.5, "likelihood": liked(s.block)}))
+        for s in scored
+    ]
+    assert evolving(by="likelihood")(other) == evolving()(scored) != evolving()(other)
+
+
 @pytest.mark.parametrize("make", [lambda seed: random_search(SPACE, 5, seed, 60), evolving])
 def test_what_is_proposed_depends_on_the_seed_the_blocks_and_the_accuracies_alone(make):
     scored, _ = play(make(0), 60)
-    slower = [replace(s, score=replace(s.score, seconds=float(i))) for i, s in enumerate(scored)]
+    slower = [
+        replace(s, score=replace(s.score, seconds={"accuracy": float(i)}))
+        for i, s in enumerate(scored)
+    ]
     for n in range(60):
         proposed = make(0)(scored[:n])
         assert make(0)(slower[:n]) == proposed
@@ -151,7 +163,7 @@ def test_evolution_beats_random_search_on_a_toy():
         ("evolution", lambda seed: evolving(seed, nodes=12)),
     ):
         ends = [
-            best_so_far([s.score.accuracy for s in play(make(seed), 200)[0]])[-1]
+            best_so_far([s.score.values["accuracy"] for s in play(make(seed), 200)[0]])[-1]
             for seed in range(5)
         ]
         bests[name] = np.array(ends)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from random import Random
 from statistics import mean, stdev
@@ -9,10 +10,11 @@ from typing import get_args
 
 import pytest
 
-from ghn_pipeline.config import OperationName, load
+from ghn_pipeline.config import OPERATIONS_OF, OperationName, load
 from ghn_pipeline.network import Network
 from ghn_pipeline.space.classification import Classification
 from ghn_pipeline.space.graph import Block, Node
+from ghn_pipeline.space.nasbench201 import EDGES
 from ghn_pipeline.space.operations import OPERATIONS
 
 CONFIG = load([Path(__file__).parents[2] / "params.yaml"])
@@ -40,8 +42,11 @@ def test_params_are_those_of_the_paper() -> None:
 
 def test_operations_that_may_be_configured_are_those_that_exist() -> None:
     fixed = {"input_1", "input_2", "stem", "classifier"}
-    assert set(get_args(OperationName)) == OPERATIONS.keys() - fixed
-    assert set(PAPER.node_types) == OPERATIONS.keys()  # params.yaml uses all of them
+    between_cells = {"input", "reduce_3x3", "downsample", "norm"}  # of NAS-Bench-201
+    assert set(get_args(OperationName)) == OPERATIONS.keys() - fixed - between_cells
+    # each is of a space, and params.yaml uses all of its own
+    assert set(get_args(OperationName)) == OPERATIONS_OF["classification"] | set(EDGES)
+    assert set(PAPER.node_types) == OPERATIONS_OF["classification"] | fixed
     assert len(set(PAPER.node_types)) == len(PAPER.node_types)
 
 
@@ -49,6 +54,26 @@ def test_the_seed_determines_the_sample() -> None:
     assert sampled(20) == sampled(20)
     assert len({block.hash for block in sampled(200)}) == 200
     assert PAPER.sample(Random(1), NODES) != PAPER.sample(Random(2), NODES)
+
+
+def test_operations_of_nasbench201_are_its_edges() -> None:
+    assert OPERATIONS_OF["nasbench201"] == set(EDGES)
+
+
+def test_draws_are_the_samples_without_those_isomorphic_to_earlier_ones() -> None:
+    few, known = replace(PAPER, operations=("identity", "conv_1x1", "sep_conv_3x3")), {}
+    for block in sampled(2000, 2, few):
+        known.setdefault(block.hash, block)
+    assert len(known) < 100  # so each is drawn again and again
+    assert list(islice(few.draws(Random(0), 2), len(known))) == list(known.values())
+
+
+def test_draws_end_where_nothing_new_is_found() -> None:
+    # two nodes that read one input each must read both inputs: 2 ways, with 4 pairs of operations;
+    # the other way about each of these 8 is the same but for the order of its nodes
+    tiny = replace(PAPER, operations=("identity", "conv_1x1"), max_inputs=1)
+    blocks = list(tiny.draws(Random(0), 2))
+    assert len(blocks) == len({block.hash for block in blocks}) == 4
 
 
 @pytest.mark.parametrize("nodes", [2, 3, 7, 17])

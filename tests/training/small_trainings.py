@@ -25,6 +25,7 @@ sgd: {epochs: 3, batch: 8}
 evaluation: {batch: 8, batches: 2}
 finalists: {batch: 8, norm_batch: 8}
 correlation: {steps: [4, 7, 12]}
+proxies: {batch: 8}
 """
 
 
@@ -72,7 +73,9 @@ def small_training(kind: str, root, changes=None) -> Training:
         model, schedule = OneShot(space, 3, stream(0, "oneshot")), config.oneshot
     else:
         model, schedule = build(space, config.ghn, 0), config.ghn
-    return search_training(kind, model, draw, space, splits, config, schedule)
+    return search_training(
+        kind, model, draw, space, splits, config, schedule, config.seeds.data_order
+    )
 
 
 def content(path) -> dict:

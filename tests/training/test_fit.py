@@ -15,6 +15,7 @@ from torch import nn
 from ghn_pipeline.errors import UserError
 from ghn_pipeline.training import checkpoint
 from ghn_pipeline.training.fit import Training, fit
+from ghn_pipeline.training.search import running_mean
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -129,6 +130,40 @@ def test_sigkill_at_random_moments_changes_not_a_bit(tmp_path, uninterrupted, fo
         assert 0 < torch.load(path, weights_only=True)["step"] <= STEPS
     run(small_training("ghn", ROOT), path)
     assert same(content(path), uninterrupted["ghn"])
+
+
+def averaged():
+    """A GHN's training that keeps a running mean."""
+    training = small_training("ghn", ROOT)
+    training.averaged = running_mean(training.model, 0.9)
+    return training
+
+
+def _average_in_child(path):
+    act = lambda: os.kill(os.getpid(), signal.SIGKILL)  # noqa: E731
+    run(interrupted(averaged(), 5, act), path)
+
+
+def test_a_running_mean_goes_on_after_a_kill_and_crashes_to_the_same_bits(
+    tmp_path, uninterrupted, forkserver
+):
+    run(averaged(), tmp_path / "whole", 1e9)
+    child = forkserver.Process(target=_average_in_child, args=(tmp_path / "c",))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    assert torch.load(tmp_path / "c", weights_only=True)["step"] == 5
+    for at in (5, 6, 11):
+        with pytest.raises(CutError):
+            run(interrupted(averaged(), at, crash), tmp_path / "c")
+    run(averaged(), tmp_path / "c")
+    whole = content(tmp_path / "whole")
+    assert same(content(tmp_path / "c"), whole)
+    assert whole["averaged"]["n_averaged"] == STEPS
+    # the mean lags behind the model, which is trained as without it
+    assert same(whole["model"], uninterrupted["ghn"]["model"])
+    name, weight = next(iter(whole["model"].items()))
+    assert not torch.equal(whole["averaged"][f"module.{name}"], weight)
 
 
 def test_a_finished_training_is_not_trained_again(tmp_path, uninterrupted):
@@ -327,6 +362,42 @@ def test_updates_are_those_of_a_loop_by_hand(update, optimizer_of, clip, tmp_pat
     assert [lr for _, _, lr in log.curve] == [rate(k) for k in range(20)]
     # the test means something: some steps were clipped, others not
     assert clip is None or 0 < clipped < 20
+
+
+def test_the_running_mean_is_that_of_the_weights_of_each_step(tmp_path):
+    x, y, start = regression()
+    model = nn.Linear(3, 2, bias=False, dtype=torch.float64)
+    with torch.no_grad():
+        model.weight.copy_(start)
+    kept, decay = running_mean(model, 0.7), 0.7
+    weights, means = [], []
+
+    def look():  # at what the step before this one left
+        weights.append(model.weight.detach().clone())
+        means.append(kept.module.weight.detach().clone())
+
+    def losses(k):
+        look()
+        return [((model(x[k]) - y[k]) ** 2).mean()]
+
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    training = Training("t", model, optimizer, losses, lambda _: 0.05, 20, averaged=kept)
+    run(training, tmp_path / "c")
+    look()
+    assert training.result is kept.module
+    assert len(weights) == 21
+    for k in range(1, 21):
+        # of the first step whole, of each later one 30%, less 30% with every step since
+        expected = decay ** (k - 1) * weights[1]
+        for i in range(2, k + 1):
+            expected = expected + (1 - decay) * decay ** (k - i) * weights[i]
+        torch.testing.assert_close(means[k], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_without_a_running_mean_the_model_is_the_result():
+    training = small_training("ghn", ROOT)
+    assert training.averaged is None
+    assert training.result is training.model
 
 
 def test_the_trainings_use_the_papers_optimizers():

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from ghn_pipeline.config import OperationName
+from ghn_pipeline.config import OPERATIONS_OF, OperationName
 from ghn_pipeline.network import Network, run
 from ghn_pipeline.space.classification import Classification
 from ghn_pipeline.training.memory import Footprint, LiveBytes, footprint, sweep
@@ -19,7 +19,8 @@ CPU = torch.device("cpu")
 F32 = 4  # bytes of a number
 
 
-SPACE = Classification(get_args(OperationName), 2, 2, 4, (2,), 1, classes=10)
+OPERATIONS = tuple(op for op in get_args(OperationName) if op in OPERATIONS_OF["classification"])
+SPACE = Classification(OPERATIONS, 2, 2, 4, (2,), 1, classes=10)
 
 
 def first(K: int) -> Classification:

@@ -1,26 +1,33 @@
-"""A stage that trains: what its checkpoint is of."""
+"""A stage that trains: what its checkpoint and its model are of."""
 
 import json
 from pathlib import Path
 from random import Random
 
 import pytest
+import torch
 from small_trainings import noise_images, small_config, small_space
 
 from ghn_pipeline.chapters.train import train
 from ghn_pipeline.data.images import stream
 from ghn_pipeline.network import Network, Trained
 from ghn_pipeline.space.graph import Block
+from ghn_pipeline.training.search import build, sampler, search_training
 from ghn_pipeline.training.sgd import sgd_training
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def stage(tmp_path, monkeypatch):
-    """Train an architecture as `short/0`, in an empty folder without a tracking server."""
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """Work in an empty folder without a tracking server."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("ghn_pipeline.tracking.send", lambda folder: None)
+
+
+@pytest.fixture
+def stage():
+    """Train an architecture as `short/0`."""
     config = small_config(ROOT)
     space, splits = small_space(config), noise_images(config)
 
@@ -53,3 +60,35 @@ def test_another_architecture_of_the_same_weights_is_trained_from_its_own_start(
     assert results[0]["final_loss"] != results[1]["final_loss"]
     assert results[0] == results[2]  # gone on with, not trained again
     assert "goes on from step 12" in "".join(capsys.readouterr())
+
+
+def ghn_training(order=0, average=0.0):
+    """A GHN's training as `ghn/default`."""
+    config = small_config(ROOT)
+    space, splits = small_space(config), noise_images(config)
+    model, draw = build(space, config.ghn, 0), sampler(space, 3, 0, forbidden=())
+    return search_training(
+        "ghn/default", model, draw, space, splits, config, config.ghn, order, average
+    )
+
+
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_the_running_mean_is_published_where_one_is_kept(average):
+    training = ghn_training(average=average)
+    train(small_config(ROOT), training, torch.device("cpu"))
+    published = torch.load("results/smoke/ghn/default/model.pt", weights_only=True)["model"]
+    last = training.model.state_dict()
+    mean = training.averaged.module.state_dict() if average else last
+    assert published.keys() == mean.keys() == last.keys()
+    assert all(torch.equal(published[name], mean[name]) for name in mean)
+    same = [torch.equal(published[name], last[name]) for name in last]
+    assert not any(same) if average else all(same)
+
+
+def test_the_order_of_the_images_follows_its_own_seed():
+    first, again, other = (
+        [loss.item() for step in (0, 5) for loss in ghn_training(order).losses(step)]
+        for order in (1, 1, 2)
+    )
+    assert first == again
+    assert all(a != b for a, b in zip(first, other, strict=True))

@@ -11,7 +11,19 @@ from ghn_pipeline.stages import checkpoint_file, result_folder, settings
 
 ALL = [
     *("architectures", "ghn", "oneshot", "sgd", "scores/ghn", "scores/oneshot"),
-    *("table4", "ablations", "search", "search_curves", "short", "winner", "top", "best"),
+    *(
+        "scores/proxies",
+        "scores/sgd",
+        "benchmark",
+        "table4",
+        "ablations",
+        "search",
+        "search_curves",
+        "short",
+        "winner",
+        "top",
+        "best",
+    ),
     *("table1", "table2", "export", "mobile", "table3", "memory"),
 ]
 
@@ -23,19 +35,23 @@ def only(*stages):
 
 WINNER = ("winner", "best", "table2", "export", "mobile", "table3")
 SHORT = ("short", *WINNER)
-SEARCH = ("search", "search_curves", "top", "table1", *SHORT)
+SEARCH = ("search", "benchmark", "search_curves", "top", "table1", *SHORT)
 SCORED = ("scores/ghn", "table4", "ablations", *SEARCH)
 NOT_MEMORY = only(*ALL[:-1])
+PROXIES = only("scores/proxies", "benchmark", "table4")
+# trained from scratch, by the recipe of the ground truth
+FEW_STEPS = ("scores/sgd", "benchmark")
 TRAININGS = NOT_MEMORY[1:]
 SEARCHING = only("ghn", "oneshot", "scores/oneshot", *SCORED)
 GHN = only("ghn", *SCORED)
 GHN_AND_MEMORY = [*GHN, "memory"]  # which is measured with the first GHN
-ONESHOT = only("oneshot", "scores/oneshot", "table4")
+ONESHOT = only("oneshot", "scores/oneshot", "benchmark", "table4")
 TRUTH = ("sgd", "table4", "ablations")
 FINALISTS = ("top", "table1", "best", "table2", "export")
 BEST = only("best", "table2", "export")
 MOBILE = only("mobile", "table3")
-TABLES = only("table1", "table2", "table3", "table4", "ablations")
+TABLES = only("table1", "table2", "table3", "table4", "ablations", "benchmark")
+COMPARED = only("table4", "ablations", "benchmark")
 
 #: parameters to change, another valid value, and what must be made anew: from the meaning of each
 TABLE = [
@@ -66,26 +82,35 @@ TABLE = [
     ("ghn.learning_rate", 0.01, GHN_AND_MEMORY),
     ("ghn.halve_at", [2], GHN_AND_MEMORY),
     ("ghn.clip", 1.0, GHN_AND_MEMORY),
+    ("ghn.positions", True, GHN_AND_MEMORY),
+    ("ghn.average", 0.9, GHN_AND_MEMORY),
+    ("ghn.seed", 1, GHN_AND_MEMORY),
     ("oneshot.epochs", 3, ONESHOT),
     ("oneshot.batch", 32, ONESHOT),
     ("oneshot.learning_rate", 0.01, ONESHOT),
     ("oneshot.halve_at", [], ONESHOT),
     ("oneshot.clip", 1.0, ONESHOT),
     # the short training of the search's best is that of the ground truth
-    ("sgd.epochs", 4, only(*TRUTH, *SHORT)),
-    ("sgd.batch", 32, only(*TRUTH, *SHORT)),
-    ("sgd.learning_rate", 0.1, only(*TRUTH, *SHORT)),
-    ("sgd.momentum", 0.5, only(*TRUTH, *SHORT, "memory")),
-    ("sgd.weight_decay", 0.0, only(*TRUTH, *SHORT)),
+    ("sgd.epochs", 4, only(*TRUTH, *SHORT, *FEW_STEPS)),
+    ("sgd.batch", 32, only(*TRUTH, *SHORT, *FEW_STEPS)),
+    ("sgd.learning_rate", 0.1, only(*TRUTH, *SHORT, *FEW_STEPS)),
+    ("sgd.momentum", 0.5, only(*TRUTH, *SHORT, *FEW_STEPS, "memory")),
+    ("sgd.weight_decay", 0.0, only(*TRUTH, *SHORT, *FEW_STEPS)),
     # the batches on which SGD stopped early, and the others, are judged
-    ("evaluation.batch", 50, only("sgd", "scores/oneshot", *SCORED)),
-    ("evaluation.batches", 1, only("sgd", "scores/oneshot", *SCORED)),
+    ("evaluation.batch", 50, only("sgd", "scores/oneshot", "scores/sgd", *SCORED)),
+    ("evaluation.batches", 1, only("sgd", "scores/oneshot", "scores/sgd", *SCORED)),
+    ("evaluation.measure", "likelihood", only("scores/oneshot", *SCORED)),
     # SGD generates no weights
     ("evaluation.together", 3, only("scores/oneshot", *SCORED)),
-    ("correlation.architectures", [0, 1, 2, 3, 4, 5], NOT_MEMORY),
+    ("correlation.drawn", 7, NOT_MEMORY),
+    ("correlation.architectures", [0, 1, 2, 3, 4, 5], COMPARED),
     ("correlation.steps", [5], only(*TRUTH)),
-    ("correlation.resamples", 300, only("table4", "ablations")),
-    ("correlation.confidence", 0.9, only("table4", "ablations")),
+    ("correlation.resamples", 300, COMPARED),
+    ("correlation.confidence", 0.9, COMPARED),
+    ("proxies.batch", 32, PROXIES),
+    ("proxies.steps", [5], only(*FEW_STEPS)),
+    ("benchmark.top", 0.2, ["benchmark"]),
+    ("benchmark.images", 100, GHN),
     ("ablations.figure5a", ["nodes-5"], ["ablations"]),
     ("ablations.figure5b", ["default"], ["ablations"]),
     ("ablations.table5", ["default"], ["ablations"]),
@@ -134,13 +159,13 @@ TABLE = [
     ("mobile.cutout", 2, MOBILE),
     ("mobile.label_smoothing", 0.0, MOBILE),
     ("memory.nodes", [2, 4], ["memory"]),
-    ("tables.costs", True, only("table1", "table2", "table3", "table4")),
+    ("tables.costs", True, only("table1", "table2", "table3", "table4", "benchmark")),
     ("seeds.split", 9, TRAININGS),
     ("seeds.test_architectures", 9, NOT_MEMORY),
     ("seeds.training_architectures", 9, SEARCHING),
     ("seeds.data_order", 9, TRAININGS),
     ("seeds.initialisation", 9, TRAININGS),
-    ("seeds.bootstrap", 9, only("table4", "ablations")),
+    ("seeds.bootstrap", 9, COMPARED),
     ("seeds.search", 9, only(*SEARCH)),
     ("compute.device", "cpu", []),
     ("compute.threads", 2, []),
@@ -157,6 +182,19 @@ TABLE = [
 
 #: what the ablations of the smoke preset vary, or vary from: alone it is no valid change
 VARIED = ["ghn.scheme", "ghn.share_parameters", "ghn.pass_embeddings", "ghns.default"]
+#: What makes a configuration one of NAS-Bench-201, and what only such a one may have.
+PUBLISHED = {
+    "space.name": "nasbench201",
+    "space.max_inputs": None,
+    "space.operations": ["none", "conv_3x3"],
+    "correlation.selection": 4,
+    "benchmark.images": 100,
+}
+ITS_OWN = [
+    ("correlation.selection", 3, NOT_MEMORY),
+    # the learning curve is measured, and recorded, by the training
+    ("benchmark.curve", 2, GHN),
+]
 SHARED_OUT = {"finalists.processes": 1, "finalists.nodes": 1}
 
 STAGES = {
@@ -181,6 +219,17 @@ def test_a_parameter_changes_what_depends_on_it(path, value, expected, configure
     assert [stage for stage in ALL if before[stage] != after[stage]] == expected
 
 
+@pytest.mark.parametrize(("path", "value", "expected"), ITS_OWN, ids=[row[0] for row in ITS_OWN])
+def test_a_parameter_of_published_accuracies(path, value, expected, configured):
+    before, after = digests(configured(PUBLISHED)), digests(configured({**PUBLISHED, path: value}))
+    assert [stage for stage in ALL if before[stage] != after[stage]] == expected
+
+
+def test_the_space_changes_everything(configured):
+    before, after = digests(configured()), digests(configured(PUBLISHED))
+    assert all(before[stage] != after[stage] for stage in ALL)
+
+
 def test_the_table_names_every_parameter(smoke_settings):
     def leaves(settings, prefix=""):
         for key, value in settings.items():
@@ -190,7 +239,8 @@ def test_the_table_names_every_parameter(smoke_settings):
                 yield f"{prefix}{key}"
 
     # `method` has one value only, that of the code; `correlation.ghns` has a test of its own
-    named = ["method", "correlation.ghns", *VARIED, *SHARED_OUT, *(path for path, _, _ in TABLE)]
+    others = ["method", "correlation.ghns", "space.name", *VARIED, *SHARED_OUT]
+    named = [*others, *(path for path, _, _ in (*TABLE, *ITS_OWN))]
     there = [path for path in leaves(smoke_settings) if not path.startswith("ghns.")]
     assert sorted(named) == sorted([*there, "ghns.default"])
 
@@ -207,10 +257,12 @@ def test_another_ghn_beside_the_first_changes_nothing(configured):
 def test_another_first_ghn_changes_what_is_made_of_the_first(configured):
     before, ghns = digests(configured()), configured().correlation.ghns
     more = {"ghns.more": {"passes": 2}, "correlation.ghns": [*ghns, "more"]}
-    assert before == digests(configured(more))
+    with_more = digests(configured(more))
+    # all GHNs are held against published accuracies
+    assert [stage for stage in ALL if before[stage] != with_more[stage]] == ["benchmark"]
     after = digests(configured({**more, "correlation.ghns": ["more", *ghns]}))
     changed = [stage for stage in ALL if before[stage] != after[stage]]
-    assert changed == only("table4", "memory", *SEARCH)
+    assert changed == only("table4", "memory", "benchmark", *SEARCH)
 
 
 def test_each_ghn_has_settings_of_its_own(configured):

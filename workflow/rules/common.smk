@@ -136,7 +136,7 @@ config["made_of"] = {table: made_of(table) for table in stages.TABLES}
 
 
 wildcard_constraints:
-    model="|".join(["oneshot", *(f"ghn/{name}" for name in CONFIG.ghns)]),
+    model="|".join([*stages.RIVALS, *(f"ghn/{name}" for name in CONFIG.ghns)]),
     ghn="|".join(CONFIG.ghns),
     index=r"\d+",
     rank=r"\d+",

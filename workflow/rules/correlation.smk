@@ -5,7 +5,8 @@ rule score:
     input:
         DATA,
         rules.sample.output,
-        f"{RESULTS}/{{model}}/model.pt",
+        # a rival has no model
+        lambda wildcards: [] if wildcards.model in ("proxies", "sgd") else f"{RESULTS}/{wildcards.model}/model.pt",
         not_stale("scores/{model}"),
     output:
         f"{RESULTS}/scores/{{model}}/scores.csv",
@@ -30,7 +31,7 @@ rule table4:
     input:
         expand(rules.train_sgd.output, index=CONFIG.correlation.architectures),
         [f"{RESULTS}/{model}/run.json" for model in ("oneshot", FIRST)],
-        [f"{RESULTS}/scores/{model}/run.json" for model in ("oneshot", FIRST)],
+        [f"{RESULTS}/scores/{model}/run.json" for model in ("oneshot", "proxies", FIRST)],
         not_stale("table4", record="table4.provenance.json"),
     output:
         multiext(f"{RESULTS}/table4", ".csv", ".md", ".tex", ".json"),

@@ -21,6 +21,7 @@ rule sample:
         not_stale("architectures"),
     output:
         f"{RESULTS}/architectures/architectures.json",
+        f"{RESULTS}/architectures/selection.json",
         f"{RESULTS}/architectures/run.json",
     params:
         settings=depends("architectures"),

@@ -1,0 +1,134 @@
+"""Held against accuracies that others published: NAS-Bench-201, which is no part of the paper."""
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ghn_pipeline.chapters.shared import start
+
+if TYPE_CHECKING:
+    from ghn_pipeline.config import Config
+    from ghn_pipeline.paper.benchmark_table import Method, Winner
+
+
+def benchmark(args: argparse.Namespace) -> None:
+    """Make the table and the figure of NAS-Bench-201, and print the correlations.
+
+    Reads results/SCALE/architectures, scores/*, ghn/*, oneshot and the random search, and the
+    published accuracies. Writes results/SCALE/benchmark and winners: .csv, .md, .html, .tex;
+    benchmark.png, .svg, .json, .provenance.json.
+    """
+    from ghn_pipeline.artifacts import architectures_of
+    from ghn_pipeline.benchmark import DATASETS, check_held_out, truth
+    from ghn_pipeline.files import write_atomically
+    from ghn_pipeline.paper import benchmark_figure, benchmark_table, figure, table
+    from ghn_pipeline.paper.correlations import Bootstrap
+    from ghn_pipeline.record import write_provenance
+
+    config = start(args, "benchmark")
+    blocks = architectures_of(config)
+    check_held_out(config, blocks)
+    methods, curves, made_of = _methods(config)
+    chosen, folder = config.correlation, Path("results", config.scale)
+    bootstrap = Bootstrap(chosen.resamples, chosen.confidence, config.seeds.bootstrap)
+    true = truth(blocks, next(iter(DATASETS)))
+    found = benchmark_table.measure(methods, true, bootstrap=bootstrap, top=config.benchmark.top)
+    made = benchmark_table.benchmark_table(
+        methods,
+        found,
+        scale_note=config.images_note,
+        cells=len(blocks),
+        top=config.benchmark.top,
+        costs=config.tables.costs,
+        bootstrap=bootstrap,
+    )
+    table.write(made, folder / "benchmark")
+    winners, searched = _winners(config)
+    table.write(
+        benchmark_table.winners_table(winners, scale_note=config.images_note), folder / "winners"
+    )
+    drawn = benchmark_figure.benchmark_figure(
+        methods,
+        found,
+        curves,
+        scale_note=config.images_note,
+        cells=len(blocks),
+        confidence=chosen.confidence,
+    )
+    figure.save(drawn, folder / "benchmark")
+    numbers = json.dumps(benchmark_table.metrics(found), indent=1)
+    write_atomically(folder / "benchmark.json", numbers + "\n")
+    write_provenance(config, "benchmark", [*made_of, searched])
+    print(benchmark_table.summary(found))
+    print(f"see {folder}/benchmark.md, {folder}/winners.md and {folder}/benchmark.png")
+
+
+Curves = Mapping[str, list[tuple[int, float]]]
+
+
+def _methods(config: "Config") -> "tuple[dict[str, Method], Curves, list[dict[str, Any]]]":
+    """What each method predicts and costs, the learning curves of the GHNs, and all records."""
+    import numpy as np
+
+    from ghn_pipeline import record
+    from ghn_pipeline.artifacts import maker_of, scored_with
+    from ghn_pipeline.paper.benchmark_table import Method
+    from ghn_pipeline.search.proxies import vote
+
+    names = [f"ghn/{name}" for name in config.correlation.ghns]
+    trained = {m: record.read(config, m, maker_of(m)) for m in (*names, "oneshot")}
+    scored = {m: scored_with(config, f"scores/{m}", m) for m in (*trained, "proxies", "sgd")}
+
+    def predicted(model: str, measure: str = config.evaluation.measure) -> "np.ndarray":
+        return np.array(scored[model]["result"]["values"][measure])
+
+    def each(model: str, measure: str = "accuracy") -> float:
+        return float(scored[model]["result"]["seconds_each"][measure])
+
+    ghns = [predicted(name) for name in names]
+    initial = [trained[name]["accelerator_seconds"] for name in names]
+    methods = {
+        "ghn": Method(ghns, float(np.mean(initial)), float(np.mean([each(n) for n in names]))),
+        "ghn-ensemble": Method(
+            [np.mean(ghns, axis=0)], sum(initial), sum(each(name) for name in names)
+        ),
+        "oneshot": Method(
+            [predicted("oneshot")], trained["oneshot"]["accelerator_seconds"], each("oneshot")
+        ),
+    }
+    for rival in ("sgd", "proxies"):
+        for measure in scored[rival]["result"]["values"]:
+            methods[measure] = Method([predicted(rival, measure)], None, each(rival, measure))
+    voted = vote(scored["proxies"]["result"]["values"])
+    methods["vote"] = Method([voted], None, None)
+    curves = {
+        name: [
+            (int(step), measured["spearman"])
+            for step, measured in trained[name]["result"]["measured"].items()
+            if "spearman" in measured
+        ]
+        for name in names
+    }
+    return methods, curves, [*trained.values(), *scored.values()]
+
+
+def _winners(config: "Config") -> "tuple[list[Winner], dict[str, Any]]":
+    """The architecture that the random search found best, among all that are published."""
+    from ghn_pipeline import record
+    from ghn_pipeline.artifacts import maker_of, searched
+    from ghn_pipeline.benchmark import DATASETS, standing
+    from ghn_pipeline.paper.benchmark_table import Winner
+    from ghn_pipeline.stages import chooser
+
+    found = searched(config, chooser(config))
+    winners = []
+    # a search of more begins with one of a thousand, since it goes on at random
+    for count in sorted({min(1000, len(found)), len(found)}):
+        best, _ = max(found[:count], key=lambda entry: entry[1])
+        for dataset, name in DATASETS.items():
+            at = standing(best, dataset)
+            search = f"random search of {count:,} evaluations"
+            winners.append(Winner(search, name, at.key, at.accuracy, at.rank, at.best))
+    return winners, record.read(config, chooser(config), maker_of(chooser(config)))

@@ -1,0 +1,230 @@
+"""The space of NAS-Bench-201 (Dong and Yang, ICLR 2020), whose trained accuracies are published.
+
+A cell is a graph of four sums in which each reads all earlier ones, by one of five operations an
+edge. Here a node stands for each sum and for each edge's operation.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from random import Random
+
+from ghn_pipeline.errors import UserError
+from ghn_pipeline.space.classification import CLASSIFIER, STEM
+from ghn_pipeline.space.graph import Block, Module, Node
+from ghn_pipeline.space.isomorphism import canonical_form
+
+#: The operations of an edge, in the order in which the published tables number them.
+EDGES = ("none", "identity", "conv_1x1", "conv_3x3", "avg_pool_3x3")
+#: Computed sums of a cell of the published tables.
+NODES = 3
+NORM = Block((Node("norm"),))
+#: Before a stage: a residual block of ResNet that halves the side and doubles the channels.
+REDUCTION = Block(
+    (
+        Node("reduce_3x3"),
+        Node("conv_3x3", (0,)),
+        Node("downsample"),
+        Node("identity", (1, 2)),
+    )
+)
+
+
+class Cell(Block):
+    """A cell: the node "input", then for each computed sum its edges' operations and the sum."""
+
+    @classmethod
+    def of(cls, operations: Sequence[str]) -> "Cell":
+        """Return the cell with these operations of the edges 0→1, 0→2, 1→2, 0→3, 1→3, 2→3.
+
+        Raises:
+            ValueError: so many edges are no cell's.
+        """
+        nodes, sums, left = [Node("input")], [0], list(operations)
+        while left or len(sums) == 1:
+            if len(left) < len(sums):
+                raise ValueError(f"a cell has 1, 3, 6 or so edges, not {len(operations)}")
+            nodes += [Node(left.pop(0), (u,)) for u in sums]
+            edges = range(len(nodes) - len(sums), len(nodes))
+            nodes.append(Node("identity", tuple(edges)))
+            sums.append(len(nodes) - 1)
+        return cls(tuple(nodes))
+
+    @classmethod
+    def of_key(cls, key: str) -> "Cell":
+        """Return the cell of a key of the published tables: a digit for each edge."""
+        return cls.of([EDGES[int(digit)] for digit in key])
+
+    @cached_property
+    def key(self) -> str:
+        """Its key in the published tables."""
+        return "".join(str(EDGES.index(op)) for op in self.edges)
+
+    @cached_property
+    def edges(self) -> tuple[str, ...]:
+        """The operation of each edge."""
+        sums = {v + v * (v + 1) // 2 for v in range(len(self.nodes))}
+        return tuple(node.op for v, node in enumerate(self.nodes) if v not in sums)
+
+    @cached_property
+    def hash(self) -> str:
+        """Equal for cells that compute the same function, whatever their weights."""
+        labels, inputs = simplified(self.edges)
+        return canonical_form(labels, inputs)
+
+
+def simplified(edges: Sequence[str]) -> tuple[list[str], list[tuple[int, ...]]]:
+    """Return the operations that are left of a cell's function, and what each reads.
+
+    A sum is kept as how often it counts each result: "none" adds nothing, an identity all that its
+    source counts, pooling the pooled results of its source, for it is linear, and a convolution
+    one result of its own, unless its source is zero. What the output does not count is left out.
+    """
+    found = _Simplification(edges)
+    found.name_sum(found.counts(found.last))
+    return found.labels, found.inputs
+
+
+class _Simplification:
+    def __init__(self, edges: Sequence[str]) -> None:
+        self.ops: dict[tuple[int, int], str] = {}
+        self.last = 0
+        left = list(edges)
+        while left:
+            self.last += 1
+            self.ops |= {(u, self.last): left.pop(0) for u in range(self.last)}
+        self.labels: list[str] = ["input"]
+        self.inputs: list[tuple[int, ...]] = [()]
+        self.known: dict[int, Counter[int]] = {0: Counter([0])}
+        self.pooled: dict[int, int] = {}
+        self.named: dict[frozenset[tuple[int, int]], int] = {}
+
+    def counts(self, v: int) -> Counter[int]:
+        """How often the sum v counts each result."""
+        if v not in self.known:
+            self.known[v] = sum((self.adds(u, v) for u in range(v)), Counter())
+        return self.known[v]
+
+    def adds(self, u: int, v: int) -> Counter[int]:
+        """How often the edge from u to v does."""
+        op = self.ops[u, v]
+        if op == "none" or not (source := self.counts(u)):
+            return Counter()
+        if op == "identity":
+            return source
+        if op == "avg_pool_3x3":
+            return Counter({self.pool(result): times for result, times in source.items()})
+        return Counter([self.add(op, [self.name_sum(source)])])
+
+    def pool(self, result: int) -> int:
+        """The pooled result, the same for all that pool it."""
+        if result not in self.pooled:
+            self.pooled[result] = self.add("avg_pool_3x3", [result])
+        return self.pooled[result]
+
+    def name_sum(self, counts: Counter[int]) -> int:
+        """The result that a sum is, the same for all that read it."""
+        key = frozenset(counts.items())
+        if key not in self.named:
+            # a result counted twice is read a second time by another name
+            again = [self.add("again", [u]) for u in (counts - Counter(set(counts))).elements()]
+            alone = counts.total() == 1
+            self.named[key] = next(iter(counts)) if alone else self.add("sum", [*counts, *again])
+        return self.named[key]
+
+    def add(self, op: str, reads: Sequence[int]) -> int:
+        self.labels.append(op)
+        self.inputs.append(tuple(reads))
+        return len(self.labels) - 1
+
+
+@dataclass(frozen=True)
+class NasBench201:
+    """Cells stacked in stages, with a residual reduction before each stage but the first.
+
+    Attributes:
+        operations: names of the operations that an edge may have, of `EDGES`.
+        blocks: how many times the cell is stacked (15: three stages of 5).
+        channels: of the first stage (16).
+        reductions: cells, counted from 1, before which a reduction stands (6 and 11).
+        stem_multiplier: channels of the stem over those of the first stage.
+        classes: number of classes.
+    """
+
+    operations: tuple[str, ...]
+    blocks: int
+    channels: int
+    reductions: tuple[int, ...]
+    stem_multiplier: int
+    classes: int
+
+    @property
+    def node_types(self) -> tuple[str, ...]:
+        """Every operation that a node of a network of this space can have, in a fixed order."""
+        others = ("input", "identity", "reduce_3x3", "conv_3x3", "downsample", "norm")
+        return tuple(dict.fromkeys([*self.operations, *others, "stem", "classifier"]))
+
+    def examples(self, nodes: int) -> list[Block]:
+        """Return for each operation the cell of `nodes` sums that has it on all edges.
+
+        Between them they hold every weight that a cell of so many sums can ask for.
+        """
+        return [Cell.of([op] * (nodes * (nodes + 1) // 2)) for op in self.operations]
+
+    def sample(self, rng: Random, nodes: int) -> Block:
+        """Draw a cell of `nodes` sums, the operation of each edge at random."""
+        return Cell.of([rng.choice(self.operations) for _ in range(nodes * (nodes + 1) // 2)])
+
+    def draws(self, rng: Random, nodes: int) -> Iterator[Block]:
+        """Yield all cells of `nodes` sums in random order.
+
+        Cells that compute the same function are several: each has accuracies of its own.
+        """
+        cells = list(product(self.operations, repeat=nodes * (nodes + 1) // 2))
+        rng.shuffle(cells)
+        yield from map(Cell.of, cells)
+
+    def read(self, value: Iterable[Sequence[object]]) -> Block:
+        """Read a cell of this space from JSON.
+
+        Raises:
+            UserError: it is not a block, or no cell of this space.
+        """
+        block = Block.from_json(value, self.node_types)
+        try:
+            cell = Cell.of(Cell(block.nodes).edges)
+        except ValueError as error:
+            raise UserError(f"not a cell: {error}") from error
+        unknown = set(cell.edges) - set(self.operations)
+        if cell.nodes != block.nodes or unknown:
+            raise UserError(
+                "a cell of this space is an input and, for each sum, an operation for every "
+                f"earlier one and the identity that reads these: not {block.to_json()}"
+            )
+        return cell
+
+    def mutate(self, rng: Random, block: Block) -> Block:
+        """Change the operation of one edge, and of others until the function is another."""
+        edges = list(Cell(block.nodes).edges)
+        while True:
+            edge = rng.randrange(len(edges))
+            edges[edge] = rng.choice([op for op in self.operations if op != edges[edge]])
+            mutant = Cell.of(edges)
+            if mutant.hash != block.hash:
+                return mutant
+
+    def modules(self, block: Block) -> tuple[Module, ...]:
+        """Return the chain stem, cells and reductions, batch norm, classifier."""
+        channels, scale = self.channels, 1
+        chain = [Module(STEM, channels * self.stem_multiplier, scale, (-1,))]
+        for i in range(1, self.blocks + 1):
+            last = len(chain) - 1
+            if i in self.reductions:
+                channels, scale = 2 * channels, 2 * scale
+                chain.append(Module(REDUCTION, channels, scale, (last, last)))
+            chain.append(Module(block, channels, scale, (len(chain) - 1,)))
+        chain.append(Module(NORM, channels, scale, (len(chain) - 1,)))
+        chain.append(Module(CLASSIFIER, self.classes, scale, (len(chain) - 1,)))
+        return tuple(chain)

