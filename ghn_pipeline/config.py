@@ -441,7 +441,7 @@ def _published(space: Space, correlation: Correlation, benchmark: Benchmark) -> 
         )
     if benchmark.curve and (space.name, space.nodes) != ("nasbench201", 3):
         faults.append(
-            "benchmark.curve: must be 0, for accuracies are published of nasbench201, 3 nodes, alone"
+            "benchmark.curve: must be 0, for accuracies are published of nasbench201 with 3 nodes"
         )
     elif benchmark.curve and correlation.selection < 3:
         faults.append("benchmark.curve: a correlation needs 3 or more of correlation.selection")
