@@ -162,7 +162,7 @@ class Proxies(Section):
     """Ranking without training: the batch on which, and the steps of SGD after which."""
 
     batch: Batch
-    steps: list[Count]
+    steps: Annotated[list[Count], Field(min_length=1)]
 
 
 class Benchmark(Section):
@@ -388,14 +388,14 @@ def _changed_batches(images: Images, ghns: dict[str, GhnChanges]) -> list[str]:
     ]
 
 
-def _early_steps(correlation: Correlation, images: Images, sgd: Sgd) -> list[str]:
+def _early_steps(correlation: Correlation, proxies: Proxies, images: Images, sgd: Sgd) -> list[str]:
     steps = sgd.epochs * (images.train // sgd.batch)
-    late = [k for k in correlation.steps if k > steps]
-    return (
-        [f"correlation.steps: SGD ends after {steps} steps (sgd.epochs), before {late}"]
-        if late
-        else []
-    )
+    asked = {"correlation.steps": correlation.steps, "proxies.steps": proxies.steps}
+    return [
+        f"{key}: SGD ends after {steps} steps (sgd.epochs), before {late}"
+        for key, values in asked.items()
+        if (late := [k for k in values if k > steps])
+    ]
 
 
 def _reductions(network: Macro, images: Images) -> list[str]:
@@ -439,6 +439,8 @@ def _published(space: Space, correlation: Correlation, benchmark: Benchmark) -> 
             f"correlation.selection: must be 0 for the space {space.name}, of which no accuracies "
             "are published to choose by"
         )
+    if space.name == "nasbench201" and space.nodes > 3:
+        faults.append("space.nodes: a cell of nasbench201 has 2 or 3")
     if benchmark.curve and (space.name, space.nodes) != ("nasbench201", 3):
         faults.append(
             "benchmark.curve: must be 0, for accuracies are published of nasbench201 with 3 nodes"

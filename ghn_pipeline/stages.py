@@ -17,8 +17,10 @@ Settings = dict[str, Any]
 HOW = {"processes", "nodes"}
 #: Of the searches: the paper's, and what "advanced search methods" (section 5.1.1) may bring.
 METHODS = ("random", "evolution")
+#: What scores architectures without a model trained before.
+UNTRAINED = ("proxies", "sgd")
 #: What ranks architectures beside a GHN.
-RIVALS = ("oneshot", "proxies", "sgd")
+RIVALS = ("oneshot", *UNTRAINED)
 #: The stages of which tables and figures are made, by what `ghn` is told to make.
 TABLES = ("table1", "table2", "table3", "table4", "ablations", "search_curves", "benchmark")
 

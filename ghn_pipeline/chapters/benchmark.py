@@ -76,10 +76,12 @@ def _methods(config: "Config") -> "tuple[dict[str, Method], Curves, list[dict[st
     from ghn_pipeline.artifacts import maker_of, scored_with
     from ghn_pipeline.paper.benchmark_table import Method
     from ghn_pipeline.search.proxies import vote
+    from ghn_pipeline.stages import UNTRAINED
 
+    _check_seeds(config)
     names = [f"ghn/{name}" for name in config.correlation.ghns]
     trained = {m: record.read(config, m, maker_of(m)) for m in (*names, "oneshot")}
-    scored = {m: scored_with(config, f"scores/{m}", m) for m in (*trained, "proxies", "sgd")}
+    scored = {m: scored_with(config, f"scores/{m}", m) for m in (*trained, *UNTRAINED)}
 
     def predicted(model: str, measure: str = config.evaluation.measure) -> "np.ndarray":
         return np.array(scored[model]["result"]["values"][measure])
@@ -98,7 +100,7 @@ def _methods(config: "Config") -> "tuple[dict[str, Method], Curves, list[dict[st
             [predicted("oneshot")], trained["oneshot"]["accelerator_seconds"], each("oneshot")
         ),
     }
-    for rival in ("sgd", "proxies"):
+    for rival in UNTRAINED:
         for measure in scored[rival]["result"]["values"]:
             methods[measure] = Method([predicted(rival, measure)], None, each(rival, measure))
     voted = vote(scored["proxies"]["result"]["values"])
@@ -112,6 +114,17 @@ def _methods(config: "Config") -> "tuple[dict[str, Method], Curves, list[dict[st
         for name in names
     }
     return methods, curves, [*trained.values(), *scored.values()]
+
+
+def _check_seeds(config: "Config") -> None:
+    from ghn_pipeline.errors import UserError
+
+    ghns = {name: config.named_ghn(name) for name in config.correlation.ghns}
+    if len({repr(ghn.model_dump(exclude={"seed"})) for ghn in ghns.values()}) > 1:
+        raise UserError(
+            f"the benchmark is of one GHN with several seeds, and {', '.join(ghns)} differ in more "
+            "than their seed: give correlation.ghns those of one, and the others a scale of theirs."
+        )
 
 
 def _winners(config: "Config") -> "tuple[list[Winner], dict[str, Any]]":

@@ -5,6 +5,8 @@ Abdelfattah et al. (ICLR 2021), who compared them, sums are over the weights of 
 classifier without its bias, and batch norm takes the statistics of the batch.
 """
 
+import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -55,15 +57,19 @@ def grasp(network: Network, weights: Weights, images: Tensor, labels: Tensor) ->
 
 
 def synflow(network: Network, weights: Weights, images: Tensor, labels: Tensor) -> float:
-    """Return Σ w · ∂R/∂w for |w|, R the sum of the logits of an image of ones (Tanaka et al. 2020).
+    """Return log10 of Σ w · ∂R/∂w for |w|, R the summed logits of ones (Tanaka et al. 2020).
 
-    Without batch norm, so in double precision.
+    Without batch norm it has hundreds of digits in a deep network. As R is linear in the image, it
+    is computed small, and the logarithm tells networks apart as it does. A network whose logits do
+    not depend on its weights has the least that a number can hold.
     """
+    small = 1e-100  # of the image, and of the logits, so that neither pass overflows
     positive = {n: w.detach().abs().double().requires_grad_() for n, w in weights.items()}
-    ones = torch.ones_like(images[:1], dtype=torch.float64)
-    total = run(network, positive, ones, norm=lambda _, x: x).sum()
+    ones = torch.full_like(images[:1], small, dtype=torch.float64)
+    total = run(network, positive, ones, norm=lambda _, x: x).sum() * small
     gradients = torch.autograd.grad(total, _kernels(positive))
-    return sum(float((w * g).sum()) for w, g in _pairs(positive, gradients))
+    flow = sum(float((w * g).sum()) for w, g in _pairs(positive, gradients))
+    return math.log10(max(flow, sys.float_info.min)) - 2 * math.log10(small)
 
 
 def fisher(network: Network, weights: Weights, images: Tensor, labels: Tensor) -> float:

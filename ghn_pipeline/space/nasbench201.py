@@ -70,7 +70,11 @@ class Cell(Block):
 
     @cached_property
     def hash(self) -> str:
-        """Equal for cells that compute the same function, whatever their weights."""
+        """Equal for cells that compute the same function, whatever their weights.
+
+        A convolution of a sum counted twice is kept apart from one of the sum itself, although the
+        batch norm behind makes them equal but for its epsilon.
+        """
         labels, inputs = simplified(self.edges)
         return canonical_form(labels, inputs)
 

@@ -25,7 +25,7 @@ class Space(Protocol):
         """Draw a block of `nodes` computed nodes at random."""
 
     def draws(self, rng: Random, nodes: int) -> Iterator[Block]:
-        """Yield blocks of `nodes` computed nodes at random, no two the same."""
+        """Yield blocks of `nodes` computed nodes at random, none twice."""
 
     def read(self, value: Iterable[Sequence[object]]) -> Block:
         """Read a block of this space from JSON.
@@ -35,7 +35,7 @@ class Space(Protocol):
         """
 
     def mutate(self, rng: Random, block: Block) -> Block:
-        """Change one operation or one input of a block."""
+        """Change an operation or an input of a block, or a few."""
 
     def modules(self, block: Block) -> tuple[Module, ...]:
         """Return the chain of modules of the network that stacks `block`."""

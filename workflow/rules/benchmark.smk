@@ -3,9 +3,10 @@
 
 rule benchmark:
     input:
+        rules.sample.output,
         [f"{RESULTS}/{stage}/{file}" for stage in stages.compared(CONFIG) for file in ("scores.csv", "run.json")],
-        expand(f"{RESULTS}/ghn/{{ghn}}/run.json", ghn=CONFIG.correlation.ghns),
-        f"{RESULTS}/oneshot/run.json",
+        expand(rules.train_ghn.output, ghn=CONFIG.correlation.ghns),
+        [f"{RESULTS}/oneshot/{file}" for file in ("model.pt", "run.json")],
         f"{RESULTS}/{stages.chooser(CONFIG)}/architectures.json",
         f"{RESULTS}/{stages.chooser(CONFIG)}/run.json",
         not_stale("benchmark", record="benchmark.provenance.json"),

@@ -1,12 +1,15 @@
 # Predicted against true accuracy: Table 4 and Figure 6 (sections 5.3 and 7.4).
 
 
+def model_of(wildcards):
+    return [] if wildcards.model in stages.UNTRAINED else f"{RESULTS}/{wildcards.model}/model.pt"
+
+
 rule score:
     input:
         DATA,
-        rules.sample.output,
-        # a rival has no model
-        lambda wildcards: [] if wildcards.model in ("proxies", "sgd") else f"{RESULTS}/{wildcards.model}/model.pt",
+        DRAWN,
+        model_of,
         not_stale("scores/{model}"),
     output:
         f"{RESULTS}/scores/{{model}}/scores.csv",

@@ -32,3 +32,7 @@ rule sample:
         runtime=10,
     shell:
         ghn("sample")
+
+
+# what scores architectures has no use for those that choices are made by
+DRAWN = [f"{RESULTS}/architectures/{file}" for file in ("architectures.json", "run.json")]

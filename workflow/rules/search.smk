@@ -4,7 +4,7 @@
 rule run_search:
     input:
         DATA,
-        rules.sample.output,
+        DRAWN,
         f"{RESULTS}/{FIRST}/model.pt",
         not_stale("search/{search}"),
     output:
