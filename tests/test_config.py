@@ -374,13 +374,16 @@ def test_one_fault_is_named_with_its_path(changes, path, words, tmp_path):
         ({"space": {"operations": ["identity"] * 2}}, ["space.operations", "twice"]),
         ({"correlation": {"selection": 5}}, ["correlation.selection", "0", "published"]),
         ({"benchmark": {"curve": 3}}, ["benchmark.curve", "0", "published"]),
-        ({"space": {**CELLS, "max_inputs": 2}}, ["space.max_inputs", "null", "nasbench201"]),
         (
-            {"space": {**CELLS, "operations": ["none", "max_pool_3x3"]}},
+            {"space": {**CELLS, "nodes": 3, "max_inputs": 2}},
+            ["space.max_inputs", "null", "nasbench201"],
+        ),
+        (
+            {"space": {**CELLS, "nodes": 3, "operations": ["none", "max_pool_3x3"]}},
             ["space.operations", "nasbench201 has no max_pool_3x3"],
         ),
         (
-            {"space": CELLS, "network": {"stem_multiplier": 2}},
+            {"space": {**CELLS, "nodes": 3}, "network": {"stem_multiplier": 2}},
             ["network.stem_multiplier", "1", "nasbench201"],
         ),
         # more than are drawn, or than there are images
