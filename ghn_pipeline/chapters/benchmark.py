@@ -42,6 +42,7 @@ def benchmark(args: argparse.Namespace) -> None:
         cells=len(blocks),
         top=config.benchmark.top,
         costs=config.tables.costs,
+        ranked_by=config.evaluation.measure,
         bootstrap=bootstrap,
     )
     table.write(made, folder / "benchmark")

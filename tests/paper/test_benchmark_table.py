@@ -54,6 +54,7 @@ def build(methods: dict[str, Method] = METHODS, *, costs: bool = True, top: floa
         cells=40,
         top=top,
         costs=costs,
+        ranked_by="likelihood",
         bootstrap=BOOTSTRAP,
     )
 
