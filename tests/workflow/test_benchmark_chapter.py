@@ -27,8 +27,9 @@ TINY = {
         "steps": [2],
     },
     "proxies": {"batch": 16, "steps": [2]},
-    "benchmark": {"curve": 2},
-    "search": {"evaluations": 24, "population": 20},
+    "benchmark": {"curve": 2, "images": 200},
+    "search": {"evaluations": 24, "population": 20, "sample": 5},
+    "finalists": {"batch": 64},
     "tables": {"costs": False},
     "compute": {"workers": 1},
 }

@@ -178,7 +178,7 @@ SEARCH = {
             "train_ghn": 4, "score": 4, "table4": 1, "ablations": 1, "memory": 1, **SEARCH
         }),
         ({"images": {"padding": 2}}, {
-            **TRUTH, "train_ghn": 5, "train_oneshot": 1, "score": 6, **SEARCH
+            **TRUTH, "train_ghn": 5, "train_oneshot": 1, "score": 7, **SEARCH
         }),
         ({"search": {"population": 3}}, {"run_search": 1, "search_curves": 1}),
         ({"mobile": {"epochs": 9}}, {"train_mobile": 1, "table3": 1}),
