@@ -173,6 +173,7 @@ def scorer_of(config: Config, stage: str, device: torch.device) -> Scorer:
         UserError: the model is missing, truncated or of another configuration.
     """
     set_threads(config)
+    config = config.of_proxies if stage == "proxies" else config
     space, splits = space_of(config), images_of(config, device)
     if stage in UNTRAINED:
         return UNTRAINED[stage](space, splits, config)

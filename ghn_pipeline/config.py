@@ -159,9 +159,11 @@ class Correlation(Section):
 
 
 class Proxies(Section):
-    """Ranking without training: the batch on which, and the steps of SGD after which."""
+    """Ranking without training: on which networks and batch, and the steps of SGD after which."""
 
     batch: Batch
+    network: Macro | None
+    resolution: Literal[4, 8, 16, 32] | None
     steps: Annotated[list[Count], Field(min_length=1)]
 
 
@@ -312,6 +314,14 @@ class Config(Section):
             raise UserError(f"no GHN named {name!r} in `ghns`; there are {', '.join(self.ghns)}")
         return _changed(self.ghn, self.ghns[name])
 
+    @property
+    def of_proxies(self) -> "Config":
+        """The same with the networks and images that zero-cost proxies look at."""
+        side = self.proxies.resolution or self.images.resolution
+        images = self.images.model_copy(update={"resolution": side})
+        network = self.proxies.network or self.network
+        return self.model_copy(update={"images": images, "network": network})
+
     def ablated(self, part: str) -> list[str]:
         """Return the GHNs of "figure5a", "figure5b" or "table5" that are trained."""
         return [n for n in getattr(self.ablations, part) if n in self.correlation.ghns]
@@ -398,12 +408,22 @@ def _early_steps(correlation: Correlation, proxies: Proxies, images: Images, sgd
     ]
 
 
-def _reductions(network: Macro, images: Images) -> list[str]:
+def _reductions(network: Macro, images: Images, proxies: Proxies) -> list[str]:
+    faults = _stacked("network", network, "images.resolution", images.resolution)
+    if proxies.network or proxies.resolution:
+        side = proxies.resolution or images.resolution
+        faults += _stacked(
+            "proxies.network", proxies.network or network, "proxies.resolution", side
+        )
+    return faults
+
+
+def _stacked(key: str, network: Macro, of: str, resolution: int) -> list[str]:
     faults = []
     if any(r > network.blocks for r in network.reductions):
-        faults.append(f"network.reductions: there are only {network.blocks} blocks")
-    if images.resolution < 2 ** len(network.reductions):
-        faults.append("network.reductions: too many for images.resolution")
+        faults.append(f"{key}.reductions: there are only {network.blocks} blocks")
+    if resolution < 2 ** len(network.reductions):
+        faults.append(f"{key}.reductions: too many for {of}")
     return faults
 
 
@@ -426,10 +446,15 @@ def _max_inputs(space: Space) -> list[str]:
     return [f"space.max_inputs: must be {what}"]
 
 
-def _stem(space: Space, network: Macro) -> list[str]:
+def _stem(space: Space, network: Macro, proxies: Proxies) -> list[str]:
     """The first cell of NAS-Bench-201 sums what the stem puts out with what it makes of it."""
-    wider = space.name == "nasbench201" and network.stem_multiplier > 1
-    return ["network.stem_multiplier: must be 1 for nasbench201"] if wider else []
+    stacks = {"network": network, "proxies.network": proxies.network or network}
+    return [
+        f"{key}.stem_multiplier: must be 1 for nasbench201"
+        for key, stack in stacks.items()
+        if space.name == "nasbench201" and stack.stem_multiplier > 1
+        if key == "network" or proxies.network
+    ]
 
 
 def _published(space: Space, correlation: Correlation, benchmark: Benchmark) -> list[str]:
@@ -685,6 +710,9 @@ def adopt(path: Path, files: Sequence[Path]) -> Config:
     editor = YAML()  # reads and writes comments, quotes and 1.0e-3 as they stand
     editor.preserve_quotes, editor.width = True, 100
     editor.indent(mapping=2, sequence=4, offset=2)
+    editor.representer.add_representer(
+        type(None), lambda to, _: to.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
     settings = editor.load(path.read_text())
     for file in files:
         _change(settings, editor.load(file.read_text()))

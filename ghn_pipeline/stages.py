@@ -88,7 +88,7 @@ def _sgd(config: Config, _: str) -> Settings:
 
 def _scores(config: Config, model: str) -> Settings:
     if model == "proxies":
-        return {**_training(config), "batch": config.proxies.batch}
+        return {**_training(config.of_proxies), "batch": config.proxies.batch}
     if model == "sgd":
         return {
             **_training(config),

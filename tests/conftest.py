@@ -35,7 +35,7 @@ def deep_update(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, 
         place = new
         for section in sections:
             place = place[section]
-        place[key] = deep_update(place.get(key, {}), value) if isinstance(value, dict) else value
+        place[key] = deep_update(place.get(key) or {}, value) if isinstance(value, dict) else value
     return new
 
 

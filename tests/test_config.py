@@ -16,6 +16,7 @@ PARAMS = ROOT / "params.yaml"
 GHNS = yaml.safe_load(PARAMS.read_text())["correlation"]["ghns"]
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
 #: another space, valid in the place of the paper's
+STACK = {"blocks": 15, "channels": 16, "reductions": [6, 9, 11], "stem_multiplier": 1}
 CELLS = {"name": "nasbench201", "max_inputs": None, "operations": ["none", "conv_3x3"]}
 
 #: retyped from the text of the paper
@@ -323,6 +324,8 @@ def test_three_faults_are_named_at_once(tmp_path):
         ({"ghn": {"seed": -1}}, "ghn.seed", "greater than or equal to 0"),
         ({"correlation": {"drawn": 4}}, "correlation.drawn", "greater than or equal to 5"),
         ({"evaluation": {"measure": "loss"}}, "evaluation.measure", "likelihood"),
+        ({"proxies": {"resolution": 12}}, "proxies.resolution", "32"),
+        ({"proxies": {"network": {**STACK, "blocks": 0}}}, "proxies.network.blocks", "to 1"),
         ({"proxies": {"batch": 1}}, "proxies.batch", "greater than or equal to 2"),
         ({"proxies": {"steps": [0]}}, "proxies.steps.0", "greater than or equal to 1"),
         ({"benchmark": {"curve": -1}}, "benchmark.curve", "greater than or equal to 0"),
@@ -388,6 +391,14 @@ def test_one_fault_is_named_with_its_path(changes, path, words, tmp_path):
         ),
         # more than are drawn, or than there are images
         ({"correlation": {"drawn": 99}}, ["correlation.architectures", "correlation.drawn"]),
+        (
+            {"proxies": {"resolution": 4, "network": STACK}},
+            ["proxies.network.reductions", "resolution"],
+        ),
+        (
+            {"proxies": {"network": {**STACK, "reductions": [16]}}},
+            ["proxies.network.reductions", "15"],
+        ),
         ({"proxies": {"batch": 45001}}, ["proxies.batch", "images.train"]),
         # searches
         ({"search": {"seeds": [0, 1, 0]}}, ["search.seeds", "twice"]),

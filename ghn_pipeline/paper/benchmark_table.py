@@ -276,9 +276,9 @@ def _published_note() -> str:
 def _ours_note(cells: int, top: float, ranked_by: str) -> str:
     best = f"{_percent(top)} best"
     return (
-        f"All others: over {cells:,} held-out cells, which took no part in training GHNs and "
-        "the one-shot model, nor in any choice: drawn at random, but for cells that compute the "
-        "same as one that choices were made by. GHNs and the one-shot model rank by "
+        f"All others: over {cells:,} held-out cells, drawn at random from the whole space; no cell "
+        "that a GHN or the one-shot model was trained on, or by which a choice was made, computes "
+        "the same as one of them. GHNs and the one-shot model rank by "
         f"{ranked_by}, SGD by accuracy. Initial: training of one seed or of all members of an "
         "ensemble. Better half: by published accuracy. Precision: how many of the "
         f"{best} by rank are of the {best} in truth, as a share; by chance {top:.2f}. Kendall: "

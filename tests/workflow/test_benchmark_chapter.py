@@ -10,6 +10,8 @@ from ghn_pipeline.space.nasbench201 import Cell
 
 pytestmark = pytest.mark.slow
 
+# of the proxies alone
+STACK = {"blocks": 2, "channels": 6, "reductions": [2], "stem_multiplier": 1}
 TINY = {
     "scale": "tiny",
     "images": {"train": 640, "validation": 200, "resolution": 8, "padding": 1},
@@ -26,7 +28,7 @@ TINY = {
         "resamples": 100,
         "steps": [2],
     },
-    "proxies": {"batch": 16, "steps": [2]},
+    "proxies": {"batch": 16, "steps": [2], "network": STACK, "resolution": 16},
     "benchmark": {"curve": 2, "images": 200},
     "search": {"evaluations": 24, "population": 20, "sample": 5},
     "finalists": {"batch": 64},
@@ -108,6 +110,18 @@ def test_the_seeds_of_a_ghn_differ_and_each_has_a_curve(made):
         assert all(-1 <= m["spearman"] <= 1 for m in run["measured"].values())
 
 
+def test_proxies_look_at_networks_of_their_own(made):
+    from ghn_pipeline.network import Network
+    from ghn_pipeline.space.nasbench201 import EDGES, NasBench201
+
+    space = NasBench201(EDGES, 2, 6, (2,), 1, 10)
+    cells = map(Cell.of_key, keys_of(made, "architectures"))
+    networks = [Network(space.modules(cell), 16) for cell in cells]
+    values = read(made, "scores/proxies/run.json")["result"]["values"]
+    assert values["parameters"] == [network.parameters for network in networks]
+    assert values["multiply_adds"] == [network.multiply_adds for network in networks]
+
+
 def test_precision_of_the_top_by_hand(made):
     """From the files alone: the mean over seeds of the share of the best that were found."""
     import importlib.metadata
@@ -125,6 +139,6 @@ def test_precision_of_the_top_by_hand(made):
 
     found = []
     for i in (0, 1):
-        values = read(made, f"scores/ghn/seed-{i}/run.json")["result"]["values"]["accuracy"]
+        values = read(made, f"scores/ghn/seed-{i}/run.json")["result"]["values"]["likelihood"]
         found.append(len(best(values) & best(truth)) / count)
     assert read(made, "benchmark.json")["ghn"]["precision"] == pytest.approx(sum(found) / 2)

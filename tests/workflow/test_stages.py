@@ -39,6 +39,7 @@ SEARCH = ("search", "benchmark", "search_curves", "top", "table1", *SHORT)
 SCORED = ("scores/ghn", "table4", "ablations", *SEARCH)
 NOT_MEMORY = only(*ALL[:-1])
 PROXIES = only("scores/proxies", "benchmark", "table4")
+STACK = {"blocks": 15, "channels": 16, "reductions": [6, 11], "stem_multiplier": 1}
 # trained from scratch, by the recipe of the ground truth
 FEW_STEPS = ("scores/sgd", "benchmark")
 TRAININGS = NOT_MEMORY[1:]
@@ -108,6 +109,8 @@ TABLE = [
     ("correlation.resamples", 300, COMPARED),
     ("correlation.confidence", 0.9, COMPARED),
     ("proxies.batch", 32, PROXIES),
+    ("proxies.network", STACK, PROXIES),
+    ("proxies.resolution", 32, PROXIES),
     ("proxies.steps", [5], only(*FEW_STEPS)),
     ("benchmark.top", 0.2, ["benchmark"]),
     ("benchmark.images", 100, GHN),
