@@ -17,7 +17,8 @@ def score(args: argparse.Namespace) -> None:
     """Score the test architectures: generated or shared weights (section 5.3), or a rival.
 
     Reads {data.folder}/cifar10.bin, results/SCALE/architectures and results/SCALE/MODEL; the rivals
-    `proxies` and `sgd` have no model.
+    `proxies` and `sgd` have no model. Of architectures that compute the same function one is scored
+    for all, but by proxies: the size of a network counts what computes nothing.
     Writes results/SCALE/scores/MODEL: scores.csv, run.json; what is done below checkpoints/.
     """
     import pandas as pd
@@ -31,9 +32,13 @@ def score(args: argparse.Namespace) -> None:
     stage = f"scores/{args.model}"
     config = start(args, stage)
     blocks = architectures_of(config)
-    found = search.score(config, stage, args.model, lambda scored: blocks, len(blocks))
-    values = pd.DataFrame([s.score.values for s in found])
-    hashes = [s.score.hash for s in found]
+    first = {block.hash: block for block in reversed(blocks)}
+    stands_for = blocks if args.model == "proxies" else [first[block.hash] for block in blocks]
+    asked = list(dict.fromkeys(stands_for))
+    found = search.score(config, stage, args.model, lambda scored: asked, len(asked))
+    scores = {block: s.score for block, s in zip(asked, found, strict=True)}
+    values = pd.DataFrame([scores[block].values for block in stands_for])
+    hashes = [block.hash for block in blocks]
     folder, table = result_folder(config, stage), values.assign(hash=hashes)
     write_atomically(folder / "scores.csv", table[["hash", *values]].to_csv(index_label="index"))
     result = {

@@ -31,7 +31,7 @@ TINY = {
     "proxies": {"batch": 16, "steps": [2], "network": STACK, "resolution": 16},
     "benchmark": {"curve": 2, "images": 200},
     "search": {"evaluations": 24, "population": 20, "sample": 5},
-    "finalists": {"batch": 64},
+    "finalists": {"batch": 20, "norm_batch": 20},
     "tables": {"costs": False},
     "compute": {"workers": 1},
 }
@@ -108,6 +108,18 @@ def test_the_seeds_of_a_ghn_differ_and_each_has_a_curve(made):
         steps = run["steps"]
         assert [int(s) for s in run["measured"]] == [steps // 2, steps]
         assert all(-1 <= m["spearman"] <= 1 for m in run["measured"].values())
+
+
+@pytest.mark.parametrize("model", ["ghn/seed-0", "oneshot", "sgd"])
+def test_cells_that_compute_the_same_are_scored_once(made, model):
+    hashes = [Cell.of_key(key).hash for key in keys_of(made, "architectures")]
+    assert len(set(hashes)) < len(hashes)
+    result = read(made, f"scores/{model}/run.json")["result"]
+    assert result["hashes"] == hashes
+    for values in result["values"].values():
+        assert len(values) == len(hashes)
+        assert len(set(zip(hashes, values, strict=True))) == len(set(hashes))
+        assert model == "sgd" or len(set(values)) > 1
 
 
 def test_proxies_look_at_networks_of_their_own(made):
