@@ -102,6 +102,7 @@ class Ghn(Schedule):
     message_hidden: Count
     hypernetwork_hidden: Count
     positions: bool
+    warmup: Annotated[int, Field(ge=0)]
     average: Annotated[float, Field(ge=0, lt=1)]
     seed: Seed
 
@@ -118,6 +119,7 @@ class GhnChanges(Section):
     message_hidden: Count | None = None
     hypernetwork_hidden: Count | None = None
     positions: bool | None = None
+    warmup: Annotated[int, Field(ge=0)] | None = None
     average: Annotated[float, Field(ge=0, lt=1)] | None = None
     seed: Seed | None = None
     epochs: Count | None = None

@@ -320,6 +320,7 @@ def test_three_faults_are_named_at_once(tmp_path):
         ({"space": {"name": "nasbench101"}}, "space.name", "nasbench201"),
         ({"space": {"max_inputs": 0}}, "space.max_inputs", "greater than or equal to 1"),
         ({"ghn": {"positions": 1}}, "ghn.positions", "boolean"),
+        ({"ghn": {"warmup": -1}}, "ghn.warmup", "greater than or equal to 0"),
         ({"ghn": {"average": 1.0}}, "ghn.average", "less than 1"),
         ({"ghn": {"seed": -1}}, "ghn.seed", "greater than or equal to 0"),
         ({"correlation": {"drawn": 4}}, "correlation.drawn", "greater than or equal to 5"),

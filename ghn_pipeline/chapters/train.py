@@ -9,7 +9,7 @@ from ghn_pipeline.errors import UserError
 if TYPE_CHECKING:
     import torch
 
-    from ghn_pipeline.config import Config, Schedule
+    from ghn_pipeline.config import Config, Ghn, Schedule
     from ghn_pipeline.training.fit import Training
 
 
@@ -21,7 +21,7 @@ def train_ghn(args: argparse.Namespace) -> None:
     """
     config = start(args, f"ghn/{args.name}")
     ghn = config.named_ghn(args.name)
-    _train_search(config, f"ghn/{args.name}", ghn, ghn.nodes, ghn.seed, ghn.average, curve=True)
+    _train_search(config, f"ghn/{args.name}", ghn, ghn.nodes, ghn)
 
 
 def train_oneshot(args: argparse.Namespace) -> None:
@@ -64,9 +64,7 @@ def _train_search(
     stage: str,
     schedule: "Schedule",
     nodes: int,
-    seed: int = 0,
-    average: float = 0.0,
-    curve: bool = False,
+    ghn: "Ghn | None" = None,
 ) -> None:
     """Train what weighs random architectures; those held out are kept from it."""
     from ghn_pipeline.artifacts import SEEDS_APART, held_out, images_of, space_of, untrained
@@ -75,13 +73,15 @@ def _train_search(
     from ghn_pipeline.training.search import sampler, search_training
 
     device, space, seeds = prepare_device(config), space_of(config), config.seeds
-    apart = SEEDS_APART * seed
+    apart = SEEDS_APART * ghn.seed if ghn else 0
     draw = sampler(space, nodes, seeds.training_architectures + apart, held_out(config))
     model, splits = untrained(config, stage).to(device), images_of(config, device)
+    average, warmup = (ghn.average, ghn.warmup) if ghn else (0.0, 0)
+    order = seeds.data_order + apart
     training = search_training(
-        stage, model, draw, space, splits, config, schedule, seeds.data_order + apart, average
+        stage, model, draw, space, splits, config, schedule, order, average, warmup
     )
-    if curve:
+    if ghn:
         training.observe = learning_curve(config, training, splits)
     train(config, training, device)
 

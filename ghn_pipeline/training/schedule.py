@@ -9,6 +9,11 @@ def halved(start: float, halve_at: Sequence[int], steps_per_epoch: int) -> Calla
     return lambda step: start * 0.5 ** sum(step // steps_per_epoch >= e for e in halve_at)
 
 
+def rising(rate: Callable[[int], float], steps: int) -> Callable[[int], float]:
+    """Rise in a line to `rate` within the first `steps`; with 0 of them it is `rate`."""
+    return lambda step: rate(step) * min(1.0, (step + 1) / max(1, steps))
+
+
 def cosine(start: float, steps: int) -> Callable[[int], float]:
     """Fall from `start` to 0 in one half period over `steps` (section 7.3)."""
     return lambda step: start * 0.5 * (1 + math.cos(math.pi * step / steps))

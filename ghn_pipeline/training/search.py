@@ -17,7 +17,7 @@ from ghn_pipeline.space.graph import Block
 from ghn_pipeline.space.space import Space
 from ghn_pipeline.training.batches import training_batch
 from ghn_pipeline.training.fit import Training
-from ghn_pipeline.training.schedule import halved
+from ghn_pipeline.training.schedule import halved, rising
 
 #: The block to train at a step.
 Sampler = Callable[[int], Block]
@@ -77,6 +77,7 @@ def search_training(
     schedule: Schedule,
     order: int | str,
     average: float = 0.0,
+    warmup: int = 0,
 ) -> Training:
     """Train what gives weights to random architectures: a GHN or a one-shot model.
 
@@ -90,6 +91,7 @@ def search_training(
         schedule: batch, rate and clip.
         order: seed of the order of the images and their crops.
         average: decay of a running mean of the weights; 0 keeps none.
+        warmup: steps in which the rate rises.
     """
     steps_per_epoch = len(splits.train) // schedule.batch
 
@@ -109,7 +111,7 @@ def search_training(
         model,
         torch.optim.Adam(model.parameters(), lr=schedule.learning_rate, fused=True),
         losses,
-        halved(schedule.learning_rate, schedule.halve_at, steps_per_epoch),
+        rising(halved(schedule.learning_rate, schedule.halve_at, steps_per_epoch), warmup),
         schedule.epochs * steps_per_epoch,
         schedule.clip,
         describe=lambda step: draw(step).to_json(),

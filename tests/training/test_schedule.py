@@ -6,7 +6,7 @@ import pytest
 import torch
 from small_trainings import STEPS, small_training
 
-from ghn_pipeline.training.schedule import cosine, decayed, halved, warmed
+from ghn_pipeline.training.schedule import cosine, decayed, halved, rising, warmed
 
 EPOCH = 45000 // 64  # steps of the paper's epoch: 703 whole batches
 
@@ -36,6 +36,18 @@ def test_halved_is_torchs_multistep():
     )
     rate = halved(1e-3, [5, 2], steps_per_epoch=7)  # in any order
     assert [rate(k) for k in range(60)] == pytest.approx(rates)
+
+
+def test_a_rate_rises_as_torchs_linear_one():
+    rates = schedulers_rates(
+        lambda o: torch.optim.lr_scheduler.LinearLR(o, start_factor=1 / 10, total_iters=9), 30
+    )
+    assert [rising(lambda _: 1e-3, 10)(k) for k in range(30)] == pytest.approx(rates)
+    # onto what falls meanwhile
+    fall = halved(1e-3, [1], 5)
+    rate = rising(fall, 10)
+    assert [rate(k) for k in (0, 4, 5, 9, 10)] == pytest.approx([1e-4, 5e-4, 3e-4, 5e-4, 5e-4])
+    assert [rising(fall, 0)(k) for k in range(20)] == [fall(k) for k in range(20)]
 
 
 def test_cosine_is_the_formula_at_every_step():

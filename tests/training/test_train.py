@@ -62,13 +62,13 @@ def test_another_architecture_of_the_same_weights_is_trained_from_its_own_start(
     assert "goes on from step 12" in "".join(capsys.readouterr())
 
 
-def ghn_training(order=0, average=0.0):
+def ghn_training(order=0, average=0.0, warmup=0):
     """A GHN's training as `ghn/default`."""
     config = small_config(ROOT)
     space, splits = small_space(config), noise_images(config)
     model, draw = build(space, config.ghn, 0), sampler(space, 3, 0, forbidden=())
     return search_training(
-        "ghn/default", model, draw, space, splits, config, config.ghn, order, average
+        "ghn/default", model, draw, space, splits, config, config.ghn, order, average, warmup
     )
 
 
@@ -83,6 +83,12 @@ def test_the_running_mean_is_published_where_one_is_kept(average):
     assert all(torch.equal(published[name], mean[name]) for name in mean)
     same = [torch.equal(published[name], last[name]) for name in last]
     assert not any(same) if average else all(same)
+
+
+def test_the_rate_of_a_ghn_rises_first():
+    plain, rising = ghn_training(), ghn_training(warmup=4)
+    rates = [rising.rate(step) / plain.rate(step) for step in range(6)]
+    assert rates == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])
 
 
 def test_the_order_of_the_images_follows_its_own_seed():
