@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,11 +48,16 @@ SPACES: dict[str, Callable[..., Space]] = {
 }
 
 
-def space_of(config: Config) -> Space:
-    """Return the search space of the configuration."""
+def space_of(config: Config, weights: Mapping[str, int] | None = None) -> Space:
+    """Return the search space of the configuration.
+
+    Where `weights` are given, an operation is drawn so many times as often as one of weight 1,
+    which those have that it does not name. Its networks are the same.
+    """
+    listed = [op for op in config.space.operations for _ in range((weights or {}).get(op, 1))]
     said = config.space.model_dump(exclude={"name", "nodes", "operations"}, exclude_none=True)
     return SPACES[config.space.name](
-        operations=tuple(config.space.operations),
+        operations=tuple(listed),
         blocks=config.network.blocks,
         channels=config.network.channels,
         reductions=tuple(config.network.reductions),

@@ -102,6 +102,7 @@ class Ghn(Schedule):
     message_hidden: Count
     hypernetwork_hidden: Count
     positions: bool
+    operation_weights: dict[str, Count]
     warmup: Annotated[int, Field(ge=0)]
     average: Annotated[float, Field(ge=0, lt=1)]
     seed: Seed
@@ -119,6 +120,7 @@ class GhnChanges(Section):
     message_hidden: Count | None = None
     hypernetwork_hidden: Count | None = None
     positions: bool | None = None
+    operation_weights: dict[str, Count] | None = None
     warmup: Annotated[int, Field(ge=0)] | None = None
     average: Annotated[float, Field(ge=0, lt=1)] | None = None
     seed: Seed | None = None
@@ -439,6 +441,16 @@ def _operations(space: Space) -> list[str]:
     return faults
 
 
+def _operation_weights(space: Space, ghn: Ghn, ghns: dict[str, GhnChanges]) -> list[str]:
+    named: dict[str, Ghn | GhnChanges] = {"ghn": ghn, **{f"ghns.{n}": g for n, g in ghns.items()}}
+    return [
+        f"{key}.operation_weights: {op} is not in space.operations"
+        for key, settings in named.items()
+        for op in settings.operation_weights or {}
+        if op not in space.operations
+    ]
+
+
 def _max_inputs(space: Space) -> list[str]:
     """Cells of NAS-Bench-201 read all earlier nodes."""
     limited = space.max_inputs is not None
@@ -590,6 +602,7 @@ _AGREEMENTS: list[Callable[..., list[str]]] = [
     _early_steps,
     _reductions,
     _operations,
+    _operation_weights,
     _max_inputs,
     _stem,
     _published,

@@ -35,7 +35,16 @@ STATED_FOR = {
     "838c9889f126e844",  # scores/oneshot
 }
 #: Settings that change no cost.
-FREE = {"learning_rate", "halve_at", "clip", "seed", "average", "warmup", "positions"}
+FREE = {
+    "learning_rate",
+    "halve_at",
+    "clip",
+    "seed",
+    "average",
+    "warmup",
+    "operation_weights",
+    "positions",
+}
 #: Of a GHN, what its cost may differ by and still be guessed from another's; two are counted in.
 ABLATED = {"nodes", "epochs", "passes", "scheme", "share_parameters", "pass_embeddings"}
 GUESS = "guess: as the first GHN, in proportion to nodes and epochs alone"

@@ -179,7 +179,8 @@ def test_there_are_three_presets():
 def test_presets_hold_only_what_differs(file, paper_settings):
     paper, preset = flat(paper_settings), flat(yaml.safe_load(file.read_text()))
     # a preset may have GHNs of its own
-    assert {key for key in preset if not key.startswith("ghns.")} <= set(paper)
+    named = ("ghns.", "ghn.operation_weights.")  # as one likes
+    assert {key for key in preset if not key.startswith(named)} <= set(paper)
     assert [key for key in preset if key in paper and preset[key] == paper[key]] == []
 
 
@@ -320,6 +321,7 @@ def test_three_faults_are_named_at_once(tmp_path):
         ({"space": {"name": "nasbench101"}}, "space.name", "nasbench201"),
         ({"space": {"max_inputs": 0}}, "space.max_inputs", "greater than or equal to 1"),
         ({"ghn": {"positions": 1}}, "ghn.positions", "boolean"),
+        ({"ghn": {"operation_weights": {"identity": 0}}}, "ghn.operation_weights.identity", "to 1"),
         ({"ghn": {"warmup": -1}}, "ghn.warmup", "greater than or equal to 0"),
         ({"ghn": {"average": 1.0}}, "ghn.average", "less than 1"),
         ({"ghn": {"seed": -1}}, "ghn.seed", "greater than or equal to 0"),
@@ -374,6 +376,14 @@ def test_one_fault_is_named_with_its_path(changes, path, words, tmp_path):
         (
             {"space": {"operations": ["identity", "none", "conv_3x3"]}},
             ["space.operations", "classification has no none, conv_3x3"],
+        ),
+        (
+            {"ghn": {"operation_weights": {"conv_3x3": 2}}},
+            ["ghn.operation_weights", "conv_3x3", "space.operations"],
+        ),
+        (
+            {"ghns": {"stacked": {"operation_weights": {"none": 2}}}, "ablations": {"table5": []}},
+            ["ghns.stacked.operation_weights", "none", "space.operations"],
         ),
         ({"space": {"operations": ["identity"] * 2}}, ["space.operations", "twice"]),
         ({"correlation": {"selection": 5}}, ["correlation.selection", "0", "published"]),

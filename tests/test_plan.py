@@ -102,7 +102,16 @@ FINALISTS = {f"train-finalist {name}" for name in ("top/RANK", "random/RANK", "b
         ({"evaluation.batches": 1}, {*GHNS, "score oneshot"}),
         # what changes no cost, or only the number of batches
         ({"ghn.learning_rate": 0.1, "seeds.split": 9, "scale": "other"}, set()),
-        ({"ghn.seed": 3, "ghn.average": 0.9, "ghn.warmup": 9, "ghn.positions": True}, set()),
+        (
+            {
+                "ghn.seed": 3,
+                "ghn.average": 0.9,
+                "ghn.warmup": 9,
+                "ghn.operation_weights": {"identity": 2},
+                "ghn.positions": True,
+            },
+            set(),
+        ),
         ({"correlation.drawn": 200, "proxies.batch": 32}, set()),
         ({"sgd.epochs": 5, "finalists.epochs": 5, "search.evaluations": 100}, set()),
     ],

@@ -75,9 +75,9 @@ def search_curves(args: argparse.Namespace) -> None:
         files = [result_folder(config, stage) / "curve.csv" for stage in stages]
         curves[method] = [pd.read_csv(file)["best"].to_numpy() for file in files]
     folder = Path("results", config.scale)
-    save(
-        search_figure(curves, scale_note=config.small(config.images_note)), folder / "search_curves"
-    )
+    note, ranked_by = config.small(config.images_note), config.evaluation.measure
+    drawn = search_figure(curves, scale_note=note, ranked_by=ranked_by)
+    save(drawn, folder / "search_curves")
     columns = {
         f"{name}/{seed}": curve
         for name, found in curves.items()

@@ -74,7 +74,8 @@ def _train_search(
 
     device, space, seeds = prepare_device(config), space_of(config), config.seeds
     apart = SEEDS_APART * ghn.seed if ghn else 0
-    draw = sampler(space, nodes, seeds.training_architectures + apart, held_out(config))
+    drawn = space_of(config, ghn.operation_weights if ghn else {})
+    draw = sampler(drawn, nodes, seeds.training_architectures + apart, held_out(config))
     model, splits = untrained(config, stage).to(device), images_of(config, device)
     average, warmup = (ghn.average, ghn.warmup) if ghn else (0.0, 0)
     order = seeds.data_order + apart

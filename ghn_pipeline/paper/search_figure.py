@@ -13,13 +13,16 @@ from ghn_pipeline.paper.figure import blank, titled
 STYLES = (("#0072b2", "-"), ("#d55e00", "--"), ("#009e73", "-."), ("#cc79a7", ":"))
 
 
-def search_figure(curves: Mapping[str, Sequence[np.ndarray]], *, scale_note: str) -> Figure:
+def search_figure(
+    curves: Mapping[str, Sequence[np.ndarray]], *, scale_note: str, ranked_by: str = "accuracy"
+) -> Figure:
     """Return the best validation accuracy so far of each seed, thin, and their mean, thick.
 
     Args:
         curves: for each method, such as 'random', one array [evaluations] for each seed, of best
             accuracies so far as fractions; drawn in percent. All of a method are equally long.
         scale_note: the scale in words, for the title; '' at the paper's own scale.
+        ranked_by: what stands in the place of accuracy, 'likelihood', where that ranks.
     """
     figure = blank(7, 5)
     axes = figure.add_subplot()
@@ -30,10 +33,10 @@ def search_figure(curves: Mapping[str, Sequence[np.ndarray]], *, scale_note: str
         of = f"mean of {len(seeds)} seeds" if len(seeds) > 1 else "one seed"
         label = f"{method}: {mean[-1]:.2f} % at the end ({of})"
         axes.plot(x, mean, dash, color=colour, linewidth=2.8, label=label, drawstyle="steps-post")
-    title = "Search: best accuracy with generated weights so far"
+    title = f"Search: best {ranked_by} with generated weights so far"
     axes.set_title(titled([title], scale_note), fontsize=11)
     axes.set_xlabel("architectures evaluated", fontsize=12)
-    axes.set_ylabel("best validation accuracy so far (%)", fontsize=12)
+    axes.set_ylabel(f"best validation {ranked_by} so far (%)", fontsize=12)
     axes.tick_params(labelsize=11)
     axes.grid(alpha=0.3)
     axes.set_axisbelow(True)

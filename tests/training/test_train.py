@@ -1,6 +1,8 @@
 """A stage that trains: what its checkpoint and its model are of."""
 
 import json
+from argparse import Namespace
+from collections import Counter
 from pathlib import Path
 from random import Random
 
@@ -8,10 +10,11 @@ import pytest
 import torch
 from small_trainings import noise_images, small_config, small_space
 
-from ghn_pipeline.chapters.train import train
+from ghn_pipeline.chapters.train import train, train_ghn, train_oneshot
 from ghn_pipeline.data.images import stream
 from ghn_pipeline.network import Network, Trained
 from ghn_pipeline.space.graph import Block
+from ghn_pipeline.space.nasbench201 import EDGES
 from ghn_pipeline.training.search import build, sampler, search_training
 from ghn_pipeline.training.sgd import sgd_training
 
@@ -98,3 +101,24 @@ def test_the_order_of_the_images_follows_its_own_seed():
     )
     assert first == again
     assert all(a != b for a, b in zip(first, other, strict=True))
+
+
+def test_training_draws_an_operation_as_often_as_it_is_weighed(sampled_cells, monkeypatch):
+    weights = {"identity": 3, "conv_3x3": 2}
+    changes = {"space.nodes": 2, "correlation.drawn": 5, "ghn.operation_weights": weights}
+    config = sampled_cells({**changes, "images.resolution": 8})
+    trained = []
+    monkeypatch.setattr("ghn_pipeline.artifacts.images_of", lambda *_: noise_images(config))
+    monkeypatch.setattr("ghn_pipeline.chapters.train.train", lambda _, t, device: trained.append(t))
+    arguments = Namespace(name=config.correlation.ghns[0], config=["cells.yaml"])
+    train_ghn(arguments)
+    arguments.name = None
+    train_oneshot(arguments)
+    weighed, oneshot = (
+        Counter(op for step in range(1000) for op, inputs in t.describe(step) if inputs == [0])
+        for t in trained
+    )
+    shares = {op: weights.get(op, 1) / 8 for op in EDGES}
+    for drawn, expected in ((weighed, shares), (oneshot, dict.fromkeys(EDGES, 1 / 5))):
+        for op in EDGES:  # but for the few cells that are held out
+            assert drawn[op] / drawn.total() == pytest.approx(expected[op], abs=0.05)

@@ -84,6 +84,7 @@ TABLE = [
     ("ghn.halve_at", [2], GHN_AND_MEMORY),
     ("ghn.clip", 1.0, GHN_AND_MEMORY),
     ("ghn.positions", True, GHN_AND_MEMORY),
+    ("ghn.operation_weights", {"conv_1x1": 2}, GHN_AND_MEMORY),
     ("ghn.warmup", 10, GHN_AND_MEMORY),
     ("ghn.average", 0.9, GHN_AND_MEMORY),
     ("ghn.seed", 1, GHN_AND_MEMORY),
