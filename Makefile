@@ -1,6 +1,7 @@
 # make quick      from nothing to Table 4 and Figure 6 at laptop scale, on real CIFAR-10
 # make chapters   every table and figure at that scale; goes on from what `make quick` made
 # make benchmark  NAS-Bench-201: how well a GHN ranks cells whose accuracies others have published
+# make benchmark-long  the same with larger networks, in two hours
 # make smoke      every stage in minutes: proves the machinery, and nothing about the paper
 # make test       every test
 # make bench      speed against the limit
@@ -10,7 +11,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: quick chapters benchmark smoke test bench check clean-checkpoints
+.PHONY: quick chapters benchmark benchmark-long smoke test bench check clean-checkpoints
 
 quick: .venv/installed
 	snakemake correlation --cores all --configfile presets/quick.yaml
@@ -20,6 +21,9 @@ chapters: .venv/installed
 
 benchmark: .venv/installed
 	snakemake benchmark --cores all --configfile presets/nasbench201.yaml
+
+benchmark-long: .venv/installed
+	snakemake benchmark --cores all --configfile presets/nasbench201-long.yaml
 
 smoke: .venv/installed
 	snakemake --cores all --configfile presets/smoke.yaml

@@ -171,8 +171,8 @@ def test_every_shipped_configuration_is_valid(file):
     assert config.cpu_is_enough == bool(file)
 
 
-def test_there_are_three_presets():
-    assert [p.stem for p in PRESETS] == ["nasbench201", "quick", "smoke"]
+def test_there_are_four_presets():
+    assert [p.stem for p in PRESETS] == ["nasbench201", "nasbench201-long", "quick", "smoke"]
 
 
 @pytest.mark.parametrize("file", PRESETS, ids=lambda f: f.stem)

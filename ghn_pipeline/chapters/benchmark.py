@@ -31,6 +31,7 @@ def benchmark(args: argparse.Namespace) -> None:
     blocks = architectures_of(config)
     check_held_out(config, blocks)
     methods, curves, made_of = _methods(config)
+    proxies = config.of_proxies
     chosen, folder = config.correlation, Path("results", config.scale)
     bootstrap = Bootstrap(chosen.resamples, chosen.confidence, config.seeds.bootstrap)
     true = truth(blocks, next(iter(DATASETS)))
@@ -44,6 +45,7 @@ def benchmark(args: argparse.Namespace) -> None:
         costs=config.tables.costs,
         ranked_by=config.evaluation.measure,
         bootstrap=bootstrap,
+        proxies_of="" if proxies == config else proxies.network_note,
     )
     table.write(made, folder / "benchmark")
     winners, searched = _winners(config)

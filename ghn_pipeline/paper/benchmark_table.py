@@ -153,6 +153,7 @@ def benchmark_table(
     costs: bool,
     ranked_by: str,
     bootstrap: Bootstrap,
+    proxies_of: str = "",
 ) -> Table:
     """Return our methods beside what is published, trained ones last.
 
@@ -165,6 +166,8 @@ def benchmark_table(
         costs: whether to print them; without them the table is the same in every run.
         ranked_by: the measure by which generated and shared weights are judged, for the footnote.
         bootstrap: what the intervals were made with.
+        proxies_of: the size of what proxies look at, in words, where it is another than
+            `scale_note` says.
     """
     interval = f"[{bootstrap.confidence:.0%} interval]"
     headings = (
@@ -193,6 +196,10 @@ def benchmark_table(
         footnotes=(
             _published_note(),
             _ours_note(cells, top, ranked_by),
+            *(
+                [f"Parameters to Vote: of networks of another size ({proxies_of})."]
+                * bool(proxies_of)
+            ),
             _bootstrap_note(bootstrap),
         ),
     )
