@@ -415,11 +415,10 @@ def _early_steps(correlation: Correlation, proxies: Proxies, images: Images, sgd
 def _reductions(network: Macro, images: Images, proxies: Proxies) -> list[str]:
     faults = _stacked("network", network, "images.resolution", images.resolution)
     if proxies.network or proxies.resolution:
-        side = proxies.resolution or images.resolution
-        faults += _stacked(
-            "proxies.network", proxies.network or network, "proxies.resolution", side
-        )
-    return faults
+        stack = ("proxies.network", proxies.network) if proxies.network else ("network", network)
+        side = ("proxies.resolution", proxies.resolution or images.resolution)
+        faults += _stacked(*stack, *(side if proxies.resolution else ("images.resolution", side[1])))
+    return list(dict.fromkeys(faults))
 
 
 def _stacked(key: str, network: Macro, of: str, resolution: int) -> list[str]:
@@ -499,9 +498,21 @@ def _curve(benchmark: Benchmark, images: Images) -> list[str]:
     return ["benchmark.images: more than images.validation"] if benchmark.curve and more else []
 
 
-def _proxies(proxies: Proxies, images: Images) -> list[str]:
-    more = proxies.batch > images.train
-    return ["proxies.batch: more than images.train"] if more else []
+def _proxies(proxies: Proxies, images: Images, space: Space) -> list[str]:
+    faults = ["proxies.batch: more than images.train"] if proxies.batch > images.train else []
+    if space.name != "nasbench201" and (proxies.network or proxies.resolution):
+        # Table 4 has no place to say so
+        faults.append(f"proxies: network and resolution must be null for the space {space.name}")
+    return faults
+
+
+def _warmup(ghn: Ghn, ghns: dict[str, GhnChanges], images: Images) -> list[str]:
+    steps = {name: _changed(ghn, ghns[name]) for name in ghns}
+    return [
+        f"ghns.{name}.warmup: {one.warmup} steps are more than all of the training"
+        for name, one in steps.items()
+        if one.warmup > one.epochs * (images.train // one.batch)
+    ]
 
 
 def _time_to_stop(compute: Compute) -> list[str]:
@@ -609,6 +620,7 @@ _AGREEMENTS: list[Callable[..., list[str]]] = [
     _drawn,
     _curve,
     _proxies,
+    _warmup,
     _time_to_stop,
     _named_ghns,
     _numbered,

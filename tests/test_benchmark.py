@@ -234,3 +234,17 @@ def test_a_test_architecture_like_one_of_the_selection_is_refused(sampled_cells:
         UserError, match=r"^[1-9]\d* test architectures compute .*`ghn sample` again"
     ):
         check_held_out(config, blocks)
+
+
+def test_architectures_that_were_drawn_otherwise_are_refused(sampled_cells: Sample) -> None:
+    config = sampled_cells(DRAWN)
+    blocks = architectures_of(config)
+    path = Path("results", config.scale, "architectures/selection.json")
+    entries = json.loads(path.read_text())
+    path.write_text(json.dumps(entries[::-1]))
+    with pytest.raises(UserError, match="not those that `ghn sample` draws"):
+        check_held_out(config, blocks)
+    path.write_text(json.dumps(entries))
+    check_held_out(config, blocks)
+    with pytest.raises(UserError, match="not those that `ghn sample` draws"):
+        check_held_out(config, blocks[::-1])

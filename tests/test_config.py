@@ -15,7 +15,7 @@ PARAMS = ROOT / "params.yaml"
 #: those that the paper's scale trains
 GHNS = yaml.safe_load(PARAMS.read_text())["correlation"]["ghns"]
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
-#: another space, valid in the place of the paper's
+#: another network, and another space, valid in the place of the paper's
 STACK = {"blocks": 15, "channels": 16, "reductions": [6, 9, 11], "stem_multiplier": 1}
 CELLS = {"name": "nasbench201", "max_inputs": None, "operations": ["none", "conv_3x3"]}
 
@@ -172,14 +172,14 @@ def test_every_shipped_configuration_is_valid(file):
 
 
 def test_there_are_four_presets():
-    assert [p.stem for p in PRESETS] == ["nasbench201", "nasbench201-long", "quick", "smoke"]
+    assert [p.stem for p in PRESETS] == ["nasbench201-long", "nasbench201", "quick", "smoke"]
 
 
 @pytest.mark.parametrize("file", PRESETS, ids=lambda f: f.stem)
 def test_presets_hold_only_what_differs(file, paper_settings):
     paper, preset = flat(paper_settings), flat(yaml.safe_load(file.read_text()))
-    # a preset may have GHNs of its own
-    named = ("ghns.", "ghn.operation_weights.")  # as one likes
+    # a preset may have GHNs and weights of its own, and name what is null in the paper
+    named = ("ghns.", "ghn.operation_weights.", "proxies.network.")
     assert {key for key in preset if not key.startswith(named)} <= set(paper)
     assert [key for key in preset if key in paper and preset[key] == paper[key]] == []
 
@@ -403,12 +403,25 @@ def test_one_fault_is_named_with_its_path(changes, path, words, tmp_path):
         # more than are drawn, or than there are images
         ({"correlation": {"drawn": 99}}, ["correlation.architectures", "correlation.drawn"]),
         (
-            {"proxies": {"resolution": 4, "network": STACK}},
+            {
+                "space": {**CELLS, "nodes": 3},
+                "proxies": {"resolution": 4, "network": STACK},
+            },
             ["proxies.network.reductions", "resolution"],
         ),
         (
-            {"proxies": {"network": {**STACK, "reductions": [16]}}},
+            {
+                "space": {**CELLS, "nodes": 3},
+                "proxies": {"network": {**STACK, "reductions": [16]}},
+            },
             ["proxies.network.reductions", "15"],
+        ),
+        ({"proxies": {"network": STACK}}, ["proxies", "network", "null", "classification"]),
+        ({"proxies": {"resolution": 16}}, ["proxies", "resolution", "null", "classification"]),
+        # 200 epochs of 703 batches
+        (
+            {"ghns": {"passes-1": {"warmup": 140601}}, "ablations": {"figure5b": []}},
+            ["ghns.passes-1.warmup", "140601"],
         ),
         ({"proxies": {"batch": 45001}}, ["proxies.batch", "images.train"]),
         # searches

@@ -96,6 +96,7 @@ FINALISTS = {f"train-finalist {name}" for name in ("top/RANK", "random/RANK", "b
     [
         ({"ghn.batch": 32}, {"train-ghn default", *GHNS}),
         ({"ghns.default": {"passes": 3}}, {"train-ghn default", *GHNS}),
+        ({"ghn.operation_weights": {"identity": 2}}, {"train-ghn default", *GHNS}),
         ({"oneshot.batch": 32}, {"train-oneshot", "score oneshot"}),
         ({"sgd.batch": 32}, {"train-sgd INDEX", "train-short RANK"}),
         ({"finalists.norm_batch": 32}, FINALISTS),
@@ -107,7 +108,6 @@ FINALISTS = {f"train-finalist {name}" for name in ("top/RANK", "random/RANK", "b
                 "ghn.seed": 3,
                 "ghn.average": 0.9,
                 "ghn.warmup": 9,
-                "ghn.operation_weights": {"identity": 2},
                 "ghn.positions": True,
             },
             set(),

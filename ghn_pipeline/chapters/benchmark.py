@@ -31,21 +31,22 @@ def benchmark(args: argparse.Namespace) -> None:
     blocks = architectures_of(config)
     check_held_out(config, blocks)
     methods, curves, made_of = _methods(config)
-    proxies = config.of_proxies
     chosen, folder = config.correlation, Path("results", config.scale)
     bootstrap = Bootstrap(chosen.resamples, chosen.confidence, config.seeds.bootstrap)
     true = truth(blocks, next(iter(DATASETS)))
-    found = benchmark_table.measure(methods, true, bootstrap=bootstrap, top=config.benchmark.top)
+    functions, top = [block.hash for block in blocks], config.benchmark.top
+    found = benchmark_table.measure(methods, true, bootstrap=bootstrap, top=top, groups=functions)
     made = benchmark_table.benchmark_table(
         methods,
         found,
         scale_note=config.images_note,
         cells=len(blocks),
-        top=config.benchmark.top,
+        top=top,
         costs=config.tables.costs,
         ranked_by=config.evaluation.measure,
         bootstrap=bootstrap,
-        proxies_of="" if proxies == config else proxies.network_note,
+        functions=len(set(functions)),
+        settings_note=_settings_note(config),
     )
     table.write(made, folder / "benchmark")
     winners, searched = _winners(config)
@@ -56,7 +57,7 @@ def benchmark(args: argparse.Namespace) -> None:
         methods,
         found,
         curves,
-        scale_note=config.images_note,
+        scale_note=config.images_note + _proxies_of(config),
         cells=len(blocks),
         confidence=chosen.confidence,
     )
@@ -66,6 +67,22 @@ def benchmark(args: argparse.Namespace) -> None:
     write_provenance(config, "benchmark", [*made_of, searched])
     print(benchmark_table.summary(found))
     print(f"see {folder}/benchmark.md, {folder}/winners.md and {folder}/benchmark.png")
+
+
+def _settings_note(config: "Config") -> str:
+    """What a reader must know of how the methods were set."""
+    ghn = config.named_ghn(config.correlation.ghns[0])
+    return (
+        f"Epochs: {ghn.epochs} of a GHN, {config.oneshot.epochs} of the one-shot model. Only the "
+        "GHN's settings were chosen by the selection. Zero-cost proxies: on one batch of "
+        f"{config.proxies.batch} images{_proxies_of(config)}."
+    )
+
+
+def _proxies_of(config: "Config") -> str:
+    """Of what networks the proxies are, where these are others."""
+    own = config.of_proxies
+    return "" if own == config else f"; proxies of {own.network_note.partition(': ')[2]}"
 
 
 Curves = Mapping[str, list[tuple[int, float]]]

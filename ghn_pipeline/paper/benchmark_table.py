@@ -108,7 +108,12 @@ def label(key: str, methods: Mapping[str, Method]) -> str:
 
 
 def measure(
-    methods: Mapping[str, Method], truth: np.ndarray, *, bootstrap: Bootstrap, top: float
+    methods: Mapping[str, Method],
+    truth: np.ndarray,
+    *,
+    bootstrap: Bootstrap,
+    top: float,
+    groups: Sequence[str] | None = None,
 ) -> dict[str, Found]:
     """Return how well each method ranks cells of true accuracies [n].
 
@@ -117,19 +122,31 @@ def measure(
         truth: as fractions.
         bootstrap: of the intervals.
         top: the share whose best are looked for, see `top_precision`.
+        groups: of cells [n] that are drawn together, see `mean_correlation`.
 
     Raises:
         UserError: see `correlate`; the better half too needs 3 cells, hence n at least 5.
     """
-    return {key: _measure(m.predictions, truth, bootstrap, top) for key, m in methods.items()}
+    return {
+        key: _measure(m.predictions, truth, bootstrap, top, groups) for key, m in methods.items()
+    }
 
 
 def _measure(
-    predictions: Sequence[np.ndarray], truth: np.ndarray, bootstrap: Bootstrap, top: float
+    predictions: Sequence[np.ndarray],
+    truth: np.ndarray,
+    bootstrap: Bootstrap,
+    top: float,
+    groups: Sequence[str] | None,
 ) -> Found:
     half = better_half(truth)
-    over_all = mean_correlation(predictions, truth, **asdict(bootstrap))
-    over_half = mean_correlation([x[half] for x in predictions], truth[half], **asdict(bootstrap))
+    over_all = mean_correlation(predictions, truth, **asdict(bootstrap), groups=groups)
+    over_half = mean_correlation(
+        [x[half] for x in predictions],
+        truth[half],
+        **asdict(bootstrap),
+        groups=None if groups is None else [groups[i] for i in half],
+    )
     seeds = [coefficients(x, truth) for x in predictions]
     return Found(
         all=over_all,
@@ -153,7 +170,8 @@ def benchmark_table(
     costs: bool,
     ranked_by: str,
     bootstrap: Bootstrap,
-    proxies_of: str = "",
+    functions: int,
+    settings_note: str,
 ) -> Table:
     """Return our methods beside what is published, trained ones last.
 
@@ -166,8 +184,8 @@ def benchmark_table(
         costs: whether to print them; without them the table is the same in every run.
         ranked_by: the measure by which generated and shared weights are judged, for the footnote.
         bootstrap: what the intervals were made with.
-        proxies_of: the size of what proxies look at, in words, where it is another than
-            `scale_note` says.
+        functions: how many different ones the cells compute.
+        settings_note: what else a reader must know of how methods were set, in words.
     """
     interval = f"[{bootstrap.confidence:.0%} interval]"
     headings = (
@@ -195,11 +213,8 @@ def benchmark_table(
         ),
         footnotes=(
             _published_note(),
-            _ours_note(cells, top, ranked_by),
-            *(
-                [f"Parameters to Vote: of networks of another size ({proxies_of})."]
-                * bool(proxies_of)
-            ),
+            _ours_note(cells, functions, top, ranked_by),
+            settings_note,
             _bootstrap_note(bootstrap),
         ),
     )
@@ -280,12 +295,13 @@ def _published_note() -> str:
     )
 
 
-def _ours_note(cells: int, top: float, ranked_by: str) -> str:
+def _ours_note(cells: int, functions: int, top: float, ranked_by: str) -> str:
     best = f"{_percent(top)} best"
     return (
-        f"All others: over {cells:,} held-out cells, drawn at random from the whole space; no cell "
-        "that a GHN or the one-shot model was trained on, or by which a choice was made, computes "
-        "the same as one of them. GHNs and the one-shot model rank by "
+        f"All others: over {cells:,} held-out cells, drawn at random, of {functions:,} functions; "
+        "of those that compute the same one is scored for all, but by proxies. No cell that a GHN "
+        "or the one-shot model was trained on, and none of the selection, computes the same as one "
+        "of them. GHNs and the one-shot model rank by "
         f"{ranked_by}, SGD by accuracy. Initial: training of one seed or of all members of an "
         "ensemble. Better half: by published accuracy. Precision: how many of the "
         f"{best} by rank are of the {best} in truth, as a share; by chance {top:.2f}. Kendall: "
@@ -296,8 +312,9 @@ def _ours_note(cells: int, top: float, ranked_by: str) -> str:
 def _bootstrap_note(bootstrap: Bootstrap) -> str:
     return (
         f"In brackets: {bootstrap.confidence:.0%} percentile bootstrap interval, "
-        f"{bootstrap.resamples:,} resamples of the cells, the same for all seeds. ±: standard "
-        "deviation of the seeds. 'undefined': some ranking has all cells equal."
+        f"{bootstrap.resamples:,} resamples of the functions, each with all its cells, the same "
+        "for all seeds. ±: standard deviation of the seeds. 'undefined': some ranking "
+        "has all cells equal."
     )
 
 

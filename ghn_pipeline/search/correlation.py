@@ -87,10 +87,13 @@ def mean_correlation(
     resamples: int,
     confidence: float,
     seed: int,
+    groups: Sequence[str] | None = None,
 ) -> dict[str, Estimate]:
     """Return the mean over predictions [n], such as of several seeds, of what `correlate` returns.
 
     The interval is that of the mean: each draw of architectures is the same for all predictions.
+    Where the architectures' `groups` [n] are named, whole groups are drawn, as many as there are:
+    those of a group share their errors, so that each says less than one alone.
     Draws in which any of them or the truth is constant are dropped. If any of them is itself
     constant, all is NaN.
 
@@ -101,8 +104,9 @@ def mean_correlation(
     values = [coefficients(x, y) for x, y in pairs]
     if any(math.isnan(value) for of_one in values for value in of_one.values()):
         return {name: Estimate(math.nan, math.nan, math.nan) for name in values[0]}
-    index = _draws([*(x for x, _ in pairs), pairs[0][1]], resamples, seed)
-    drawn = [_of_draws(x, y, index) for x, y in pairs]
+    columns = [*(x for x, _ in pairs), pairs[0][1]]
+    counts = _draws(columns, resamples, seed, range(len(truth)) if groups is None else groups)
+    drawn = [_of_draws(x, y, counts) for x, y in pairs]
     return {
         name: Estimate(
             float(np.mean([of_one[name] for of_one in values])),
@@ -156,43 +160,67 @@ def _pair(predicted: np.ndarray, truth: np.ndarray) -> tuple[Floats, Floats]:
     return x, y
 
 
-def _draws(columns: Sequence[Floats], resamples: int, seed: int) -> NDArray[np.int64]:
-    """Return indices [at most resamples, n], each row a draw in which all columns [n] vary."""
-    n = len(columns[0])
-    index = np.random.default_rng(seed).integers(n, size=(resamples, n))
-    varied = np.all([np.ptp(column[index], axis=1) > 0 for column in columns], axis=0)
-    kept: NDArray[np.int64] = index[varied]
-    return kept
+def _draws(
+    columns: Sequence[Floats], resamples: int, seed: int, groups: Sequence[object]
+) -> Floats:
+    """Return how often each draw holds each of n pairs [at most resamples, n].
+
+    Only draws are kept in which all columns [n] vary.
+    """
+    _, group = np.unique(np.asarray(groups), return_inverse=True)
+    number = group.max() + 1
+    index = np.random.default_rng(seed).integers(number, size=(resamples, number))
+    flat = (index + number * np.arange(resamples)[:, None]).ravel()
+    drawn = np.bincount(flat, minlength=number * resamples).reshape(resamples, number)
+    counts: Floats = drawn[:, group].astype(np.float64)
+    varied = np.all([_varied(column, counts) for column in columns], axis=0)
+    return counts[varied]
 
 
-def _of_draws(x: Floats, y: Floats, index: NDArray[np.int64]) -> dict[str, Floats]:
-    """Return the coefficients [draws] of what the rows of `index` [draws, n] draw."""
-    ranked_x, ranked_y = (stats.rankdata(values[index], axis=1) for values in (x, y))
+def _varied(column: Floats, counts: Floats) -> NDArray[np.bool_]:
+    there = counts > 0
+    least, most = (np.where(there, column, end) for end in (np.inf, -np.inf))
+    varied: NDArray[np.bool_] = least.min(axis=1) < most.max(axis=1)
+    return varied
+
+
+def _of_draws(x: Floats, y: Floats, counts: Floats) -> dict[str, Floats]:
+    """Return the coefficients [draws] of draws that hold pair i `counts[:, i]` times."""
     return {
-        "pearson": _pearson(x[index], y[index]),
-        "spearman": _pearson(ranked_x, ranked_y),
-        "kendall": _kendall(x, y, index),
+        "pearson": _pearson(x, y, counts),
+        "spearman": _pearson(_ranks(x, counts), _ranks(y, counts), counts),
+        "kendall": _kendall(x, y, counts),
     }
 
 
-def _pearson(x: Floats, y: Floats) -> Floats:
-    """Return Pearson's R [draws] of each row of [draws, n]."""
-    x = x - x.mean(axis=1, keepdims=True)
-    y = y - y.mean(axis=1, keepdims=True)
-    r: Floats = (x * y).sum(axis=1) / np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1))
+def _ranks(x: Floats, counts: Floats) -> Floats:
+    """Return the ranks [draws, n] of x [n] within each draw, counted from 1; of equals the mean."""
+    order = np.argsort(x, kind="stable")
+    starts = np.flatnonzero(np.diff(x[order], prepend=-np.inf))
+    equal = np.add.reduceat(counts[:, order], starts, axis=1)
+    ranks = np.cumsum(equal, axis=1) - (equal - 1) / 2
+    placed = np.empty_like(counts)
+    placed[:, order] = np.repeat(ranks, np.diff(starts, append=len(x)), axis=1)
+    return placed
+
+
+def _pearson(x: Floats, y: Floats, counts: Floats) -> Floats:
+    """Return Pearson's R [draws] of x and y, [n] or [draws, n]."""
+    total = counts.sum(axis=1)
+    x = x - ((counts * x).sum(axis=1) / total)[:, None]
+    y = y - ((counts * y).sum(axis=1) / total)[:, None]
+    xy, xx, yy = ((counts * a * b).sum(axis=1) for a, b in ((x, y), (x, x), (y, y)))
+    r: Floats = xy / np.sqrt(xx * yy)
     return r.clip(-1, 1)
 
 
-def _kendall(x: Floats, y: Floats, index: NDArray[np.int64]) -> Floats:
-    """Return Kendall's tau-b [draws] of the draws [draws, n].
+def _kendall(x: Floats, y: Floats, counts: Floats) -> Floats:
+    """Return Kendall's tau-b [draws].
 
     With c[i] how often a draw holds pair i and S the signs of all differences, the concordant
     less the discordant pairs are c (Sx * Sy) c, and the pairs not tied in x are c (Sx * Sx) c,
     each counted twice: no loop over draws, and whole numbers, so exact.
     """
-    draws, n = index.shape
-    flat = (index + n * np.arange(draws)[:, None]).ravel()
-    counts = np.bincount(flat, minlength=draws * n).reshape(draws, n).astype(np.float64)
     sx, sy = (np.sign(values[:, None] - values) for values in (x, y))
     both, only_x, only_y = (((counts @ s) * counts).sum(axis=1) for s in (sx * sy, sx**2, sy**2))
     tau: Floats = both / np.sqrt(only_x * only_y)

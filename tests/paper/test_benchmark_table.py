@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,7 +47,8 @@ METHODS = {
 }
 
 
-def build(methods: dict[str, Method] = METHODS, *, costs: bool = True, top: float = 0.1, **more: str
+def build(
+    methods: dict[str, Method] = METHODS, *, costs: bool = True, top: float = 0.1, **more: Any
 ) -> Table:
     return benchmark_table(
         methods,
@@ -57,7 +59,7 @@ def build(methods: dict[str, Method] = METHODS, *, costs: bool = True, top: floa
         costs=costs,
         ranked_by="likelihood",
         bootstrap=BOOTSTRAP,
-        **more,
+        **{"functions": 30, "settings_note": "", **more},
     )
 
 
@@ -190,10 +192,10 @@ def test_title_and_notes_say_what_it_is_of():
     table = build()
     assert table.title.startswith("NAS-Bench-201, CIFAR-10 — 1,000 images at 16×16: ")
     notes = " ".join(table.footnotes)
-    for part in ("40 held-out cells", "no cell that a GHN", "100 resamples", "by chance 0.10"):
+    for part in ("40 held-out cells", "No cell that a GHN", "100 resamples", "by chance 0.10"):
         assert part in notes
-    assert "another size" not in notes
-    assert "another size (15 cells)" in " ".join(build(proxies_of="15 cells").footnotes)
+    assert "of 30 functions" in notes
+    assert "as of old" in " ".join(build(settings_note="as of old").footnotes)
     assert to_latex(table).isascii()  # print knows no other characters
 
 

@@ -172,6 +172,30 @@ def test_five_architectures_are_the_fewest_for_both_halves():
         table_correlations(*noisy(4), **SETTINGS)
 
 
+def test_groups_are_drawn_whole():
+    """Against scipy over the very same draws of groups, each with all its pairs."""
+    x, y = noisy(20)
+    x = x.round(1)
+    names = ["c", "a", "b", "a", "c", "c", "e", "d", "d", "d"] * 2
+    drawn = np.random.default_rng(3).integers(5, size=(200, 5))
+    found = mean_correlation([x, -y], y, resamples=200, confidence=0.9, seed=3, groups=names)
+    for name, function in (
+        ("pearson", stats.pearsonr),
+        ("spearman", stats.spearmanr),
+        ("kendall", stats.kendalltau),
+    ):
+        values = []
+        for draw in drawn:
+            pairs = [i for g in draw for i in range(20) if names[i] == "abcde"[g]]
+            two = (function(one[pairs], y[pairs]).statistic for one in (x, -y))
+            values.append(sum(two) / 2)
+        ends = np.quantile(values, [0.05, 0.95])
+        assert (found[name].low, found[name].high) == pytest.approx(tuple(ends))
+    alone = mean_correlation([x, -y], y, resamples=200, confidence=0.9, seed=3)
+    assert alone["pearson"].value == found["pearson"].value
+    assert alone["pearson"].low != found["pearson"].low
+
+
 def three_predictions(n: int) -> tuple[list[np.ndarray], np.ndarray]:
     generator = np.random.default_rng(2)
     truth = generator.normal(size=n)

@@ -111,8 +111,6 @@ TABLE = [
     ("correlation.resamples", 300, COMPARED),
     ("correlation.confidence", 0.9, COMPARED),
     ("proxies.batch", 32, PROXIES),
-    ("proxies.network", STACK, PROXIES),
-    ("proxies.resolution", 32, PROXIES),
     ("proxies.steps", [5], only(*FEW_STEPS)),
     ("benchmark.top", 0.2, ["benchmark"]),
     ("benchmark.images", 100, GHN),
@@ -199,6 +197,8 @@ ITS_OWN = [
     ("correlation.selection", 3, NOT_MEMORY),
     # the learning curve is measured, and recorded, by the training
     ("benchmark.curve", 2, GHN),
+    ("proxies.network", STACK, PROXIES),
+    ("proxies.resolution", 32, PROXIES),
 ]
 SHARED_OUT = {"finalists.processes": 1, "finalists.nodes": 1}
 
