@@ -2,11 +2,14 @@
 
 import json
 from math import ceil
+from random import Random
 
 import pytest
 import yaml
 
+from ghn_pipeline import cli
 from ghn_pipeline.space.nasbench201 import Cell
+from ghn_pipeline.training import search
 
 pytestmark = pytest.mark.slow
 
@@ -66,28 +69,41 @@ def test_it_runs_to_the_end(made):
     assert runs == {*models, *scored, "search/random/0"}
 
 
-def test_what_is_reported_took_part_in_no_choice_and_in_no_training(made):
+def test_what_is_reported_took_part_in_no_choice_and_in_no_training(made, monkeypatch):
     test, selection = (
         {Cell.of_key(key).hash for key in keys_of(made, name)}
         for name in ("architectures", "selection")
     )
     assert len(keys_of(made, "architectures")) == 30 and len(keys_of(made, "selection")) == 12
     assert not test & selection
-    # what training draws, from its own record of the settings: none of either
-    from random import Random
+    trained_on, free = drawn_in_training(made, monkeypatch, "seed-1")
+    assert len(trained_on) > 5 and not trained_on & (test | selection)
+    # were they not kept from it, it would have drawn some
+    assert free & test and free & selection
 
-    from ghn_pipeline.space.nasbench201 import EDGES, NasBench201
-    from ghn_pipeline.training.search import sampler
 
-    run = read(made, "ghn/seed-1/run.json")
-    space = NasBench201(EDGES, 3, 4, (2, 3), 1, 10)
-    seed = run["settings"]["training_architectures"] + 1000 * run["settings"]["ghn"]["seed"]
-    draw = sampler(space, 3, seed, test | selection)
-    trained_on = {draw(step).hash for step in range(run["result"]["steps"])}
-    assert trained_on and not trained_on & (test | selection)
-    # without what is kept from it, it would have drawn some
-    free = {space.sample(Random(f"{seed}/{step}"), 3).hash for step in range(200)}
-    assert free & (test | selection)
+def drawn_in_training(made, monkeypatch, ghn):
+    """The hashes of what a training draws, done once more; and those of free draws of its space."""
+    for kept in (made.folder / "checkpoints/tiny/ghn").glob(f"{ghn}-*"):
+        kept.unlink()
+    drawn, free, real = set(), set(), search.sampler
+
+    def spy(space, nodes, seed, forbidden):
+        draw = real(space, nodes, seed, forbidden)
+        free.update(space.sample(Random(i), nodes).hash for i in range(2000))
+
+        def spied(step):
+            drawn.add(draw(step).hash)
+            return draw(step)
+
+        return spied
+
+    monkeypatch.chdir(made.folder)
+    monkeypatch.setattr("ghn_pipeline.training.search.sampler", spy)
+    files = ["params.yaml", "nasbench201.yaml", "tiny.yaml"]
+    monkeypatch.setattr("sys.argv", ["ghn", "train-ghn", ghn, "--config", *files])
+    assert cli.main() == 0
+    return drawn, free
 
 
 def keys_of(place, name):
