@@ -415,9 +415,10 @@ def _early_steps(correlation: Correlation, proxies: Proxies, images: Images, sgd
 def _reductions(network: Macro, images: Images, proxies: Proxies) -> list[str]:
     faults = _stacked("network", network, "images.resolution", images.resolution)
     if proxies.network or proxies.resolution:
-        stack = ("proxies.network", proxies.network) if proxies.network else ("network", network)
-        side = ("proxies.resolution", proxies.resolution or images.resolution)
-        faults += _stacked(*stack, *(side if proxies.resolution else ("images.resolution", side[1])))
+        key = "proxies.network" if proxies.network else "network"
+        of = "proxies.resolution" if proxies.resolution else "images.resolution"
+        side = proxies.resolution or images.resolution
+        faults += _stacked(key, proxies.network or network, of, side)
     return list(dict.fromkeys(faults))
 
 
