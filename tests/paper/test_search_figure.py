@@ -54,6 +54,10 @@ def test_labels_and_a_long_note_that_stays_inside_the_figure():
     assert "quick preset" in axes.get_title()
     assert "not the paper's" in axes.get_title()
     assert "not the paper's" not in search_figure(CURVES, scale_note="").axes[0].get_title()
+    (axes_of_likelihood,) = search_figure(CURVES, scale_note="", ranked_by="likelihood").axes
+    assert "likelihood" in axes_of_likelihood.get_ylabel()
+    assert "likelihood" in axes_of_likelihood.get_title()
+    assert "accuracy" not in axes_of_likelihood.get_ylabel() + axes_of_likelihood.get_title()
     figure.draw_without_rendering()
     box = axes.title.get_window_extent()
     assert box.x0 >= 0

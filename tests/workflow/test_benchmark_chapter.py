@@ -150,6 +150,14 @@ def test_proxies_look_at_networks_of_their_own(made):
     assert values["multiply_adds"] == [network.multiply_adds for network in networks]
 
 
+def test_the_table_says_how_the_methods_were_set(made):
+    text = (made.folder / "results/tiny/benchmark.md").read_text()
+    assert "2 of a GHN, 1 of the one-shot model" in text
+    assert "batch of 16 images; proxies of images of 16×16, F=6, 2 blocks" in text
+    functions = {Cell.of_key(key).hash for key in keys_of(made, "architectures")}
+    assert f"of {len(functions)} functions" in text
+
+
 def test_precision_of_the_top_by_hand(made):
     """From the files alone: the mean over seeds of the share of the best that were found."""
     import importlib.metadata
