@@ -50,7 +50,7 @@ def benchmark_figure(
     )
     _draw_methods(left, methods, found)
     for axes in right:
-        axes.set_title("The GHN in training, on other, rarer functions", fontsize=11)
+        axes.set_title("The GHN in training, on rarer functions", fontsize=11)
         axes.set_xlabel("training step", fontsize=11)
         axes.set_ylabel("Spearman with published accuracy", fontsize=11)
         _draw_curves(axes, learnt)
