@@ -124,7 +124,7 @@ def test_curves_are_each_seed_thin_and_their_mean_thick():
     # the last step has not been measured of all
     assert mean.get_xdata() == pytest.approx([10, 20])
     assert mean.get_ydata() == pytest.approx([0.2, 0.5])
-    assert "selection cells" in axes.get_title()
+    assert "rarer functions" in axes.get_title()
     assert "training step" in axes.get_xlabel()
 
 
