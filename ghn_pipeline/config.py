@@ -507,11 +507,13 @@ def _proxies(proxies: Proxies, images: Images, space: Space) -> list[str]:
     return faults
 
 
-def _warmup(ghn: Ghn, ghns: dict[str, GhnChanges], images: Images) -> list[str]:
-    steps = {name: _changed(ghn, ghns[name]) for name in ghns}
+def _warmup(
+    ghn: Ghn, ghns: dict[str, GhnChanges], images: Images, correlation: Correlation
+) -> list[str]:
+    trained = {name: _changed(ghn, ghns[name]) for name in correlation.ghns if name in ghns}
     return [
         f"ghns.{name}.warmup: {one.warmup} steps are more than all of the training"
-        for name, one in steps.items()
+        for name, one in trained.items()
         if one.warmup > one.epochs * (images.train // one.batch)
     ]
 

@@ -19,7 +19,7 @@ TINY = {
     "scale": "tiny",
     "images": {"train": 640, "validation": 200, "resolution": 8, "padding": 1},
     "network": {"channels": 4},
-    "ghn": {"epochs": 2, "halve_at": []},
+    "ghn": {"epochs": 2, "halve_at": [], "warmup": 3},
     "ghns": {"seed-0": {}, "seed-1": {"seed": 1}},
     "oneshot": {"epochs": 1, "halve_at": []},
     "sgd": {"epochs": 1},
