@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from ghn_pipeline.files import digest, read_bytes, read_json
 from ghn_pipeline.network import Network
 from ghn_pipeline.paper.classifiers import IMAGENET
 from ghn_pipeline.paper.table4 import Row
+from ghn_pipeline.search import held_out as drawing
 from ghn_pipeline.search.correlation import Floats
 from ghn_pipeline.search.rivals import proxy_scorer, sgd_scorer
 from ghn_pipeline.search.scoring import Score, Scorer
@@ -110,6 +112,16 @@ def images_of(config: Config, device: torch.device) -> Splits:
         seed=config.seeds.split,
         device=device,
     )
+
+
+def draw_held_out(config: Config) -> tuple[list[Block], list[Block]]:
+    """Draw the test architectures and the selection; the same again for the same settings.
+
+    Raises:
+        UserError: the space has not so many.
+    """
+    draws = space_of(config).draws(Random(config.seeds.test_architectures), config.space.nodes)
+    return drawing.held_out(draws, config.correlation.drawn, config.correlation.selection)
 
 
 def architectures_of(config: Config) -> list[Block]:

@@ -3,19 +3,17 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from random import Random
 
 import numpy as np
 import torch
 
-from ghn_pipeline.artifacts import selection_of, space_of
+from ghn_pipeline.artifacts import draw_held_out, selection_of, space_of
 from ghn_pipeline.config import Config
 from ghn_pipeline.data.images import Splits
 from ghn_pipeline.data.nasbench201 import Published, published
 from ghn_pipeline.errors import UserError
 from ghn_pipeline.network import Network
 from ghn_pipeline.search.correlation import Floats, coefficients
-from ghn_pipeline.search.held_out import held_out
 from ghn_pipeline.space.graph import Block
 from ghn_pipeline.space.nasbench201 import Cell
 from ghn_pipeline.training.batches import fixed_batches, judge
@@ -113,15 +111,14 @@ def check_held_out(config: Config, blocks: Sequence[Block]) -> None:
         UserError: a test architecture computes what one of the selection does, or either was not
             drawn as `held_out` draws.
     """
-    selection, chosen = selection_of(config), config.correlation
+    selection = selection_of(config)
     shared = {b.hash for b in blocks} & {b.hash for b in selection}
     if shared:
         raise UserError(
             f"{len(shared)} test architectures compute what some of the selection do, so choices "
             "were made by them. Run `ghn sample` again, and all that follows."
         )
-    draws = space_of(config).draws(Random(config.seeds.test_architectures), config.space.nodes)
-    if (list(blocks), selection) != held_out(draws, chosen.drawn, chosen.selection):
+    if (list(blocks), selection) != draw_held_out(config):
         raise UserError(
             "the architectures are not those that `ghn sample` draws. Run it again, and all that "
             "follows."

@@ -31,17 +31,12 @@ def sample(args: argparse.Namespace) -> None:
     Reads the configuration. Writes results/SCALE/architectures: architectures.json,
     selection.json, run.json.
     """
-    from random import Random
-
     from ghn_pipeline import record, tracking
-    from ghn_pipeline.artifacts import space_of
-    from ghn_pipeline.search.held_out import held_out
+    from ghn_pipeline.artifacts import draw_held_out
     from ghn_pipeline.stages import result_folder
 
     config = start(args, "architectures")
-    count, chosen_by = config.correlation.drawn, config.correlation.selection
-    draws = space_of(config).draws(Random(config.seeds.test_architectures), config.space.nodes)
-    test, selection = held_out(draws, count, chosen_by)
+    test, selection = draw_held_out(config)
     folder = result_folder(config, "architectures")
     _write_blocks(folder / "architectures.json", test)
     _write_blocks(folder / "selection.json", selection)
