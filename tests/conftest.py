@@ -59,21 +59,33 @@ def configured(smoke_settings) -> Callable[..., Config]:
 
 
 @pytest.fixture
-def sampled_cells(configured, tmp_path, monkeypatch) -> Callable[[dict[str, Any]], Config]:
+def in_process(monkeypatch) -> Callable[..., None]:
+    """Run a stage in this process, so that a test can look into it."""
+
+    def run(*words: str) -> None:
+        # this process prints on, and needs no log and no store
+        monkeypatch.setattr("ghn_pipeline.logs.keep", lambda path: None)
+        monkeypatch.setattr("ghn_pipeline.tracking.send", lambda folder: None)
+        monkeypatch.setattr(sys, "argv", ["ghn", *words])
+        assert cli.main() == 0
+
+    return run
+
+
+@pytest.fixture
+def sampled_cells(
+    configured, tmp_path, monkeypatch, in_process
+) -> Callable[[dict[str, Any]], Config]:
     """Draw cells of NAS-Bench-201 with `ghn sample`, in an empty folder from here on.
 
     The configuration, which is returned, is that of the smoke preset with changes.
     """
     monkeypatch.chdir(tmp_path)
-    # this process prints on, and needs no store
-    monkeypatch.setattr("ghn_pipeline.logs.keep", lambda path: None)
-    monkeypatch.setattr("ghn_pipeline.tracking.send", lambda folder: None)
 
     def sample(changes: dict[str, Any]) -> Config:
         config = configured({**CELLS, **changes})
         Path("cells.yaml").write_text(yaml.safe_dump(config.model_dump()))
-        monkeypatch.setattr(sys, "argv", ["ghn", "sample", "--config", "cells.yaml"])
-        assert cli.main() == 0
+        in_process("sample", "--config", "cells.yaml")
         return config
 
     return sample

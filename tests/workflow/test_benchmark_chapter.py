@@ -7,7 +7,6 @@ from random import Random
 import pytest
 import yaml
 
-from ghn_pipeline import cli
 from ghn_pipeline.space.nasbench201 import Cell
 from ghn_pipeline.training import search
 
@@ -69,20 +68,20 @@ def test_it_runs_to_the_end(made):
     assert runs == {*models, *scored, "search/random/0"}
 
 
-def test_what_is_reported_took_part_in_no_choice_and_in_no_training(made, monkeypatch):
+def test_what_is_reported_took_part_in_no_choice_and_in_no_training(made, monkeypatch, in_process):
     test, selection = (
         {Cell.of_key(key).hash for key in keys_of(made, name)}
         for name in ("architectures", "selection")
     )
     assert len(keys_of(made, "architectures")) == 30 and len(keys_of(made, "selection")) == 12
     assert not test & selection
-    trained_on, free = drawn_in_training(made, monkeypatch, "seed-1")
+    trained_on, free = drawn_in_training(made, monkeypatch, in_process, "seed-1")
     assert len(trained_on) > 5 and not trained_on & (test | selection)
     # were they not kept from it, it would have drawn some
     assert free & test and free & selection
 
 
-def drawn_in_training(made, monkeypatch, ghn):
+def drawn_in_training(made, monkeypatch, in_process, ghn):
     """The hashes of what a training draws, done once more; and those of free draws of its space."""
     for kept in (made.folder / "checkpoints/tiny/ghn").glob(f"{ghn}-*"):
         kept.unlink()
@@ -101,8 +100,7 @@ def drawn_in_training(made, monkeypatch, ghn):
     monkeypatch.chdir(made.folder)
     monkeypatch.setattr("ghn_pipeline.training.search.sampler", spy)
     files = ["params.yaml", "nasbench201.yaml", "tiny.yaml"]
-    monkeypatch.setattr("sys.argv", ["ghn", "train-ghn", ghn, "--config", *files])
-    assert cli.main() == 0
+    in_process("train-ghn", ghn, "--config", *files)
     return drawn, free
 
 
