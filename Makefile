@@ -29,7 +29,7 @@ smoke: .venv/installed
 	snakemake --cores all --configfile presets/smoke.yaml
 
 test: .venv/installed
-	python -m pytest
+	python -m pytest -n 2
 
 bench: .venv/installed
 	python benchmarks/speed.py

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from ghn_pipeline import cli
 from ghn_pipeline.config import Config, validate
@@ -25,6 +26,15 @@ CELLS = {
     "space.max_inputs": None,
     "space.operations": ["none", "identity", "conv_1x1", "conv_3x3", "avg_pool_3x3"],
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Share out tests among workers so that no fixture is made twice, the longest first."""
+    for item in items:
+        shared = "finished" in getattr(item, "fixturenames", ())
+        group = "finished" if shared else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: "slow" not in item.keywords)
 
 
 def deep_update(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -101,7 +111,8 @@ def cifar10_folder(pytestconfig) -> Path:
         return ROOT / "data"
     folder = pytestconfig.cache.mkdir("cifar10")
     data = yaml.safe_load((ROOT / "params.yaml").read_text())["data"]
-    cifar10.obtain(folder, data["sources"], data["local"], print)
+    with FileLock(folder / "lock"):  # of several workers, one gets it
+        cifar10.obtain(folder, data["sources"], data["local"], print)
     return folder
 
 
