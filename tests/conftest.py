@@ -28,6 +28,7 @@ CELLS = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Share out tests among workers so that no fixture is made twice, the longest first."""
     for item in items:
