@@ -28,13 +28,8 @@ CELLS = {
 }
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Share out tests among workers so that no fixture is made twice, the longest first."""
-    for item in items:
-        shared = "finished" in getattr(item, "fixturenames", ())
-        group = "finished" if shared else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
+    """Begin with what takes minutes: workers that share the tests then end at one time."""
     items.sort(key=lambda item: "slow" not in item.keywords)
 
 
@@ -131,6 +126,20 @@ class Workplace:
 
     def __init__(self, folder: Path, data: Path) -> None:
         self.folder = folder
+        if not (folder / "params.yaml").exists():
+            self._furnish(data)
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+        self.environment.update(
+            PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            OMP_NUM_THREADS="1",
+            CUDA_VISIBLE_DEVICES="",  # the same on a machine with an accelerator
+            DVC_NO_ANALYTICS="1",
+            # no cluster, even where Slurm is installed: its plugin would ask for one, in vain
+            SLURM_CONF=os.devnull,
+        )
+
+    def _furnish(self, data: Path) -> None:
+        folder = self.folder
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("params.yaml", "Snakefile", "dvc.yaml", ".dvcignore"):
             shutil.copy(ROOT / name, folder)
@@ -144,15 +153,6 @@ class Workplace:
         subprocess.run([*git, "add", "params.yaml", "dvc.yaml", ".dvc"], check=True)
         subprocess.run([*git, "commit", "--quiet", "-m", "as shipped"], check=True)
         (folder / "data").symlink_to(data)
-        self.environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
-        self.environment.update(
-            PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            OMP_NUM_THREADS="1",
-            CUDA_VISIBLE_DEVICES="",  # the same on a machine with an accelerator
-            DVC_NO_ANALYTICS="1",
-            # no cluster, even where Slurm is installed: its plugin would ask for one, in vain
-            SLURM_CONF=os.devnull,
-        )
 
     def start(self, *words: str, **options: Any) -> "subprocess.Popen[str]":
         """Start a command in the folder."""
@@ -201,9 +201,12 @@ class Workplace:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory, cifar10_folder) -> Workplace:
-    """A whole run of the smoke preset, from nothing: look, do not touch."""
-    place = Workplace(tmp_path_factory.mktemp("finished"), cifar10_folder)
-    done = place.snakemake()
+    """A whole run of the smoke preset, from nothing, for all workers: look, do not touch."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
+    with FileLock(f"{folder}.lock"):
+        place = Workplace(folder, cifar10_folder)
+        done = place.snakemake()  # of which a second worker finds nothing to be done
     assert done.returncode == 0, done.stderr[-3000:]
     return place
 
