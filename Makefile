@@ -2,6 +2,7 @@
 # make chapters   every table and figure at that scale; goes on from what `make quick` made
 # make benchmark  NAS-Bench-201: how well a GHN ranks cells whose accuracies others have published
 # make benchmark-long  the same with larger networks, in two hours
+# make anytime    networks with exits: Figures 3, 4 and 8 to 10 at laptop scale
 # make smoke      every stage in minutes: proves the machinery, and nothing about the paper
 # make test       every test
 # make bench      speed against the limit
@@ -11,7 +12,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: quick chapters benchmark benchmark-long smoke test bench check clean-checkpoints
+.PHONY: quick chapters benchmark benchmark-long anytime smoke test bench check clean-checkpoints
 
 quick: .venv/installed
 	snakemake correlation --cores all --configfile presets/quick.yaml
@@ -24,6 +25,9 @@ benchmark: .venv/installed
 
 benchmark-long: .venv/installed
 	snakemake benchmark --cores all --configfile presets/nasbench201-long.yaml
+
+anytime: .venv/installed
+	snakemake anytime --cores all --configfile presets/anytime-quick.yaml
 
 smoke: .venv/installed
 	snakemake --cores all --configfile presets/smoke.yaml

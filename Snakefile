@@ -59,19 +59,23 @@ include: "workflow/rules/ablations.smk"
 include: "workflow/rules/search.smk"
 include: "workflow/rules/finalists.smk"
 include: "workflow/rules/mobile.smk"
+include: "workflow/rules/anytime.smk"
 include: "workflow/rules/memory.smk"
 include: "workflow/rules/benchmark.smk"
 
 
 # What a person asks for: `snakemake CHAPTER --cores all ...`. Chapters that are a rule of their own:
 # `ablations` (Figures 5a and 5b, Table 5), `memory`, and `benchmark`, for presets of NAS-Bench-201.
+# `anytime` is for presets of that space.
 
 
 rule all:
     default_target: True
     input:
-        # where accuracies are published, what is held against them; else the paper's chapters
-        rules.benchmark.output if CONFIG.correlation.selection else [
+        # where accuracies are published, what is held against them; of networks with exits, their
+        # chapter; else the paper's others
+        rules.benchmark.output if CONFIG.correlation.selection else
+        rules.anytime_curves.output if CONFIG.space.exits else [
             rules.table4.output,
             rules.ablations.output,
             rules.table1.output,
@@ -103,3 +107,9 @@ rule search:
 rule transfer:
     input:
         rules.table3.output,
+
+
+# Figures 3, 4 and 8 to 10
+rule anytime:
+    input:
+        rules.anytime_curves.output,

@@ -2,11 +2,11 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,31 +23,29 @@ from ghn_pipeline.files import digest, read_bytes, read_json
 from ghn_pipeline.network import Network
 from ghn_pipeline.paper.classifiers import IMAGENET
 from ghn_pipeline.paper.table4 import Row
+from ghn_pipeline.rivals import made, multiply_adds
+from ghn_pipeline.rivals.exits import MultiExit
 from ghn_pipeline.search import held_out as drawing
 from ghn_pipeline.search.correlation import Floats
 from ghn_pipeline.search.rivals import proxy_scorer, sgd_scorer
 from ghn_pipeline.search.scoring import Score, Scorer
+from ghn_pipeline.space.anytime import Anytime
 from ghn_pipeline.space.classification import Classification
 from ghn_pipeline.space.graph import Block
-from ghn_pipeline.space.nasbench201 import NasBench201
 from ghn_pipeline.space.space import Space
+from ghn_pipeline.space.spaces import SPACES
 from ghn_pipeline.stages import chooser, first_ghn, result_folder, settings
 from ghn_pipeline.training import checkpoint
 from ghn_pipeline.training.batches import fixed_batches, judge
 from ghn_pipeline.training.oneshot import OneShot
 from ghn_pipeline.training.search import build
 
+S = TypeVar("S", Classification, Anytime)
+
 CLASSES = 10  # of CIFAR-10
 SEEDS_APART = 1000  # between the streams of GHNs that differ in their seed
 #: What scores without a model trained before.
 UNTRAINED = {"proxies": proxy_scorer, "sgd": sgd_scorer}
-
-
-#: What makes each search space, from `network` and what its own part of `space` says.
-SPACES: dict[str, Callable[..., Space]] = {
-    "classification": Classification,
-    "nasbench201": NasBench201,
-}
 
 
 def space_of(config: Config, weights: Mapping[str, int] | None = None) -> Space:
@@ -70,18 +68,55 @@ def space_of(config: Config, weights: Mapping[str, int] | None = None) -> Space:
 
 
 def paper_space(config: Config) -> Classification:
-    """Return the search space of the configuration, which must be the paper's.
+    """Return the search space of the configuration, which must be that of section 5.1.1.
 
     Raises:
         UserError: it is another.
     """
+    return _of_kind(Classification, config)
+
+
+def anytime_space(config: Config) -> Anytime:
+    """Return the search space of the configuration, which must be that of section 5.2.
+
+    Raises:
+        UserError: it is another.
+    """
+    return _of_kind(Anytime, config)
+
+
+def rival(config: Config, name: str) -> MultiExit:
+    """Return one of anytime.rivals, untrained; its weights are of torch's global generator."""
+    return made(name, config.anytime, CLASSES)
+
+
+def comparable(config: Config) -> int:
+    """Multiply-adds up to the last exit of the first rival, which the best may take (7.3)."""
+    return multiply_adds(rival(config, config.anytime.rivals[0]), config.images.resolution)[-1]
+
+
+def _of_kind(kind: type[S], config: Config) -> S:
     space = space_of(config)
-    if not isinstance(space, Classification):
+    if not isinstance(space, kind):
+        (name,) = (name for name, made in SPACES.items() if made is kind)
         raise UserError(
-            f"this is a chapter of the paper's space, and space.name is {config.space.name}: use "
+            f"this is a chapter of the space {name}, and space.name is {config.space.name}: use "
             "another preset."
         )
     return space
+
+
+def check_without_exits(config: Config) -> None:
+    """Refuse what is not there for networks with early exits.
+
+    Raises:
+        UserError: the space has them.
+    """
+    if config.space.exits:
+        raise UserError(
+            f"this is not there for networks with early exits (the space {config.space.name}): "
+            "use another preset."
+        )
 
 
 def mobile_space(config: Config, images: ImageNet | None) -> Classification:
@@ -178,6 +213,7 @@ def untrained(config: Config, stage: str) -> nn.Module:
     """Make the GHN or the one-shot model of `stage` as it is before training."""
     space, seed = space_of(config), config.seeds.initialisation
     if stage == "oneshot":
+        check_without_exits(config)
         return OneShot(space, config.space.nodes, stream(seed, "oneshot"))
     ghn = config.named_ghn(stage.removeprefix("ghn/"))
     return build(space, ghn, seed + SEEDS_APART * ghn.seed)
@@ -193,6 +229,7 @@ def scorer_of(config: Config, stage: str, device: torch.device) -> Scorer:
     config = config.of_proxies if stage == "proxies" else config
     space, splits = space_of(config), images_of(config, device)
     if stage in UNTRAINED:
+        check_without_exits(config)
         return UNTRAINED[stage](space, splits, config)
     model = untrained(config, stage).to(device)
     path = result_folder(config, stage) / "model.pt"
@@ -208,7 +245,8 @@ def scorer(model: nn.Module, space: Space, splits: Splits, config: Config) -> Sc
     def score_one(network: Network, weights: dict[str, Tensor]) -> tuple[dict[str, float], float]:
         begun = time.monotonic()
         images = fixed_batches(splits.validation, splits, batch, batches)
-        return judge(network, weights, images), time.monotonic() - begun
+        values = judge(network, weights, images, budgets=config.evaluation.range)
+        return values, time.monotonic() - begun
 
     @torch.no_grad()
     def score(blocks: Sequence[Block]) -> list[Score]:
@@ -279,19 +317,21 @@ def finalist(config: Config, group: str, rank: int) -> Block:
     """
     if group == "best":
         return winner(config)
-    blocks = by_rank(config, group)
+    blocks = by_rank(config, group, config.finalists.ranks)
     _check_rank(rank, blocks)
     return blocks[rank]
 
 
-def by_rank(config: Config, group: str) -> list[Block]:
+def by_rank(config: Config, group: str, ranks: Sequence[int]) -> list[Block]:
     """Return all architectures that the search ranks for a group: "top" or "random".
 
+    The random ones are the first that the random search drew.
+
     Raises:
-        UserError: the search is missing, stale or not whole, or has not all of finalists.ranks.
+        UserError: the search is missing, stale or not whole, or has not all of `ranks`.
     """
     found = searched(config, chooser(config))
-    _check_rank(max(config.finalists.ranks), found)
+    _check_rank(max(ranks), found)
     if group == "top":
         found = sorted(found, key=lambda entry: -entry[1])  # of equals the first is better
     return [block for block, _ in found]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ghn_pipeline.chapters import (
+    anytime,
     benchmark,
     correlation,
     data,
@@ -130,6 +131,11 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], dict[str, dict[str,
     "table2": (finalists.table2, {}),
     "train-mobile": (mobile.train_mobile, {}),
     "table3": (mobile.table3, {}),
+    "train-anytime": (
+        anytime.train_anytime,
+        {"name": {"metavar": "NAME", "help": "top/RANK, random/INDEX, best or a rival's name"}},
+    ),
+    "anytime-curves": (anytime.anytime_curves, {}),
     "memory": (memory.memory, {}),
     "export": (export.export, {}),
     "calibrate": (

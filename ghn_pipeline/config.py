@@ -31,12 +31,29 @@ OperationName = Literal[
     "conv_1x7_7x1",
     "max_pool_3x3",
     "avg_pool_3x3",
+    "dense_conv_1x1",
+    "dense_conv_3x3",
+    "dense_conv_5x5",
+    "dense_max_pool_3x3",
+    "dense_avg_pool_3x3",
 ]
+_DENSE = {op for op in get_args(OperationName) if op.startswith("dense_")}
 #: Which of them each space has.
 OPERATIONS_OF = {
-    "classification": set(get_args(OperationName)) - {"none", "conv_3x3"},
+    "classification": set(get_args(OperationName)) - {"none", "conv_3x3", *_DENSE},
     "nasbench201": {"none", "identity", "conv_1x1", "conv_3x3", "avg_pool_3x3"},
+    "anytime": _DENSE,
 }
+#: Which settings of `space` each has; the others are null.
+OWN_SETTINGS = {
+    "classification": {"max_inputs"},
+    "nasbench201": set[str](),  # its cells read all earlier nodes
+    "anytime": {"max_inputs", "exits"},
+}
+
+
+#: Scales that are the paper's own: params.yaml and presets/anytime.yaml.
+PAPER_SCALES = ("paper", "anytime")
 
 
 class Section(BaseModel):
@@ -63,11 +80,12 @@ class Images(Section):
 
 
 class Space(Section):
-    """What is searched: the space of section 7.1, or that of NAS-Bench-201."""
+    """What is searched: the two spaces of section 7.1, or that of NAS-Bench-201."""
 
-    name: Literal["classification", "nasbench201"]
+    name: Literal["classification", "nasbench201", "anytime"]
     nodes: Annotated[int, Field(ge=2)]
     max_inputs: Count | None
+    exits: Annotated[int, Field(ge=2)] | None
     operations: Annotated[list[OperationName], Field(min_length=2)]
 
 
@@ -102,6 +120,7 @@ class Ghn(Schedule):
     message_hidden: Count
     hypernetwork_hidden: Count
     positions: bool
+    fewer_nodes: bool
     operation_weights: dict[str, Count]
     warmup: Annotated[int, Field(ge=0)]
     average: Annotated[float, Field(ge=0, lt=1)]
@@ -120,6 +139,7 @@ class GhnChanges(Section):
     message_hidden: Count | None = None
     hypernetwork_hidden: Count | None = None
     positions: bool | None = None
+    fewer_nodes: bool | None = None
     operation_weights: dict[str, Count] | None = None
     warmup: Annotated[int, Field(ge=0)] | None = None
     average: Annotated[float, Field(ge=0, lt=1)] | None = None
@@ -147,7 +167,13 @@ class Evaluation(Section):
     batch: Batch
     together: Count
     batches: Count
-    measure: Literal["accuracy", "likelihood"]
+    measure: Literal["accuracy", "likelihood", "area"]
+    budgets: Annotated[list[Positive], Field(min_length=2, max_length=2)] | None
+
+    @property
+    def range(self) -> tuple[float, float] | None:
+        """Of budgets, in multiply-adds."""
+        return None if self.budgets is None else (1e6 * self.budgets[0], 1e6 * self.budgets[1])
 
 
 class Correlation(Section):
@@ -241,6 +267,75 @@ class Mobile(Recipe):
     decay: Annotated[float, Field(gt=0, le=1)]
 
 
+class MsdNet(Section):
+    """A rival of section 5.2; names of settings as in Huang et al. (2018)."""
+
+    blocks: Count
+    base: Count
+    step: Count
+    channels: Count
+    growth: Count
+
+
+class ResNet(Section):
+    """Likewise."""
+
+    blocks: Count
+    channels: Count
+    exits: list[Count]
+
+
+class ResNets(Section):
+    """Likewise: an ensemble of several depths."""
+
+    blocks: Annotated[list[Count], Field(min_length=1)]
+    channels: Count
+
+
+class DenseNet(Section):
+    """Likewise."""
+
+    layers: Count
+    channels: Count
+    growth: Count
+    bottleneck: Count
+    reduction: Annotated[float, Field(gt=0, le=1)]
+    exits: list[Count]
+
+
+class DenseNets(Section):
+    """Likewise: an ensemble of several depths."""
+
+    layers: Annotated[list[Count], Field(min_length=1)]
+    channels: Count
+    growth: Count
+    bottleneck: Count
+    reduction: Annotated[float, Field(gt=0, le=1)]
+
+
+Rival = Literal["msdnet", "resnet_mc", "densenet_mc", "resnet_ensemble", "densenet_ensemble"]
+
+
+class Anytime(Section):
+    """The best of the anytime search, random ones and rivals, trained (sections 5.2 and 7.3)."""
+
+    top: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    random: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=3)]
+    rivals: Annotated[list[Rival], Field(min_length=1)]
+    msdnet: MsdNet
+    resnet_mc: ResNet
+    densenet_mc: DenseNet
+    resnet_ensemble: ResNets
+    densenet_ensemble: DenseNets
+    epochs: Count
+    batch: Batch
+    learning_rate: Positive
+    divide_at: list[Count]
+    momentum: Annotated[float, Field(gt=0, lt=1)]
+    nesterov: bool
+    weight_decay: NotNegative
+
+
 class Memory(Section):
     """Measuring what the one-shot model and the GHN take (section 7.1)."""
 
@@ -303,6 +398,7 @@ class Config(Section):
     search: Search
     finalists: Finalists
     mobile: Mobile
+    anytime: Anytime
     memory: Memory
     tables: Tables
     seeds: Seeds
@@ -357,6 +453,23 @@ class Config(Section):
         return f"{self.images_note}, finalists of {self.finalists.epochs} epochs"
 
     @property
+    def anytime_note(self) -> str:
+        """Of networks with exits, and of rivals on the same images."""
+        side, first, count = self.images.resolution, self.space.nodes, self.network.blocks
+        nodes = ", ".join(str(first * left // count) for left in range(count, 1, -1))
+        return (
+            f"{self._preset}{self.images.train:,} training images at {side}×{side}, {count} blocks "
+            f"of {nodes} and {max(1, first // count)} nodes, {self.anytime.epochs} epochs"
+        )
+
+    @property
+    def whole_note(self) -> str:
+        """Of all that the workflow makes of the space."""
+        if self.correlation.selection:  # held against published accuracies
+            return self.images_note
+        return self.anytime_note if self.space.exits else self.scale_note
+
+    @property
     def mobile_note(self) -> str:
         """Of ImageNet-mobile networks."""
         mobile, side = self.mobile, self.mobile.resolution
@@ -367,11 +480,16 @@ class Config(Section):
 
     def small(self, note: str) -> str:
         """Return a note for a figure's title, which at the paper's scale needs none."""
-        return "" if self.scale == "paper" else note
+        return "" if self.scale in PAPER_SCALES else note
+
+    @property
+    def scale_in_titles(self) -> str:
+        """'paper' at the paper's scale, of whatever chapter."""
+        return "paper" if self.scale in PAPER_SCALES else self.scale
 
     @property
     def _preset(self) -> str:
-        return "" if self.scale == "paper" else f"{self.scale} preset: "
+        return "" if self.scale in PAPER_SCALES else f"{self.scale} preset: "
 
     @property
     def _stack(self) -> str:
@@ -451,13 +569,69 @@ def _operation_weights(space: Space, ghn: Ghn, ghns: dict[str, GhnChanges]) -> l
     ]
 
 
-def _max_inputs(space: Space) -> list[str]:
-    """Cells of NAS-Bench-201 read all earlier nodes."""
-    limited = space.max_inputs is not None
-    if limited == (space.name == "classification"):
+def _own_settings(space: Space) -> list[str]:
+    own = OWN_SETTINGS[space.name]
+    return [
+        f"space.{key}: must be {'a number' if key in own else 'null'} for the space {space.name}"
+        for key in sorted(set().union(*OWN_SETTINGS.values()))
+        if (getattr(space, key) is None) == (key in own)
+    ]
+
+
+def _budgets(space: Space, evaluation: Evaluation) -> list[str]:
+    faults = []
+    if (evaluation.budgets is None) != (space.exits is None):
+        what = "a range where there are exits" if space.exits else "null where there are no exits"
+        faults.append(f"evaluation.budgets: must be {what} (space.exits)")
+    if evaluation.budgets and evaluation.budgets[0] >= evaluation.budgets[1]:
+        faults.append("evaluation.budgets: must be the lower and then the higher end of a range")
+    if (evaluation.measure == "area") != (space.exits is not None):
+        what = "area" if space.exits else "accuracy or likelihood"
+        faults.append(f"evaluation.measure: must be {what} for the space {space.name}")
+    return faults
+
+
+def _exits(space: Space, network: Macro) -> list[str]:
+    if space.exits is None:
         return []
-    what = "a number for the space classification" if not limited else f"null for {space.name}"
-    return [f"space.max_inputs: must be {what}"]
+    faults = []
+    shares = range(1, network.blocks + 1)
+    nodes = sum(max(1, space.nodes * share // network.blocks) for share in shares)
+    if space.exits > nodes:
+        faults.append(f"space.exits: more than the {nodes} nodes of all blocks")
+    if network.blocks != 3:
+        faults.append("network.blocks: must be 3 for the space anytime, as in Figures 8 to 10")
+    if network.reductions != [2, 3]:
+        faults.append("network.reductions: must be [2, 3] for the space anytime (section 7.1)")
+    return faults
+
+
+def _anytime(
+    anytime: Anytime, space: Space, images: Images, correlation: Correlation, search: Search
+) -> list[str]:
+    if space.exits is None:
+        return []
+    there = {
+        "top": (anytime.top, search.evaluations, "search.evaluations"),
+        "random": (anytime.random, correlation.drawn, "correlation.drawn"),
+    }
+    faults = [
+        f"anytime.{key}: {max(asked)} is not below {limit} ({of})"
+        for key, (asked, limit, of) in there.items()
+        if max(asked) >= limit
+    ]
+    faults += [
+        f"anytime.{key}: something is listed twice"
+        for key in ("top", "random", "rivals")
+        if len(set(getattr(anytime, key))) < len(getattr(anytime, key))
+    ]
+    if anytime.batch > images.train:
+        faults.append("anytime.batch: more than images.train")
+    if max(anytime.resnet_mc.exits, default=0) > anytime.resnet_mc.blocks:
+        faults.append("anytime.resnet_mc.exits: there are only anytime.resnet_mc.blocks blocks")
+    if max(anytime.densenet_mc.exits, default=0) > anytime.densenet_mc.layers:
+        faults.append("anytime.densenet_mc.exits: there are only anytime.densenet_mc.layers layers")
+    return faults
 
 
 def _stem(space: Space, network: Macro, proxies: Proxies) -> list[str]:
@@ -613,22 +787,28 @@ _AGREEMENTS: list[Callable[..., list[str]]] = [
     _validation_images,
     _batches,
     _changed_batches,
-    _early_steps,
     _reductions,
     _operations,
     _operation_weights,
-    _max_inputs,
+    _own_settings,
+    _budgets,
+    _exits,
+    _anytime,
     _stem,
     _published,
-    _drawn,
     _curve,
     _proxies,
     _warmup,
     _time_to_stop,
     _named_ghns,
+    _search,
+]
+#: Likewise, of the chapters that a space with exits has not.
+_OF_ONE_EXIT: list[Callable[..., list[str]]] = [
+    _early_steps,
+    _drawn,
     _numbered,
     _ablations,
-    _search,
     _finalists,
     _mobile,
 ]
@@ -637,7 +817,8 @@ _AGREEMENTS: list[Callable[..., list[str]]] = [
 def _disagreements(sections: Mapping[str, Any]) -> list[str]:
     """Return the faults between those sections that are themselves whole."""
     faults = []
-    for agreement in _AGREEMENTS:
+    exits = "space" in sections and sections["space"].exits
+    for agreement in _AGREEMENTS + ([] if exits else _OF_ONE_EXIT):
         needed = signature(agreement).parameters
         if all(name in sections for name in needed):
             faults += agreement(**{name: sections[name] for name in needed})

@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import warnings
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from ghn_pipeline.errors import UserError
 from ghn_pipeline.files import read_bytes, read_json, write_atomically
-from ghn_pipeline.network import IMAGE_CHANNELS, Network, Trained
-from ghn_pipeline.space.classification import Classification
+from ghn_pipeline.network import IMAGE, Network, Trained, run_to_budget
 from ghn_pipeline.space.graph import Block
+from ghn_pipeline.space.space import Space
+from ghn_pipeline.space.spaces import SPACES
 
-MADE_BY = "ghn export"
+MADE_BY = "ghn export` or `ghn anytime-curves"
 
 
 class Exported(nn.Module):
@@ -35,19 +36,34 @@ class Exported(nn.Module):
     def __init__(self, model: Trained, mean: Tensor, std: Tensor) -> None:
         super().__init__()
         self.model = model
-        self.register_buffer("mean", mean.reshape(IMAGE_CHANNELS, 1, 1))
-        self.register_buffer("std", std.reshape(IMAGE_CHANNELS, 1, 1))
+        self.register_buffer("mean", mean.reshape(IMAGE.channels, 1, 1))
+        self.register_buffer("std", std.reshape(IMAGE.channels, 1, 1))
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return logits [B, classes] for pixels [B, 3, R, R], float32 from 0 to 1."""
         logits: Tensor = self.model((pixels - self.mean) / self.std)
         return logits
 
+    def to_budget(self, pixels: Tensor, budget: float) -> Tensor:
+        """Return the logits of the last exit that `budget` multiply-adds an image reach.
+
+        Nothing is computed that takes more (section 5.2).
+
+        Args:
+            pixels: as `forward` takes them.
+            budget: `self.model.network.spent` is what each exit takes.
+
+        Raises:
+            ValueError: it reaches none.
+        """
+        images, model = (pixels - self.mean) / self.std, self.model
+        return run_to_budget(model.network, model.weights, images, budget, model.norm)
+
 
 def save(
-    folder: Path, space: Classification, block: Block, model: Trained, mean: Tensor, std: Tensor
+    folder: Path, space: Space, block: Block, model: Trained, mean: Tensor, std: Tensor
 ) -> None:
-    """Write `architecture.json` and `model.pt`, which `load` reads, and `model.onnx`.
+    """Write `architecture.json` and `model.pt`, which `load` reads.
 
     Args:
         folder: made if it is not there.
@@ -63,7 +79,7 @@ def save(
     weights = io.BytesIO()
     torch.save({name: tensor.cpu() for name, tensor in model.state_dict().items()}, weights)
     architecture = {
-        "space": asdict(space),
+        "space": _described(space),
         "block": block.to_json(),
         "resolution": model.network.resolution,
         "mean": mean.tolist(),
@@ -72,7 +88,12 @@ def save(
     }
     write_atomically(folder / "model.pt", weights.getvalue())
     write_atomically(folder / "architecture.json", json.dumps(architecture, indent=1) + "\n")
-    write_onnx(load(folder), folder / "model.onnx")
+
+
+def _described(space: Space) -> dict[str, Any]:
+    """The name of a space and the arguments that make it."""
+    (name,) = (name for name, made in SPACES.items() if made is type(space))
+    return {"name": name, **{f.name: getattr(space, f.name) for f in fields(space)}}  # type: ignore[arg-type]
 
 
 def load(folder: Path) -> Exported:
@@ -100,10 +121,9 @@ def load(folder: Path) -> Exported:
 
 
 def _untrained(architecture: dict[str, Any]) -> Trained:
-    fields = architecture["space"].items()
     # JSON has lists only
-    tuples: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields}
-    space = Classification(**tuples)
+    given = {k: tuple(v) if isinstance(v, list) else v for k, v in architecture["space"].items()}
+    space = SPACES[str(given.pop("name"))](**given)
     modules = space.modules(space.read(architecture["block"]))
     return Trained(Network(modules, architecture["resolution"]), torch.Generator())
 
@@ -121,7 +141,7 @@ def write_onnx(model: Exported, path: Path) -> None:
         UserError: the file cannot be written.
     """
     side = model.model.network.resolution
-    example = (torch.zeros(2, IMAGE_CHANNELS, side, side),)
+    example = (torch.zeros(2, IMAGE.channels, side, side),)
     any_batch = ({0: torch.export.Dim.DYNAMIC},)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's exporter warns of its own parts

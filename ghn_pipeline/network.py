@@ -8,6 +8,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial, reduce
+from itertools import accumulate, islice
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,8 +24,6 @@ Place = tuple[int, int]
 NamedNorm = Callable[[str, Tensor], Tensor]
 #: What becomes of what a node made of its inputs, still stacked on the batch axis [k·B, C, H, W].
 Path = Callable[[Place, Tensor], Tensor]
-
-IMAGE_CHANNELS = 3
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,20 @@ class Spec:
         return math.prod(self.shape)
 
 
+class Read(NamedTuple):
+    """What a node reads: whose output, its channels, and the network's side over its side."""
+
+    place: Place
+    channels: int
+    scale: int
+
+
+#: The images of a batch, as the stem reads them.
+IMAGE = Read((-1, 0), 3, 1)
+
+
 def weight_specs(
-    op: str, place: Place, out: int, into: int, reads: Sequence[Place], positions: int
+    op: str, place: Place, out: int, reads: Sequence[Read], positions: int
 ) -> list[list[Spec]]:
     """List, for each weight of an operation, the tensors that it is made of.
 
@@ -63,8 +75,8 @@ def weight_specs(
         op: key of OPERATIONS.
         place: where the operation stands.
         out: channels that it puts out.
-        into: channels of one of its inputs.
-        reads: the nodes it reads: one tensor each for a weight per incoming edge.
+        reads: what it reads: one tensor each for a weight per incoming edge, which are as wide as
+            what is read; the others are as wide as the first.
         positions: output positions times inputs, for one image.
     """
     weights = OPERATIONS[op].weights
@@ -72,30 +84,34 @@ def weight_specs(
     for i, weight in enumerate(weights):
         earlier = sum(w.branch == weight.branch for w in weights[:i])
         branch = weight.branch + (str(earlier + 1) if earlier else "")
-        shape = weight.shape(out, into)
-        # a convolution is applied at every position, a matrix once; adding a bias multiplies none
-        applications = {4: positions, 2: 1, 1: 0}[len(shape)]
         name = f"{place[0]:02d}/{place[1]:02d}/{op}/{branch}"
+        shapes = [weight.shape(out, r.channels) for r in (reads if weight.per_input else reads[:1])]
+        # a convolution is applied at every position, a matrix once; adding a bias multiplies none
+        applications = {4: positions, 2: 1, 1: 0}[len(shapes[0])]
+        fan_in = sum(math.prod(shape[1:]) for shape in shapes)
+        edges: list[tuple[str, Place | None]] = [(name, None)]
         if weight.per_input:
-            fan_in = len(reads) * math.prod(shape[1:])
-            names: list[tuple[str, Place | None]]
-            names = [(f"{name}/{m:02d}/{v:02d}", (m, v)) for m, v in reads]
-        else:
-            fan_in, names = math.prod(shape[1:]), [(name, None)]
-        specs.append([Spec(n, branch, shape, fan_in, applications, place, r) for n, r in names])
+            edges = [(f"{name}/{m:02d}/{v:02d}", (m, v)) for (m, v), *_ in reads]
+        specs.append(
+            [
+                Spec(n, branch, shape, fan_in, applications, place, edge)
+                for (n, edge), shape in zip(edges, shapes, strict=True)
+            ]
+        )
     return specs
 
 
 @dataclass(frozen=True)
 class Step:
-    """One node's work.
+    """The work of one node, or of the classifier of its exit.
 
     Attributes:
         op: key of OPERATIONS.
         weights: for each weight of the operation, the tensors that it is made of.
         norms: names of its batch norms.
         channels: that it puts out.
-        source: the module that it reads; its own where it reads nodes.
+        reads: its inputs, in order.
+        scale: to which these are pooled or upsampled before.
         stride: of its operation.
     """
 
@@ -103,13 +119,19 @@ class Step:
     weights: list[list[Spec]]
     norms: tuple[str, ...]
     channels: int
-    source: int
+    reads: tuple[Read, ...]
+    scale: int
     stride: int
 
     @property
     def operation(self) -> Operation:
         """The definition of what the node computes."""
         return OPERATIONS[self.op]
+
+    @property
+    def multiply_adds(self) -> int:
+        """Of its convolutions and matrices, for one image."""
+        return sum(s.size * s.applications for specs in self.weights for s in specs)
 
 
 class Network:
@@ -118,77 +140,103 @@ class Network:
     Args:
         modules: the chain, as a search space's `modules(block)` gives it.
         resolution: side of the input images in pixels; it matters for counting only.
+
+    Attributes:
+        exits: where predictions come from, in the order in which they are made: the classifiers
+            of nodes with an exit (for node v of module m the place (m, ~v)), or else the last node.
+            Each is the one that takes the fewest further multiply-adds; of equals the first.
+        steps: what has to be done for them, in order; nothing that no exit depends on.
     """
 
     def __init__(self, modules: Sequence[Module], resolution: int) -> None:
         self.modules = tuple(modules)
         self.resolution = resolution
-        self.live = self._live()
-        self.steps = [list(self._module_steps(m)) for m in range(len(modules))]
-        #: for each module that is read, the last one that reads it
-        self.last_reader = {
-            step.source: m for m, steps in enumerate(self.steps) for step in steps if step
-        }
+        self.exits: list[Place] = []
+        self.steps: dict[Place, Step] = {}
+        needed = {exit: self._needed(exit) for exit in self._exits()}
+        made = {p: self._step(p) for p in sorted(set().union(*needed.values()), key=_in_order)}
+        while needed:
+            further = {exit: needed[exit] - self.steps.keys() for exit in needed}
+            exit = min(needed, key=lambda e: sum(made[p].multiply_adds for p in further[e]))
+            self.steps |= {place: made[place] for place in made if place in further[exit]}
+            self.exits.append(exit)
+            del needed[exit]
 
-    def _live(self) -> set[Place]:
-        """The nodes that the output depends on; an input node that no operation reads is not."""
-        live = {(len(self.modules) - 1, v) for v in self.modules[-1].block.leaves}
-        for m in reversed(range(len(self.modules))):
-            module, sources = self.modules[m], iter(self.modules[m].sources)
-            reads = [None if node.inputs else next(sources) for node in module.block.nodes]
-            for v in reversed(range(len(reads))):
-                source = reads[v]
-                if (m, v) in live and source is None:
-                    live |= {(m, u) for u in module.block.nodes[v].inputs}
-                elif (m, v) in live and source is not None and source >= 0:
-                    live |= {(source, u) for u in self.modules[source].block.leaves}
-        return live
+    def _exits(self) -> list[Place]:
+        found = [
+            (m, ~v)
+            for m, module in enumerate(self.modules)
+            for v, node in enumerate(module.block.nodes)
+            if node.exit
+        ]
+        last = len(self.modules) - 1
+        return found or [(last, v) for v in self.modules[last].block.leaves]
 
-    def _module_steps(self, m: int) -> Iterator[Step | None]:
+    def _needed(self, exit: Place) -> set[Place]:
+        """An exit and what it depends on."""
+        found: set[Place] = set()
+        left = [exit]
+        while left:
+            place = left.pop()
+            if place not in found and place != IMAGE.place:
+                found.add(place)
+                left += [read.place for read in self._reads(place)]
+        return found
+
+    def _step(self, place: Place) -> Step:
+        m, v = place
+        if v < 0:
+            classes, reads = self.modules[m].classes, self._reads(place)
+            weights = weight_specs("classifier", (m, ~v), classes, reads, positions=1)
+            return Step("classifier", weights, (), classes, reads, reads[0].scale, 1)
         module = self.modules[m]
-        sources = iter(module.sources)
-        positions = math.ceil(self.resolution / module.scale) ** 2
-        for v, node in enumerate(module.block.nodes):
-            source = None if node.inputs else next(sources)
-            if (m, v) not in self.live:
-                yield None
-                continue
-            into, scale, reads = self._reads(m, v, source)
-            count = max(1, len(node.inputs)) if OPERATIONS[node.op].join == "sum" else 1
-            yield Step(
-                node.op,
-                weight_specs(node.op, (m, v), module.channels, into, reads, positions * count),
-                tuple(
-                    f"{m:02d}/{v:02d}/{node.op}/norm{i}" for i in range(OPERATIONS[node.op].norms)
-                ),
-                module.channels,
-                m if source is None else source,
-                module.scale // scale,
-            )
+        node, reads = module.block.nodes[v], self._reads(place)
+        whole = self.modules[self._source(place)].scale if reads != (IMAGE,) else IMAGE.scale
+        positions = math.ceil(self.resolution / (module.scale * node.scale)) ** 2
+        count = len(reads) if OPERATIONS[node.op].join == "sum" else 1
+        return Step(
+            node.op,
+            weight_specs(node.op, place, module.channels, reads, positions * count),
+            tuple(f"{m:02d}/{v:02d}/{node.op}/norm{i}" for i in range(OPERATIONS[node.op].norms)),
+            module.channels,
+            reads,
+            whole * node.scale,
+            module.scale // whole,
+        )
 
-    def _reads(self, m: int, v: int, source: int | None) -> tuple[int, int, list[Place]]:
-        """Channels of one input of a node, its scale, and the places that it reads."""
-        module = self.modules[m]
-        if source is None:
-            return module.channels, module.scale, [(m, u) for u in module.block.nodes[v].inputs]
+    def _reads(self, place: Place) -> tuple[Read, ...]:
+        m, v = place
+        source = self._source(place)
         if source < 0:
-            return IMAGE_CHANNELS, 1, []
-        read = self.modules[source]
-        return read.channels, read.scale, [(source, u) for u in read.block.leaves]
+            return (IMAGE,)
+        module = self.modules[source]
+        if v < 0:
+            read: tuple[int, ...] = (~v,)
+        elif source == m:
+            read = module.block.nodes[v].inputs
+        else:
+            read = module.block.leaves
+        scales = [(u, module.block.nodes[u].scale) for u in read]
+        return tuple(Read((source, u), module.channels, module.scale * s) for u, s in scales)
+
+    def _source(self, place: Place) -> int:
+        """The module that a node reads: its own, another, or -1 for the image."""
+        m, v = place
+        module = self.modules[m]
+        if v < 0 or module.block.nodes[v].inputs:
+            return m
+        before = sum(not node.inputs for node in module.block.nodes[:v])
+        return module.sources[before]
 
     @cached_property
     def specs(self) -> list[Spec]:
-        """Every free weight of the network, stem and classifier included."""
-        return [
-            s for steps in self.steps for step in steps if step for w in step.weights for s in w
-        ]
+        """Every free weight of the network, stem and classifiers included."""
+        return [s for step in self.steps.values() for w in step.weights for s in w]
 
     @cached_property
     def norms(self) -> dict[str, int]:
         """Every batch norm of the network and its channels."""
-        return {
-            n: step.channels for steps in self.steps for step in steps if step for n in step.norms
-        }
+        return {n: step.channels for step in self.steps.values() for n in step.norms}
 
     @cached_property
     def parameters(self) -> int:
@@ -197,8 +245,25 @@ class Network:
 
     @cached_property
     def multiply_adds(self) -> int:
-        """Multiply-adds of the convolutions and the classifier for one image."""
-        return sum(spec.size * spec.applications for spec in self.specs)
+        """Multiply-adds of the convolutions and classifiers for one image."""
+        return self.spent[-1]
+
+    @cached_property
+    def spent(self) -> list[int]:
+        """For each exit the multiply-adds for one image of all that is done up to it."""
+        sums = accumulate(step.multiply_adds for step in self.steps.values())
+        return [sum for place, sum in zip(self.steps, sums, strict=True) if place in self.exits]
+
+    @cached_property
+    def last_reader(self) -> dict[Place, Place]:
+        """For each place that is read, the last step that reads it."""
+        return {read.place: place for place, step in self.steps.items() for read in step.reads}
+
+
+def _in_order(place: Place) -> tuple[int, bool, int]:
+    """Modules one after another, in each the nodes and then the classifiers of their exits."""
+    m, v = place
+    return m, v < 0, v
 
 
 def batch_statistics(_: str, x: Tensor) -> Tensor:
@@ -228,39 +293,92 @@ def run(
         path: what becomes of each input of a node once its operation was applied.
 
     Returns:
-        Logits [B, classes].
+        Logits [B, classes], of the last exit.
     """
-    for logits in run_modules(network, weights, images, norm, path):  # noqa: B007
+    for logits in run_exits(network, weights, images, norm, path):  # noqa: B007
         pass
     return logits
 
 
-def run_modules(
+def run_exits(
     network: Network,
     weights: Mapping[str, Tensor],
     images: Tensor,
     norm: NamedNorm = batch_statistics,
     path: Path = keep_path,
 ) -> Iterator[Tensor]:
-    """Run a candidate as `run` does, and yield what each module puts out on the way.
+    """Run a candidate as `run` does, and yield the logits of each exit (section 5.2).
 
-    A module on which the logits do not depend is left out, with an empty tensor in its place.
+    What comes after an exit is done when the next is asked for.
     """
-    outputs: dict[int, Tensor] = {-1: images}
-    for m, module in enumerate(network.modules):
-        values: dict[int, Tensor] = {}
-        for v, step in enumerate(network.steps[m]):
-            if step is None:
-                continue
-            reads = module.block.nodes[v].inputs
-            inputs = [values[u] for u in reads] if reads else [outputs[step.source]]
-            values[v] = _run_step(step, inputs, weights, norm, partial(path, (m, v)))
-        leaves = [values[u] for u in module.block.leaves if u in values]
-        if leaves:
-            outputs[m] = torch.cat(leaves, dim=1) if len(leaves) > 1 else leaves[0]
-        yield outputs.get(m, images.new_empty(0))
-        # what no later module reads need not stay in memory
-        outputs = {s: x for s, x in outputs.items() if network.last_reader.get(s, s) > m or s == m}
+    exits = set(network.exits)
+    for place, x in run_steps(network, weights, images, norm, path):
+        if place in exits:
+            yield x
+
+
+def run_to_budget(
+    network: Network,
+    weights: Mapping[str, Tensor],
+    images: Tensor,
+    budget: float,
+    norm: NamedNorm = batch_statistics,
+) -> Tensor:
+    """Run a candidate until the next exit would take more than `budget` multiply-adds an image.
+
+    Returns:
+        Logits [B, classes] of the last exit that was reached.
+
+    Raises:
+        ValueError: the first exit takes more, or the images are not of the network's resolution,
+            for which it was counted.
+    """
+    if images.shape[2:] != (network.resolution, network.resolution):
+        shape = "×".join(map(str, images.shape[2:]))
+        raise ValueError(
+            f"the network is counted for images of {network.resolution}×{network.resolution} "
+            f"pixels, and these have {shape}"
+        )
+    reached = sum(spent <= budget for spent in network.spent)
+    if not reached:
+        raise ValueError(
+            f"a budget of {budget:,.0f} multiply-adds is less than the {network.spent[0]:,} of the "
+            "first exit"
+        )
+    *_, logits = islice(run_exits(network, weights, images, norm), reached)
+    return logits
+
+
+def run_steps(
+    network: Network,
+    weights: Mapping[str, Tensor],
+    images: Tensor,
+    norm: NamedNorm = batch_statistics,
+    path: Path = keep_path,
+) -> Iterator[tuple[Place, Tensor]]:
+    """Run a candidate as `run` does, and yield what each step puts out [B, C, H, W]."""
+    values: dict[Place, Tensor] = {IMAGE.place: images}
+    for place, step in network.steps.items():
+        inputs = [rescale(values[r.place], r.scale, step.scale) for r in step.reads]
+        # what no later step reads need not stay in memory
+        for read in step.reads:
+            if network.last_reader[read.place] == place:
+                del values[read.place]
+        values[place] = _run_step(step, inputs, weights, norm, partial(path, place))
+        del inputs
+        yield place, values[place]
+
+
+def rescale(x: Tensor, old: int, new: int) -> Tensor:
+    """Pool or upsample [B, C, H, W] from one scale to another (section 5.2).
+
+    Down by the mean, up to the nearest.
+    """
+    if old == new:
+        return x
+    if old < new:
+        return F.avg_pool2d(x, new // old, ceil_mode=True)
+    return F.interpolate(x, scale_factor=old // new)
 
 
 def _run_step(
@@ -321,8 +439,12 @@ class Trained(nn.Module):
         scale, shift = self.scale[name], self.shift[name]
         return F.batch_norm(x, mean, variance, scale, shift, self.training)
 
+    def exits(self, images: Tensor) -> Iterator[Tensor]:
+        """Yield the logits of each exit for normalised images [B, 3, R, R], as `run_exits`."""
+        return run_exits(self.network, self.weights, images, self.norm)
+
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits [B, classes] for normalised images [B, 3, R, R]."""
+        """Return the logits [B, classes] of the last exit."""
         return run(self.network, self.weights, images, self.norm)
 
 

@@ -10,15 +10,24 @@ from typing import Any
 import torch
 
 from ghn_pipeline import record
-from ghn_pipeline.artifacts import UNTRAINED, maker_of, mobile_space, space_of, untrained
-from ghn_pipeline.config import Compute, Config, Recipe, Sgd
+from ghn_pipeline.artifacts import (
+    UNTRAINED,
+    anytime_space,
+    comparable,
+    maker_of,
+    mobile_space,
+    rival,
+    space_of,
+    untrained,
+)
+from ghn_pipeline.config import Anytime, Compute, Config, Recipe, Sgd
 from ghn_pipeline.data.cifar10 import BATCH_RECORDS, BATCHES, RECORD_BYTES
 from ghn_pipeline.errors import UserError
 from ghn_pipeline.files import digest
 from ghn_pipeline.network import Network
 from ghn_pipeline.paper import numbers
+from ghn_pipeline.space.fitting import fitted
 from ghn_pipeline.space.graph import Block
-from ghn_pipeline.space.mobile import fitted
 from ghn_pipeline.stages import RIVALS, TABLES, chooser, first_ghn, searches
 from ghn_pipeline.training.auxiliary import AuxiliaryHead
 
@@ -28,11 +37,11 @@ SAMPLES = 100  # architectures whose mean size is taken
 
 #: Digests of every `shape` of params.yaml as shipped: of no other does Table 4 state costs.
 STATED_FOR = {
-    "0f3f6f87b5ceb855",  # ghn
-    "78b3556f6be53f7c",  # oneshot
-    "ca4c37d407bf36a4",  # sgd, short, finalists
-    "766ab1610e348bdb",  # scores/ghn, search
-    "838c9889f126e844",  # scores/oneshot
+    "b954ff23b694e8e6",  # ghn
+    "8a61f328404675cf",  # oneshot
+    "ed49a26455556c18",  # sgd, short, finalists
+    "63a40366f17c5708",  # scores/ghn, search
+    "3be18e8b0bf935ae",  # scores/oneshot
 }
 #: Settings that change no cost.
 FREE = {
@@ -89,10 +98,13 @@ class Line:
 def plan(config: Config) -> list[Line]:
     """Return what each stage takes, finished or not, by the finished runs and by Table 4.
 
-    Each GHN has a line of its own, for they differ in cost. Where accuracies are published, the
-    stages are those that are held against them; else those of the paper's tables.
+    Each GHN has a line of its own, for they differ in cost. The stages are those that the workflow
+    runs: what is held against published accuracies where these are, the chapter of networks with
+    exits where these are searched, else those of the paper's tables.
     """
-    return _published(config) if config.correlation.selection else _paper(config)
+    if config.correlation.selection:
+        return _published(config)
+    return _with_exits(config) if config.space.exits else _paper(config)
 
 
 def _published(config: Config) -> list[Line]:
@@ -103,12 +115,48 @@ def _published(config: Config) -> list[Line]:
     ]
 
 
+def _with_exits(config: Config) -> list[Line]:
+    networks = [
+        Network(space_of(config).modules(b), config.images.resolution) for b in _drawn(config)
+    ]
+    ranks = {"top": config.anytime.top, "random": config.anytime.random}
+    stages = [f"anytime/{group}/{rank}" for group, of in ranks.items() for rank in of]
+    return [
+        _images(),
+        Line("sample"),
+        _weigher(config, first_ghn(config)),
+        Line("score ghn/NAME", rate=rate(config, [f"scores/{first_ghn(config)}"])),
+        Line("search random/SEED", rate=rate(config, [chooser(config)])),
+        *(
+            _trained_with_exits(config, f"{group}/RANK", _mean_size(networks), stages, len(of))
+            for group, of in ranks.items()
+        ),
+        _trained_with_exits(config, "best", _size_of_best(config), ["anytime/best"]),
+        *(
+            _trained_with_exits(config, name, _size_of_rival(config, name), [f"anytime/{name}"])
+            for name in config.anytime.rivals
+        ),
+        Line("tables and figures"),
+    ]
+
+
+def _trained_with_exits(
+    config: Config, which: str, size: tuple[float, float], stages: Sequence[str], jobs: int = 1
+) -> Line:
+    disk = _bytes(*size, _copies(config.anytime), publishes=True)
+    return Line(f"train-anytime {which}", jobs, disk, rate(config, stages), trains=True)
+
+
+def _images() -> Line:
+    return Line("prepare-data", disk=len(BATCHES) * BATCH_RECORDS * RECORD_BYTES)
+
+
 def _scoring(config: Config, rivals: Sequence[str]) -> list[Line]:
     """The images, what is trained to score architectures, and the scores."""
     ghns = [f"ghn/{name}" for name in config.correlation.ghns]
     scored = [f"scores/{ghn}" for ghn in ghns]
     return [
-        Line("prepare-data", disk=len(BATCHES) * BATCH_RECORDS * RECORD_BYTES),
+        _images(),
         Line("sample"),
         *(_weigher(config, model) for model in (*ghns, "oneshot")),
         Line("score ghn/NAME", len(scored), rate=rate(config, scored)),
@@ -132,7 +180,8 @@ def _paper(config: Config) -> list[Line]:
         Line("export", disk=2 * 2 * FLOAT * _mean_size(networks)[1]),
         _mobile(config),
         Line("memory", rate=rate(config, ["memory"])),
-        Line("tables and figures", len(TABLES) - 1),  # without the benchmark
+        # without those of other spaces
+        Line("tables and figures", len(set(TABLES) - {"benchmark", "anytime_curves"})),
     ]
 
 
@@ -175,7 +224,8 @@ def _mobile(config: Config) -> Line:
     space, side = mobile_space(config, None), recipe.resolution
     limit = recipe.multiply_adds * 1_000_000
     networks = [
-        Network(fitted(space, block, side, limit).modules(block), side) for block in _drawn(config)
+        Network(fitted(space, block, side, limit, "mobile.multiply_adds").modules(block), side)
+        for block in _drawn(config)
     ]
     disk, found = _recipe_bytes(recipe, networks), rate(config, ["mobile"])
     return Line("train-mobile", 1, disk, found, recipe.processes, trains=True)
@@ -211,7 +261,7 @@ def _head(network: Network, recipe: Recipe) -> int:
     return sum(p.numel() for p in head.parameters())
 
 
-def _copies(recipe: Sgd | Recipe) -> int:
+def _copies(recipe: Sgd | Recipe | Anytime) -> int:
     return 1 if recipe.momentum else 0
 
 
@@ -225,6 +275,26 @@ def _mean_size(networks: Sequence[Network]) -> tuple[float, float]:
     """Mean numbers of networks: trained by SGD, and held in the model's state."""
     trained = mean(network.parameters for network in networks)
     return trained, trained + 2 * mean(sum(network.norms.values()) for network in networks)
+
+
+def _size_of_best(config: Config) -> tuple[float, float]:
+    """Mean numbers of networks with exits that are as wide as the best may be."""
+    space, side, limit = anytime_space(config), config.images.resolution, comparable(config)
+    return _mean_size(
+        [
+            Network(fitted(space, block, side, limit, "the first rival").modules(block), side)
+            for block in _drawn(config)
+        ]
+    )
+
+
+def _size_of_rival(config: Config, name: str) -> tuple[float, float]:
+    with torch.device("meta"):  # counted, not made
+        model = rival(config, name)
+    return (
+        sum(p.numel() for p in model.parameters()),
+        sum(t.numel() for t in model.state_dict().values()),
+    )
 
 
 # ---- rates ---------------------------------------------------------------------------------------

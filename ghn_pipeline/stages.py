@@ -5,9 +5,9 @@ One definition for the checkpoints, the records, the check for stale results and
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from ghn_pipeline.config import Config, Recipe
+from ghn_pipeline.config import Config, Recipe, Rival
 from ghn_pipeline.errors import UserError
 from ghn_pipeline.files import digest
 
@@ -22,7 +22,16 @@ UNTRAINED = ("proxies", "sgd")
 #: What ranks architectures beside a GHN.
 RIVALS = ("oneshot", *UNTRAINED)
 #: The stages of which tables and figures are made, by what `ghn` is told to make.
-TABLES = ("table1", "table2", "table3", "table4", "ablations", "search_curves", "benchmark")
+TABLES = (
+    "table1",
+    "table2",
+    "table3",
+    "table4",
+    "ablations",
+    "search_curves",
+    "anytime_curves",
+    "benchmark",
+)
 
 
 def settings(config: Config, stage: str) -> Settings:
@@ -33,7 +42,8 @@ def settings(config: Config, stage: str) -> Settings:
         stage: "architectures", "ghn/NAME", "oneshot", "sgd/INDEX", "scores/ghn/NAME",
             "scores/oneshot", "scores/proxies", "scores/sgd", "search/METHOD/SEED", "short/RANK",
             "winner", "finalists/top/RANK", "finalists/random/RANK", "finalists/best/SEED",
-            "mobile", "memory", "export", or one of `TABLES`.
+            "mobile", "anytime/top/RANK", "anytime/random/INDEX", "anytime/best", "anytime/RIVAL",
+            "memory", "export", or one of `TABLES`.
 
     Raises:
         UserError: there is no such stage.
@@ -159,6 +169,45 @@ def _mobile(config: Config, _: str) -> Settings:
     }
 
 
+def _anytime(config: Config, name: str) -> Settings:
+    group, _, rank = name.partition("/")
+    chosen_by = {
+        "top": [chooser(config)],
+        "random": [],
+        "best": [f"anytime/top/{config.anytime.top[0]}"],
+    }
+    ranks = {"top": config.anytime.top, "random": config.anytime.random}
+    there = rank in map(str, ranks[group]) if group in ranks else not rank
+    if not there or group not in (*chosen_by, *config.anytime.rivals):
+        raise UserError(
+            f"there is no stage 'anytime/{name}': it is top/RANK or random/INDEX, of anytime.top "
+            "or anytime.random, best, or one of anytime.rivals"
+        )
+    own = {"images", "split", "data_order", "initialisation", "method"}
+    made_of = _training(config)
+    # the best is made to cost what the first rival does; it is chosen by an area over the budgets
+    read = {"best": config.anytime.rivals[0]}.get(group, group)
+    others = set(get_args(Rival)) - {read}
+    recipe = config.anytime.model_dump(exclude={"top", "random", "rivals", *others})
+    return {
+        **{key: made_of[key] for key in made_of if group in chosen_by or key in own},
+        "anytime": recipe,
+        "ranks": config.anytime.top if group == "best" else [],
+        "budgets": config.evaluation.budgets if group == "best" else None,
+        **_below(config, *chosen_by.get(group, [])),
+    }
+
+
+def _anytime_curves(config: Config, _: str) -> Settings:
+    trained = [f"anytime/{name}" for name in anytime_trainings(config)]
+    return {
+        "scale": config.scale,
+        "intervals": config.correlation.model_dump(include={"resamples", "confidence"}),
+        "bootstrap": config.seeds.bootstrap,
+        **_below(config, chooser(config), f"scores/{first_ghn(config)}", *trained),
+    }
+
+
 def _memory(config: Config, _: str) -> Settings:
     return {
         "method": config.method,
@@ -250,6 +299,8 @@ _SETTINGS: dict[str, Callable[[Config, str], Settings]] = {
     "winner": _winner,
     "finalists": _finalists,
     "mobile": _mobile,
+    "anytime": _anytime,
+    "anytime_curves": _anytime_curves,
     "memory": _memory,
     "export": _export,
     "table1": _table1,
@@ -285,6 +336,13 @@ def chooser(config: Config) -> str:
 def exported(config: Config) -> str:
     """Return the training of the winner that is exported, the first of several."""
     return f"finalists/best/{config.finalists.seeds[0]}"
+
+
+def anytime_trainings(config: Config) -> list[str]:
+    """Return the names of all trainings of networks with exits: for Figures 3 and 4."""
+    ranked = [f"top/{r}" for r in config.anytime.top]
+    ranked += [f"random/{r}" for r in config.anytime.random]
+    return [*ranked, "best", *config.anytime.rivals]
 
 
 def finalist_recipe(config: Config, group: str) -> Recipe:

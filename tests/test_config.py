@@ -17,6 +17,11 @@ GHNS = yaml.safe_load(PARAMS.read_text())["correlation"]["ghns"]
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
 #: another network, and another space, valid in the place of the paper's
 STACK = {"blocks": 15, "channels": 16, "reductions": [6, 9, 11], "stem_multiplier": 1}
+WITH_EXITS = {
+    "space": {"name": "anytime", "exits": 3, "operations": ["dense_conv_1x1", "dense_conv_3x3"]},
+    "network": {"blocks": 3, "reductions": [2, 3]},
+    "evaluation": {"measure": "area", "budgets": [1.0, 2.0]},
+}
 CELLS = {"name": "nasbench201", "max_inputs": None, "operations": ["none", "conv_3x3"]}
 
 #: retyped from the text of the paper
@@ -167,12 +172,15 @@ def test_the_ablations_are_those_of_section_5_4():
 def test_every_shipped_configuration_is_valid(file):
     config = load([PARAMS, *([file] if file else [])])
     assert config.scale == (file.stem if file else "paper")
-    # a preset says what is smaller; the paper's scale has nothing to say
-    assert config.cpu_is_enough == bool(file)
+    # a preset says what is smaller; the paper's scales have nothing to say
+    assert config.cpu_is_enough == bool(file and file.stem != "anytime")
 
 
-def test_there_are_four_presets():
-    assert [p.stem for p in PRESETS] == ["nasbench201-long", "nasbench201", "quick", "smoke"]
+def test_the_presets():
+    assert [p.stem for p in PRESETS] == [
+        *("anytime-quick", "anytime-smoke", "anytime"),
+        *("nasbench201-long", "nasbench201", "quick", "smoke"),
+    ]
 
 
 @pytest.mark.parametrize("file", PRESETS, ids=lambda f: f.stem)
@@ -399,6 +407,30 @@ def test_one_fault_is_named_with_its_path(changes, path, words, tmp_path):
         (
             {"space": {**CELLS, "nodes": 3}, "network": {"stem_multiplier": 2}},
             ["network.stem_multiplier", "1", "nasbench201"],
+        ),
+        # what networks with exits need, and no others have
+        ({"evaluation": {"budgets": [1.0, 2.0]}}, ["evaluation.budgets", "null", "no exits"]),
+        ({"evaluation": {"measure": "area"}}, ["evaluation.measure", "accuracy or likelihood"]),
+        *(
+            (merged(WITH_EXITS, changes), faults)
+            for changes, faults in (
+                ({"space": {"exits": 35}}, ["space.exits", "33"]),
+                ({"network": {"blocks": 4}}, ["network.blocks", "3"]),
+                *(
+                    ({"network": {"reductions": reductions}}, ["network.reductions", "[2, 3]"])
+                    for reductions in ([], [2], [1, 2], [3, 2])
+                ),
+                ({"evaluation": {"budgets": None}}, ["evaluation.budgets", "a range"]),
+                ({"evaluation": {"budgets": [2.0, 1.0]}}, ["evaluation.budgets", "lower"]),
+                ({"evaluation": {"measure": "accuracy"}}, ["evaluation.measure", "area"]),
+                ({"anytime": {"top": [1000]}}, ["anytime.top", "1000", "search.evaluations"]),
+                ({"anytime": {"random": [0, 1, 100]}}, ["anytime.random", "correlation.drawn"]),
+                ({"anytime": {"top": [1, 1]}}, ["anytime.top", "twice"]),
+                ({"anytime": {"rivals": ["msdnet"] * 2}}, ["anytime.rivals", "twice"]),
+                ({"anytime": {"batch": 45001}}, ["anytime.batch", "images.train"]),
+                ({"anytime": {"resnet_mc": {"blocks": 3}}}, ["anytime.resnet_mc.exits", "blocks"]),
+                ({"anytime": {"densenet_mc": {"exits": [9]}}}, ["anytime.densenet_mc", "layers"]),
+            )
         ),
         # more than are drawn, or than there are images
         ({"correlation": {"drawn": 99}}, ["correlation.architectures", "correlation.drawn"]),

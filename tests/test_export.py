@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ghn_pipeline.config import OPERATIONS_OF
 from ghn_pipeline.errors import UserError
-from ghn_pipeline.export import load, save
+from ghn_pipeline.export import load, save, write_onnx
 from ghn_pipeline.network import Network, Trained
 from ghn_pipeline.space.classification import INPUTS, Classification
 from ghn_pipeline.space.graph import Block, Node
@@ -56,6 +56,7 @@ def model() -> Trained:
 def folder(model: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("export") / "winner"
     save(folder, SPACE, BLOCK, model, MEAN, STD)
+    write_onnx(load(folder), folder / "model.onnx")
     return folder
 
 
@@ -99,6 +100,7 @@ def test_equal_networks_give_equal_files_and_nothing_is_said(
     for name in ("a", "b"):
         model = Trained(Network(space.modules(block), SIDE), torch.Generator().manual_seed(0))
         save(tmp_path / name, space, block, model, MEAN, STD)
+        write_onnx(load(tmp_path / name), tmp_path / name / "model.onnx")
     assert capfd.readouterr() == ("", "")
     for name in FILES:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()

@@ -10,7 +10,7 @@ import torch
 from conftest import ROOT, deep_update
 
 from ghn_pipeline import artifacts, cli, plan
-from ghn_pipeline.config import Config, validate
+from ghn_pipeline.config import Config, load, validate
 from ghn_pipeline.files import digest
 from ghn_pipeline.network import Network, Trained
 from ghn_pipeline.stages import settings
@@ -223,6 +223,30 @@ def test_scoring_takes_as_long_as_there_are_architectures_drawn(paper):
     assert lines["train-sgd INDEX"].jobs == 100
     assert lines["score oneshot"].hours == pytest.approx(300 * 0.06 / 3600)
     assert lines["score ghn/NAME"].hours == pytest.approx(19 * 300 * 0.08 / 3600)
+
+
+def test_networks_with_exits_have_a_plan_of_their_own():
+    config = load([ROOT / "params.yaml", ROOT / "presets/anytime.yaml"])
+    commands = {li.command: li.jobs for li in plan.plan(config)}
+    trained = {"top/RANK": 10, "random/RANK": 12, "best": 1}
+    trained |= dict.fromkeys(config.anytime.rivals, 1)
+    assert commands == {
+        **dict.fromkeys(("prepare-data", "sample", "train-ghn default", "score ghn/NAME"), 1),
+        "search random/SEED": 1,
+        **{f"train-anytime {name}": jobs for name, jobs in trained.items()},
+        "tables and figures": 1,
+    }
+
+
+def test_the_disk_of_a_rival_is_that_of_its_files():
+    config = load([ROOT / "params.yaml", ROOT / "presets/anytime.yaml"])
+    lines = {li.command: li for li in plan.plan(config)}
+    model = artifacts.rival(config, "msdnet")
+    kept, published = on_disk(model, torch.optim.SGD(model.parameters(), 0.1, momentum=0.9))
+    # MLflow keeps a copy of model.pt
+    assert lines["train-anytime msdnet"].disk == pytest.approx(kept + 2 * published, rel=0.02)
+    # the best one is as wide as MSDNet's multiply-adds allow
+    assert lines["train-anytime best"].disk > lines["train-anytime top/RANK"].disk > 0
 
 
 def test_only_what_the_workflow_runs_of_a_space_is_planned(configured):

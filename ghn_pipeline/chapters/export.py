@@ -35,6 +35,7 @@ def export(args: argparse.Namespace) -> None:
     model.load_state_dict(state["model"])
     folder, images = result_folder(config, "export"), images_of(config, torch.device("cpu"))
     export.save(folder, space, block, model.trained, images.mean, images.std)
+    export.write_onnx(export.load(folder), folder / "model.onnx")
     title = [f"Figure 7: the best block found, {block.hash}"]
     note = config.small(config.images_note)
     save(figure7(block, title_lines=title, scale_note=note), folder / "figure7")

@@ -22,7 +22,7 @@ def train_short(args: argparse.Namespace) -> None:
     Reads {data.folder}/cifar10.bin and results/SCALE/search/random/SEED.
     Writes results/SCALE/short/RANK: curve.csv, run.json; checkpoints below checkpoints/.
     """
-    from ghn_pipeline.artifacts import finalist, images_of, space_of
+    from ghn_pipeline.artifacts import check_without_exits, finalist, images_of, space_of
     from ghn_pipeline.compute import prepare_device
     from ghn_pipeline.data.images import stream
     from ghn_pipeline.network import Network, Trained
@@ -30,6 +30,7 @@ def train_short(args: argparse.Namespace) -> None:
 
     stage = f"short/{args.rank}"
     config = start(args, stage)
+    check_without_exits(config)
     device, block = prepare_device(config), finalist(config, "top", args.rank)
     network = Network(space_of(config).modules(block), config.images.resolution)
     seed = stream(config.seeds.initialisation, "short", args.rank)
@@ -49,8 +50,9 @@ def choose(args: argparse.Namespace) -> None:
     from ghn_pipeline.stages import result_folder
 
     config = start(args, "winner")
-    blocks, accuracies = by_rank(config, "top"), {}
-    for rank in config.finalists.ranks:
+    ranks = config.finalists.ranks
+    blocks, accuracies = by_rank(config, "top", ranks), {}
+    for rank in ranks:
         run = trained_on(config, f"short/{rank}", blocks[rank])
         (measured,) = run["result"]["measured"].values()
         accuracies[rank] = measured["final"]
@@ -92,11 +94,12 @@ def train_finalist(args: argparse.Namespace) -> None:
 
 
 def _train(config: "Config", stage: str, block: "Block", recipe: "Recipe", team: "Team") -> None:
-    from ghn_pipeline.artifacts import images_of, space_of
+    from ghn_pipeline.artifacts import check_without_exits, images_of, space_of
     from ghn_pipeline.data.images import stream
     from ghn_pipeline.network import Network
     from ghn_pipeline.training.finalist import Finalist, finalist_training
 
+    check_without_exits(config)
     network = Network(space_of(config).modules(block), config.images.resolution)
     generator = stream(config.seeds.initialisation, stage)
     model = Finalist(network, recipe, generator).to(team.device)
@@ -159,7 +162,7 @@ def table1(args: argparse.Namespace) -> None:
     cost, made_of = cost_of_search(config, short=False)
     rows = {}
     for key, group, spent in (("random", "random", None), ("ghn-top", "top", cost)):
-        blocks = by_rank(config, group)
+        blocks = by_rank(config, group, config.finalists.ranks)
         runs = [
             trained_on(config, f"finalists/{group}/{rank}", blocks[rank])
             for rank in config.finalists.ranks

@@ -75,11 +75,12 @@ def _network(config: "Config", images: "ImageNet | None") -> "tuple[Network, dic
     """Return the largest network that fits, and what was counted of it."""
     from ghn_pipeline.artifacts import mobile_space, winner
     from ghn_pipeline.network import Network
-    from ghn_pipeline.space.mobile import fitted
+    from ghn_pipeline.space.fitting import fitted
 
     settings, block = config.mobile, winner(config)
     limit = settings.multiply_adds * 1_000_000
-    space = fitted(mobile_space(config, images), block, settings.resolution, limit)
+    stack, of = mobile_space(config, images), "mobile.multiply_adds"
+    space = fitted(stack, block, settings.resolution, limit, of)
     network = Network(space.modules(block), settings.resolution)
     counted = {
         "hash": block.hash,

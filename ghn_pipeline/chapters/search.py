@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ghn_pipeline.chapters.shared import start
+from ghn_pipeline.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +35,12 @@ def search(args: argparse.Namespace) -> None:
     found = score(config, stage, first_ghn(config), strategy, config.search.evaluations)
     folder, by = result_folder(config, stage), config.evaluation.measure
     values = [s.score.values[by] for s in found]
+    if not any(values):
+        raise UserError(
+            f"{by} is 0 for all {len(values)} architectures, so nothing ranks them"
+            + (": no exit is within evaluation.budgets" if by == "area" else "")
+            + "."
+        )
     entries = [
         json.dumps(
             {"hash": s.score.hash, **s.score.values, "block": s.block.to_json()}, sort_keys=True

@@ -40,13 +40,14 @@ def train_sgd(args: argparse.Namespace) -> None:
     Reads {data.folder}/cifar10.bin and results/SCALE/architectures.
     Writes results/SCALE/sgd/INDEX: curve.csv, run.json; checkpoints below checkpoints/.
     """
-    from ghn_pipeline.artifacts import architectures_of, images_of, space_of
+    from ghn_pipeline.artifacts import architectures_of, check_without_exits, images_of, space_of
     from ghn_pipeline.compute import prepare_device
     from ghn_pipeline.data.images import stream
     from ghn_pipeline.network import Network, Trained
     from ghn_pipeline.training.sgd import sgd_training
 
     config = start(args, f"sgd/{args.index}")
+    check_without_exits(config)
     device, blocks = prepare_device(config), architectures_of(config)
     if args.index not in config.correlation.architectures:
         last = config.correlation.architectures[-1]
@@ -75,7 +76,8 @@ def _train_search(
     device, space, seeds = prepare_device(config), space_of(config), config.seeds
     apart = SEEDS_APART * ghn.seed if ghn else 0
     drawn = space_of(config, ghn.operation_weights if ghn else {})
-    draw = sampler(drawn, nodes, seeds.training_architectures + apart, held_out(config))
+    seed, fewer = seeds.training_architectures + apart, ghn.fewer_nodes if ghn else False
+    draw = sampler(drawn, nodes, seed, held_out(config), fewer=fewer)
     model, splits = untrained(config, stage).to(device), images_of(config, device)
     average, warmup = (ghn.average, ghn.warmup) if ghn else (0.0, 0)
     order = seeds.data_order + apart

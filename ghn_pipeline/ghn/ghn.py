@@ -1,7 +1,8 @@
 """The graph hypernetwork: from computation graphs to every weight of the networks (Eq. 8 to 14)."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from ghn_pipeline.ghn.hypernetwork import Hypernetwork
 from ghn_pipeline.ghn.propagation import Graphs, Propagation
 from ghn_pipeline.network import Network, Spec
-from ghn_pipeline.space.graph import Block
+from ghn_pipeline.space.graph import Block, Node
 
 
 class GHN(nn.Module):
@@ -29,6 +30,8 @@ class GHN(nn.Module):
         hidden: hidden units of H.
         positions: whether the one-hot of a node has a second part, the place of its module in the
             chain; without, only what is passed on tells one module from another.
+        scales: that a node may have; where several, another part of the one-hot (section 7.2).
+        exits: whether there are nodes with exits; if so, another part (section 7.2).
     """
 
     def __init__(
@@ -45,6 +48,8 @@ class GHN(nn.Module):
         message_hidden: int,
         hidden: int,
         positions: bool = False,
+        scales: Sequence[int] = (1,),
+        exits: bool = False,
     ) -> None:
         super().__init__()
         self.types = {op: i for i, op in enumerate(node_types)}
@@ -53,6 +58,9 @@ class GHN(nn.Module):
         # section 7.2: the one-hot vector goes through a learned embedding matrix
         self.embedding = nn.Embedding(len(node_types), size)
         self.positions = nn.Embedding(modules, size) if positions else None
+        self.scale_of = {scale: i for i, scale in enumerate(scales)}
+        self.scales = nn.Embedding(len(scales), size) if len(scales) > 1 else None
+        self.exits = nn.Embedding(2, size) if exits else None
         self.propagations = nn.ModuleList(
             Propagation(size, message_hidden) for _ in range(1 if share_parameters else modules)
         )
@@ -95,12 +103,25 @@ class GHN(nn.Module):
         return torch.cat(embeddings, dim=1), starts
 
     def initial(self, blocks: Sequence[Block], device: torch.device) -> Tensor:
-        """Embed the operation of every node (section 7.2): [B, V, D]."""
+        """Embed the operation of every node, its scale and its exit (section 7.2): [B, V, D].
+
+        An embedding of each, summed, is one matrix times the one-hot vectors, concatenated.
+        """
+        h = self.embedding(self.numbered(blocks, lambda node: self.types[node.op], device))
+        if self.scales is not None:
+            h = h + self.scales(self.numbered(blocks, lambda n: self.scale_of[n.scale], device))
+        if self.exits is not None:
+            h = h + self.exits(self.numbered(blocks, lambda node: int(node.exit), device))
+        return cast(Tensor, h)
+
+    @staticmethod
+    def numbered(
+        blocks: Sequence[Block], of: Callable[[Node], int], device: torch.device
+    ) -> Tensor:
+        """Return a number of every node [B, V], zero where there is none."""
         V = max(len(block.nodes) for block in blocks)
-        types = torch.zeros(len(blocks), V, dtype=torch.int64)
-        for b, block in enumerate(blocks):
-            types[b, : len(block.nodes)] = torch.tensor([self.types[n.op] for n in block.nodes])
-        return F.embedding(types.to(device), self.embedding.weight)
+        rows = [[of(node) for node in block.nodes] for block in blocks]
+        return torch.tensor([row + [0] * (V - len(row)) for row in rows]).to(device)
 
     def generate(
         self, networks: Sequence[Network], embeddings: Tensor, starts: Sequence[int]

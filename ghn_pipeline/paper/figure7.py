@@ -5,6 +5,7 @@ its own in each, as a box has: so no line meets a box that it does not end at.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from random import Random
@@ -61,11 +62,30 @@ class Box:
 
 
 @dataclass(frozen=True)
+class Look:
+    """What is written in a node's box after its number, and its colour and outline.
+
+    Attributes:
+        name: of what the node computes.
+        colour: that the box is filled with.
+        edge: colour of the outline.
+        points: how thick that is.
+        dash: of that.
+    """
+
+    name: str
+    colour: str
+    edge: str = LINE
+    points: float = 1.0
+    dash: str = "-"
+
+
+@dataclass(frozen=True)
 class Drawing:
     """Where everything stands, in inches, y downwards from the upper edge of the first row.
 
     Attributes:
-        boxes: one for each node, then one for the output.
+        boxes: one for each node, then one for the output, if that is drawn.
         lines: from node to reader, by their numbers; the output's number follows the nodes'.
         left: the x at which the drawing begins.
         right: the x at which it ends.
@@ -87,8 +107,20 @@ def figure7(block: Block, *, title_lines: list[str], scale_note: str) -> Figure:
         title_lines: what stands above it.
         scale_note: the scale in words, for the title; '' at the paper's own scale.
     """
-    drawing = arrange(block)
-    title = titled(title_lines, scale_note)
+    looks = [Look(name_of(node.op), colour_of(node.op)) for node in block.nodes]
+    return block_figure(block, looks, title=titled(title_lines, scale_note))
+
+
+def block_figure(block: Block, looks: Sequence[Look], *, title: str, output: bool = True) -> Figure:
+    """Return a drawing of a block.
+
+    Args:
+        block: each node stands with its number, from 0.
+        looks: of its nodes.
+        title: what stands above it.
+        output: whether there is a box for the output of the leaves.
+    """
+    drawing = arrange(block, [look.name for look in looks], output=output)
     lines = title.split("\n")
     width = max([drawing.right - drawing.left, *(text_width(line, TITLE) for line in lines)])
     width += 2 * MARGIN
@@ -103,23 +135,24 @@ def figure7(block: Block, *, title_lines: list[str], scale_note: str) -> Figure:
     axes.text(middle, MARGIN - above, title, ha="center", va="top", fontsize=TITLE)
     for path in drawing.lines.values():
         axes.add_patch(FancyArrowPatch(path=path, arrowstyle="-|>", mutation_scale=9, color=LINE))
-    for v, node in enumerate(block.nodes):
-        _draw(axes, drawing.boxes[v], name_of(node.op), colour_of(node.op), str(v))
-    _draw(axes, drawing.boxes[-1], OUTPUT, COLOURS["input"])
+    for v, look in enumerate(looks):
+        _draw(axes, drawing.boxes[v], look, str(v))
+    if output:
+        _draw(axes, drawing.boxes[-1], Look(OUTPUT, COLOURS["input"]))
     return figure
 
 
-def _draw(axes: Axes, box: Box, name: str, colour: str, number: str = "") -> None:
+def _draw(axes: Axes, box: Box, look: Look, number: str = "") -> None:
     corner = box.x - box.width / 2, box.y - box.height / 2
     style = "round,pad=0,rounding_size=0.08"
-    axes.add_patch(
-        FancyBboxPatch(corner, box.width, box.height, style, facecolor=colour, edgecolor=LINE)
-    )
+    patch = FancyBboxPatch(corner, box.width, box.height, style, facecolor=look.colour)
+    patch.set(edgecolor=look.edge, linewidth=look.points, linestyle=look.dash)
+    axes.add_patch(patch)
     if number:
         place = corner[0] + PADDING, box.y
         axes.text(*place, number, va="center_baseline", fontsize=SMALL, color=LINE)
     middle = box.x + NUMBER / 2 if number else box.x
-    axes.text(middle, box.y, name, ha="center", va="center_baseline", fontsize=FONT)
+    axes.text(middle, box.y, look.name, ha="center", va="center_baseline", fontsize=FONT)
 
 
 def name_of(op: str) -> str:
@@ -142,17 +175,17 @@ class _Grid:
 
     Attributes:
         at: for each node, the row of its box.
-        rows: the nodes whose output is made or passes there, from left to right; the leaves'
-            pass down to the last row, the output's.
+        rows: the nodes whose output is made or passes there, from left to right; where the output
+            is drawn, the leaves' pass down to the last row, its own.
         links: between each row and the next, (node above, node below).
         widths: of the boxes of the nodes.
     """
 
-    def __init__(self, block: Block) -> None:
+    def __init__(self, block: Block, names: Sequence[str], output: bool) -> None:
         self.at = _rows_of_boxes(block)
-        last = max(self.at) + 1
+        last = max(self.at) + output
         ends = [max((self.at[w] - 1 for w in readers), default=0) for readers in block.children]
-        for v in block.leaves:
+        for v in block.leaves if output else ():
             ends[v] = last
         self.rows = [
             [v for v, row in enumerate(self.at) if row == r or row < r <= ends[v]]
@@ -162,7 +195,6 @@ class _Grid:
             [(u, v) for v in row for u in (block.nodes[v].inputs if self.at[v] == r else (v,))]
             for r, row in enumerate(self.rows[1:], 1)
         ]
-        names = (name_of(node.op) for node in block.nodes)
         self.widths = [text_width(name, FONT) + NUMBER + 2 * PADDING for name in names]
 
     def width(self, r: int, v: int) -> float:
@@ -185,9 +217,15 @@ def _rows_of_boxes(block: Block) -> list[int]:
     return [at[v] for v in range(len(ways))]
 
 
-def arrange(block: Block) -> Drawing:
-    """Give every node a place and every edge a way."""
-    grid = _Grid(block)
+def arrange(block: Block, names: Sequence[str] | None = None, *, output: bool = True) -> Drawing:
+    """Give every node a place and every edge a way.
+
+    Args:
+        block: what is drawn.
+        names: of its nodes, which their boxes have room for; None: those of their operations.
+        output: whether there is a box for the output of the leaves.
+    """
+    grid = _Grid(block, names or [name_of(node.op) for node in block.nodes], output)
     grid.rows = _uncrossed(grid)
     across = _across(grid)
     tops = _tops(grid, across)
@@ -205,11 +243,12 @@ def arrange(block: Block) -> Drawing:
         apart = min(PORTS, grid.widths[v] / (len(inputs) + 1))
         for i, u in enumerate(inputs):
             lines[u, v] = line(u, row, across[row, v] + apart * (i - (len(inputs) - 1) / 2))
-    for u in block.leaves:
-        lines[u, len(boxes)] = line(u, last, across[last, u])
-    ports = [across[last, u] for u in grid.rows[last]]
-    width = max(ports[-1] - ports[0], text_width(OUTPUT, FONT)) + 4 * PADDING
-    boxes.append(Box((ports[0] + ports[-1]) / 2, middles[last], width))
+    if output:
+        for u in block.leaves:
+            lines[u, len(boxes)] = line(u, last, across[last, u])
+        ports = [across[last, u] for u in grid.rows[last]]
+        width = max(ports[-1] - ports[0], text_width(OUTPUT, FONT)) + 4 * PADDING
+        boxes.append(Box((ports[0] + ports[-1]) / 2, middles[last], width))
     left = min(*across.values(), *(box.x - box.width / 2 for box in boxes))
     right = max(*across.values(), *(box.x + box.width / 2 for box in boxes))
     return Drawing(boxes, lines, left, right, tops[last] + HEIGHT)

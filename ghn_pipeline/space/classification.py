@@ -6,6 +6,7 @@ from random import Random
 
 from ghn_pipeline.errors import UserError
 from ghn_pipeline.space.graph import Block, Module, Node
+from ghn_pipeline.space.space import different
 
 INPUTS = (Node("input_1"), Node("input_2"))
 STEM = Block((Node("stem"),))
@@ -36,6 +37,9 @@ class Classification:
     classes: int
     stem_stride: int = 1
 
+    scales = (1,)
+    exits = 0
+
     @property
     def node_types(self) -> tuple[str, ...]:
         """Every operation that a node of a network of this space can have, in a fixed order."""
@@ -48,11 +52,13 @@ class Classification:
         """
         return [Block(INPUTS + (Node(op, (0, 1)),) * nodes) for op in self.operations]
 
-    def sample(self, rng: Random, nodes: int) -> Block:
+    def sample(self, rng: Random, nodes: int, *, fewer: bool = False) -> Block:
         """Draw a block of `nodes` operation nodes at random (section 5.1.1: 17).
 
         A block ingests both of its inputs (section 7.1); draws that ignore one are drawn again.
+        It has from 2 to `nodes` nodes where `fewer`.
         """
+        nodes = rng.randint(2, nodes) if fewer else nodes
         while True:
             drawn = list(INPUTS)
             for v in range(len(INPUTS), len(INPUTS) + nodes):
@@ -64,12 +70,7 @@ class Classification:
 
     def draws(self, rng: Random, nodes: int) -> Iterator[Block]:
         """Yield random blocks, no two isomorphic, until 1000 draws have given no new one."""
-        seen: set[str] = set()
-        while block := next(
-            (b for b in (self.sample(rng, nodes) for _ in range(1000)) if b.hash not in seen), None
-        ):
-            seen.add(block.hash)
-            yield block
+        return different(lambda: self.sample(rng, nodes))
 
     def read(self, value: Iterable[Sequence[object]]) -> Block:
         """Read a block of this space from JSON.

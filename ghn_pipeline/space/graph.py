@@ -14,10 +14,24 @@ class Node:
     """One computation: the name of its operation and the nodes of its block that it reads.
 
     A node without inputs reads the output of another module (section 7.1: the two input nodes).
+
+    Attributes:
+        op: key of `operations.OPERATIONS`.
+        inputs: the nodes of its block that it reads.
+        scale: side of its module over the side of its own output; what it reads is pooled or
+            upsampled (section 5.2).
+        exit: whether an early-exit classifier reads it (section 5.2).
     """
 
     op: str
     inputs: tuple[int, ...] = ()
+    scale: int = 1
+    exit: bool = False
+
+    @property
+    def label(self) -> str:
+        """What tells its kind from others: in all but an anytime space the operation."""
+        return self.op + (f"/{self.scale}" if self.scale > 1 else "") + "/exit" * self.exit
 
 
 @dataclass(frozen=True)
@@ -65,12 +79,13 @@ class Block:
 
     @cached_property
     def hash(self) -> str:
-        """Equal for isomorphic blocks (operations matched), different otherwise; 16 hex digits."""
-        return canonical_form([n.op for n in self.nodes], [n.inputs for n in self.nodes])
+        """Equal for isomorphic blocks (labels matched), different otherwise; 16 hex digits."""
+        return canonical_form([n.label for n in self.nodes], [n.inputs for n in self.nodes])
 
     def to_json(self) -> list[list[object]]:
-        """Return the block as `[[operation, [inputs]], ...]`."""
-        return [[node.op, list(node.inputs)] for node in self.nodes]
+        """Return the block as `[[operation, [inputs]], ...]`, with scale and exit where any has."""
+        plain = all(node.label == node.op for node in self.nodes)
+        return [[n.op, list(n.inputs), *([] if plain else [n.scale, n.exit])] for n in self.nodes]
 
     @classmethod
     def from_json(cls, value: Iterable[Sequence[object]], known: Iterable[str]) -> "Block":
@@ -94,12 +109,14 @@ class Block:
         return block
 
 
-def _node(op: object, inputs: object) -> Node:
+def _node(op: object, inputs: object, scale: object = 1, exit: object = False) -> Node:
     if not isinstance(op, str) or not isinstance(inputs, list):
         raise TypeError(f"a node is [operation, [inputs]], not [{op!r}, {inputs!r}]")
     if any(type(u) is not int for u in inputs):  # true is an int too
         raise TypeError(f"inputs are whole numbers, not {inputs}")
-    return Node(op, tuple(inputs))
+    if type(scale) is not int or scale < 1 or type(exit) is not bool:
+        raise TypeError(f"a scale is a whole number and an exit true or false, not {scale}, {exit}")
+    return Node(op, tuple(inputs), scale, exit)
 
 
 @dataclass(frozen=True)
@@ -109,11 +126,13 @@ class Module:
     Attributes:
         block: the graph computed here.
         channels: channels that each of its nodes puts out.
-        scale: side of the network's input over the side of this module's output.
+        scale: side of the network's input over the side of what such a node puts out.
         sources: for each node without inputs, in order, the module it reads; -1 is the image.
+        classes: of its nodes' exits.
     """
 
     block: Block
     channels: int
     scale: int
     sources: tuple[int, ...]
+    classes: int = 0

@@ -164,6 +164,9 @@ class NasBench201:
     stem_multiplier: int
     classes: int
 
+    scales = (1,)
+    exits = 0
+
     @property
     def node_types(self) -> tuple[str, ...]:
         """Every operation that a node of a network of this space can have, in a fixed order."""
@@ -177,8 +180,9 @@ class NasBench201:
         """
         return [Cell.of([op] * (nodes * (nodes + 1) // 2)) for op in self.operations]
 
-    def sample(self, rng: Random, nodes: int) -> Block:
-        """Draw a cell of `nodes` sums, the operation of each edge at random."""
+    def sample(self, rng: Random, nodes: int, *, fewer: bool = False) -> Block:
+        """Draw a cell of `nodes` sums, or at most so many, the operation of each edge at random."""
+        nodes = rng.randint(1, nodes) if fewer else nodes
         return Cell.of([rng.choice(self.operations) for _ in range(nodes * (nodes + 1) // 2)])
 
     def draws(self, rng: Random, nodes: int) -> Iterator[Block]:

@@ -61,6 +61,7 @@ def _kernel(branch: str, height: int, width: int) -> Weight:
 
 
 _POINTWISE = Weight("pointwise", lambda out, into: (out, into, 1, 1))
+_BOTTLENECK = Weight("pointwise", _POINTWISE.shape, per_input=True)
 
 
 def _separable(first: Weight, second: Weight) -> Operation:
@@ -90,6 +91,38 @@ def _conv_3x3(x: Tensor, w: Sequence[Tensor], norm: Norm, stride: int) -> Tensor
     return norm(0, F.conv2d(F.relu(x), w[0], stride=stride, padding=1))
 
 
+def _dense_conv(size: int) -> Operation:
+    """A bottleneck over concatenated inputs, then a convolution.
+
+    Section 7.1, anytime: "nodes concatenate their inputs rather than sum"; 7.2: a slice of the
+    bottleneck for each edge.
+    """
+
+    def apply(x: Tensor, w: Sequence[Tensor], norm: Norm, stride: int) -> Tensor:
+        x = F.relu(_pointwise(x, w, norm, stride))
+        return norm(1, F.conv2d(x, w[1], padding=size // 2))
+
+    kernel = Weight("conv", lambda out, _: (out, out, size, size))
+    return Operation(apply, (_BOTTLENECK, kernel), norms=2, join="concatenate")
+
+
+def _dense_pool(pool: Callable[[Tensor], Tensor]) -> Operation:
+    """A bottleneck over concatenated inputs, then pooling."""
+
+    def apply(x: Tensor, w: Sequence[Tensor], norm: Norm, stride: int) -> Tensor:
+        return pool(_pointwise(x, w, norm, stride))
+
+    return Operation(apply, (_BOTTLENECK,), norms=1, join="concatenate")
+
+
+def _max_pool(x: Tensor) -> Tensor:
+    return F.max_pool2d(x, 3, 1, padding=1)
+
+
+def _avg_pool(x: Tensor) -> Tensor:
+    return F.avg_pool2d(x, 3, 1, padding=1, count_include_pad=False)
+
+
 def _downsample(x: Tensor, w: Sequence[Tensor], norm: Norm, stride: int) -> Tensor:
     return F.conv2d(F.avg_pool2d(x, stride), w[0])
 
@@ -105,12 +138,7 @@ def _classifier(x: Tensor, w: Sequence[Tensor], norm: Norm, stride: int) -> Tens
 _3x3, _5x5 = _kernel("depthwise", 3, 3), _kernel("depthwise", 5, 5)
 
 #: An input node: a 1×1 bottleneck over the concatenated leaves of an earlier module.
-_INPUT = Operation(
-    _pointwise,
-    (Weight("pointwise", _POINTWISE.shape, per_input=True),),
-    norms=1,
-    join="concatenate",
-)
+_INPUT = Operation(_pointwise, (_BOTTLENECK,), norms=1, join="concatenate")
 
 _FULL_3x3 = Weight("conv_3x3", lambda out, into: (out, into, 3, 3))
 
@@ -124,10 +152,14 @@ OPERATIONS: dict[str, Operation] = {
     "dil_conv_3x3": _dilated(_3x3),
     "dil_conv_5x5": _dilated(_5x5),
     "conv_1x7_7x1": _separable(_kernel("row", 1, 7), _kernel("column", 7, 1)),
-    "max_pool_3x3": Operation(lambda x, w, norm, stride: F.max_pool2d(x, 3, 1, padding=1)),
-    "avg_pool_3x3": Operation(
-        lambda x, w, norm, stride: F.avg_pool2d(x, 3, 1, padding=1, count_include_pad=False)
-    ),
+    "max_pool_3x3": Operation(lambda x, w, norm, stride: _max_pool(x)),
+    "avg_pool_3x3": Operation(lambda x, w, norm, stride: _avg_pool(x)),
+    # of the anytime space
+    "dense_conv_1x1": _dense_conv(1),
+    "dense_conv_3x3": _dense_conv(3),
+    "dense_conv_5x5": _dense_conv(5),
+    "dense_max_pool_3x3": _dense_pool(_max_pool),
+    "dense_avg_pool_3x3": _dense_pool(_avg_pool),
     # the two input nodes are types of their own: block i-1 and block i-2 (section 7.1)
     "input_1": _INPUT,
     "input_2": _INPUT,
@@ -139,11 +171,7 @@ OPERATIONS: dict[str, Operation] = {
         norms=1,
         join="concatenate",
     ),
-    "downsample": Operation(
-        _downsample,
-        (Weight("pointwise", _POINTWISE.shape, per_input=True),),
-        join="concatenate",
-    ),
+    "downsample": Operation(_downsample, (_BOTTLENECK,), join="concatenate"),
     "norm": Operation(lambda x, w, norm, stride: norm(0, x), norms=1, join="concatenate"),
     "stem": Operation(
         _stem, (Weight("stem", lambda out, into: (out, into, 3, 3)),), norms=1, join="concatenate"

@@ -27,7 +27,9 @@ class AuxiliaryHead(nn.Module):
 
     def __init__(self, network: Network, channels: Sequence[int]) -> None:
         super().__init__()
-        module = network.modules[tapped(network)]
+        module = network.modules[m := tapped(network)]
+        #: whose outputs, concatenated, it reads
+        self.leaves = [(m, v) for v in module.block.leaves]
         into = module.channels * len(module.block.leaves)
         side = -(-network.resolution // module.scale)
         # windows of 5 at every third pixel, where there are so many

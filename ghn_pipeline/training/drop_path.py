@@ -3,7 +3,6 @@
 from torch import Tensor
 
 from ghn_pipeline.network import Network, Path, Place, keep_path
-from ghn_pipeline.space.operations import OPERATIONS
 
 
 def paths(network: Network) -> dict[Place, tuple[int, float]]:
@@ -13,13 +12,11 @@ def paths(network: Network) -> dict[Place, tuple[int, float]]:
     identity is never dropped, and neither is what enters a block.
     """
     blocks = len(network.modules) - 2  # the stem and the classifier stand around them
-    found = {}
-    for m, module in enumerate(network.modules):
-        for v, node in enumerate(module.block.nodes):
-            dropped = OPERATIONS[node.op].join == "sum" and node.op != "identity"
-            if dropped and (m, v) in network.live:
-                found[m, v] = len(node.inputs), m / blocks
-    return found
+    return {
+        place: (len(step.reads), place[0] / blocks)
+        for place, step in network.steps.items()
+        if step.operation.join == "sum" and step.op != "identity"
+    }
 
 
 def drop_path(network: Network, probability: float, draws: Tensor) -> Path:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from ghn_pipeline.compute import precision
 from ghn_pipeline.config import Config, Recipe
 from ghn_pipeline.data.images import Images, Splits, cutout, stream
-from ghn_pipeline.network import Network, Path, Trained, run_modules
-from ghn_pipeline.training.auxiliary import AuxiliaryHead, tapped
+from ghn_pipeline.network import Network, Path, Trained, run_steps
+from ghn_pipeline.training.auxiliary import AuxiliaryHead
 from ghn_pipeline.training.batches import accuracy, fixed_batches, training_batch
 from ghn_pipeline.training.distributed import Team
 from ghn_pipeline.training.drop_path import drop_path, paths
@@ -46,11 +46,13 @@ class Finalist(nn.Module):
         """
         trained = self.trained
         norm = trained.norm if track else trained.norm_of_batch
-        auxiliary = []
-        modules = run_modules(trained.network, trained.weights, images, norm, path)
-        for m, x in enumerate(modules):
-            if self.head is not None and m == tapped(trained.network):
-                auxiliary = [self.head(x)]
+        leaves, auxiliary = self.head.leaves if self.head else [], []
+        read: list[Tensor] = []
+        for place, x in run_steps(trained.network, trained.weights, images, norm, path):
+            if place in leaves:
+                read.append(x)
+            if self.head is not None and place == leaves[-1]:
+                auxiliary = [self.head(torch.cat(read, dim=1))]
         return [x, *auxiliary]
 
 

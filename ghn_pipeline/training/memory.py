@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from ghn_pipeline.config import Config, Ghn
 from ghn_pipeline.data.images import stream
-from ghn_pipeline.network import IMAGE_CHANNELS, Network, Trained, run
+from ghn_pipeline.network import IMAGE, Network, Trained, run
 from ghn_pipeline.progress import Progress
 from ghn_pipeline.space.classification import Classification
 from ghn_pipeline.training.oneshot import OneShot
@@ -114,7 +114,7 @@ def footprint(
     gc.collect()  # what is left of the last model need not stand beside this one
     chains = [space.modules(block) for block in space.examples(nodes)]
     networks = [Network(chain, config.images.resolution) for chain in chains]
-    shape = (settings.batch, IMAGE_CHANNELS, config.images.resolution, config.images.resolution)
+    shape = (settings.batch, IMAGE.channels, config.images.resolution, config.images.resolution)
 
     def weigher() -> Trainee:
         values = stream("memory")

@@ -9,6 +9,11 @@ def halved(start: float, halve_at: Sequence[int], steps_per_epoch: int) -> Calla
     return lambda step: start * 0.5 ** sum(step // steps_per_epoch >= e for e in halve_at)
 
 
+def divided(start: float, divide_at: Sequence[int], steps_per_epoch: int) -> Callable[[int], float]:
+    """Divide the rate by 10 at each epoch of `divide_at` (section 7.3, anytime)."""
+    return lambda step: start * 0.1 ** sum(step // steps_per_epoch >= e for e in divide_at)
+
+
 def rising(rate: Callable[[int], float], steps: int) -> Callable[[int], float]:
     """Rise in a line to `rate` within the first `steps`; with 0 of them it is `rate`."""
     return lambda step: rate(step) * min(1.0, (step + 1) / max(1, steps))

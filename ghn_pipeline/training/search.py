@@ -4,7 +4,6 @@ from collections.abc import Callable, Container, Iterator
 from random import Random
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -12,10 +11,10 @@ from ghn_pipeline.config import Config, Ghn, Schedule
 from ghn_pipeline.data.images import Splits
 from ghn_pipeline.errors import UserError
 from ghn_pipeline.ghn.ghn import GHN, branch_shapes
-from ghn_pipeline.network import Network, run
+from ghn_pipeline.network import Network, run_exits
 from ghn_pipeline.space.graph import Block
 from ghn_pipeline.space.space import Space
-from ghn_pipeline.training.batches import training_batch
+from ghn_pipeline.training.batches import summed_loss, training_batch
 from ghn_pipeline.training.fit import Training
 from ghn_pipeline.training.schedule import halved, rising
 
@@ -40,6 +39,8 @@ def build(space: Space, settings: Ghn, seed: int) -> GHN:
             message_hidden=settings.message_hidden,
             hidden=settings.hypernetwork_hidden,
             positions=settings.positions,
+            scales=space.scales,
+            exits=space.exits > 0,
         )
 
 
@@ -48,8 +49,13 @@ def running_mean(model: nn.Module, decay: float) -> AveragedModel:
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
 
 
-def sampler(space: Space, nodes: int, seed: int | str, forbidden: Container[str]) -> Sampler:
+def sampler(
+    space: Space, nodes: int, seed: int | str, forbidden: Container[str], *, fewer: bool = False
+) -> Sampler:
     """Return the random block of each step; none has a hash in `forbidden`.
+
+    Each has `nodes` computed nodes, or where `fewer` a random number of at most so many (section
+    7.2, anytime).
 
     The test architectures "have not been seen by the GHN during training" (section 5.3).
     """
@@ -57,7 +63,7 @@ def sampler(space: Space, nodes: int, seed: int | str, forbidden: Container[str]
     def draw(step: int) -> Block:
         rng = Random(f"{seed}/{step}")
         for _ in range(1000):
-            if (block := space.sample(rng, nodes)).hash not in forbidden:
+            if (block := space.sample(rng, nodes, fewer=fewer)).hash not in forbidden:
                 return block
         raise UserError(
             f"1000 random blocks of {nodes} nodes are all test architectures, which training must "
@@ -104,7 +110,7 @@ def search_training(
             padding=config.images.padding,
             seed=order,
         )
-        yield F.cross_entropy(run(network, model([network])[0], images), labels)
+        yield summed_loss(run_exits(network, model([network])[0], images), labels)
 
     return Training(
         name,

@@ -4,13 +4,12 @@ import time
 from collections.abc import Iterator, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ghn_pipeline.config import Config, Recipe, Sgd
+from ghn_pipeline.config import Anytime, Config, Recipe, Sgd
 from ghn_pipeline.data.images import Splits
 from ghn_pipeline.network import Trained
-from ghn_pipeline.training.batches import accuracy, fixed_batches, training_batch
+from ghn_pipeline.training.batches import accuracy, fixed_batches, summed_loss, training_batch
 from ghn_pipeline.training.fit import Training
 from ghn_pipeline.training.schedule import cosine
 
@@ -36,7 +35,7 @@ def sgd_training(
             padding=config.images.padding,
             seed=config.seeds.data_order,
         )
-        yield F.cross_entropy(model(images), labels)
+        yield summed_loss(model.exits(images), labels)
 
     def early() -> dict[str, float]:
         batch, batches = config.evaluation.batch, config.evaluation.batches
@@ -84,12 +83,15 @@ def first_steps(
     return found
 
 
-def momentum_sgd(model: nn.Module, settings: Sgd | Recipe) -> torch.optim.Optimizer:
+def momentum_sgd(
+    model: nn.Module, settings: Sgd | Recipe | Anytime, *, nesterov: bool = False
+) -> torch.optim.Optimizer:
     """Return SGD with momentum and weight decay over the parameters of `model` (section 7.3)."""
     return torch.optim.SGD(
         model.parameters(),
         lr=settings.learning_rate,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
+        nesterov=nesterov,
         fused=True,
     )

@@ -1,4 +1,4 @@
-"""Trainings of a GHN, a one-shot model and a single network that take a second, for the tests."""
+"""Trainings of each kind that take a second, for the tests."""
 
 from random import Random
 
@@ -8,13 +8,15 @@ import yaml
 from ghn_pipeline.config import Config, load, merged, validate
 from ghn_pipeline.data.images import Images, Splits, stream
 from ghn_pipeline.network import Network, Trained
+from ghn_pipeline.space.anytime import Anytime
 from ghn_pipeline.space.classification import Classification
+from ghn_pipeline.training.anytime import anytime_training
 from ghn_pipeline.training.fit import Training
 from ghn_pipeline.training.oneshot import OneShot
 from ghn_pipeline.training.search import build, sampler, search_training
 from ghn_pipeline.training.sgd import sgd_training
 
-KINDS = ("ghn", "oneshot", "sgd")
+KINDS = ("ghn", "oneshot", "sgd", "anytime")
 STEPS = 12  # of every training here: three epochs of four batches
 
 SETTINGS = """
@@ -26,6 +28,15 @@ evaluation: {batch: 8, batches: 2}
 finalists: {batch: 8, norm_batch: 8}
 correlation: {steps: [4, 7, 12]}
 proxies: {batch: 8}
+"""
+
+
+WITH_EXITS = """
+space: {name: anytime, exits: 3, operations: [dense_conv_1x1, dense_conv_3x3]}
+network: {blocks: 3, reductions: [2, 3]}
+evaluation: {measure: area, budgets: [0.001, 0.1]}
+correlation: {drawn: 12}
+anytime: {epochs: 3, batch: 8, divide_at: [1, 2]}
 """
 
 
@@ -62,6 +73,8 @@ def small_training(kind: str, root, changes=None) -> Training:
     """An untrained GHN, one-shot model or single network with all that its training needs."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
+    if kind == "anytime":
+        return small_anytime(small_config(root, merged(yaml.safe_load(WITH_EXITS), changes or {})))
     config = small_config(root, changes)
     space, splits = small_space(config), noise_images(config)
     draw = sampler(space, 3, config.seeds.training_architectures, forbidden=())
@@ -76,6 +89,15 @@ def small_training(kind: str, root, changes=None) -> Training:
     return search_training(
         kind, model, draw, space, splits, config, schedule, config.seeds.data_order
     )
+
+
+def small_anytime(config: Config) -> Training:
+    """A network with three exits, to be trained as section 7.3 says."""
+    space = Anytime(tuple(config.space.operations), 2, 3, 3, 4, (2, 3), 1, classes=10)
+    modules = space.modules(space.sample(Random(0), 3))
+    network = Network(modules, config.images.resolution)
+    model = Trained(network, stream(0, "anytime"))
+    return anytime_training("anytime/x", model, noise_images(config), config)
 
 
 def content(path) -> dict:

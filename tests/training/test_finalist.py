@@ -12,7 +12,7 @@ from small_trainings import noise_images, small_config, small_space
 
 from ghn_pipeline.compute import precision
 from ghn_pipeline.data.images import Images, cutout, stream
-from ghn_pipeline.network import Network, Trained, keep_path, run, run_modules
+from ghn_pipeline.network import Network, Trained, keep_path, run, run_steps
 from ghn_pipeline.space.classification import INPUTS
 from ghn_pipeline.space.graph import Block, Node
 from ghn_pipeline.space.operations import OPERATIONS
@@ -160,9 +160,12 @@ def test_the_loss_is_the_networks_and_half_the_heads_by_the_papers_optimizer():
     model, splits, recipe, training = small_finalist(cutout=0, drop_path=0.0)
     images, labels = training_batch(splits, 3, batch=8, padding=1, seed="3/finalists/best/0")
     trained = model.trained
-    *_, logits = run_modules(trained.network, trained.weights, images, trained.norm_of_batch)
-    seen = list(run_modules(trained.network, trained.weights, images, trained.norm_of_batch))
-    head = model.head(seen[tapped(trained.network)])
+    network = trained.network
+    seen = dict(run_steps(network, trained.weights, images, trained.norm_of_batch))
+    (logits,) = (seen[exit] for exit in network.exits)
+    m = tapped(network)
+    leaves = [seen[m, v] for v in network.modules[m].block.leaves]
+    head = model.head(torch.cat(leaves, dim=1))
     expected = F.cross_entropy(logits, labels) + 0.5 * F.cross_entropy(head, labels)
     torch.testing.assert_close(one_loss(training, 3), expected)
     assert recipe.auxiliary_weight == 0.5

@@ -87,8 +87,8 @@ def drawn_in_training(made, monkeypatch, in_process, ghn):
         kept.unlink()
     drawn, free, real = set(), set(), search.sampler
 
-    def spy(space, nodes, seed, forbidden):
-        draw = real(space, nodes, seed, forbidden)
+    def spy(space, nodes, seed, forbidden, **how):
+        draw = real(space, nodes, seed, forbidden, **how)
         free.update(space.sample(Random(i), nodes).hash for i in range(2000))
 
         def spied(step):

@@ -26,8 +26,17 @@ def place(workplaces):
 
 def of_snakemake(place):
     """{command: (inputs, outputs)} of all jobs, read off what a dry run says."""
-    # `benchmark` is no part of `all`: it is of NAS-Bench-201, and so of another preset
-    words = ("all", "benchmark", "--cores", "2", "--dry-run", "--forceall", "--printshellcmds")
+    # `benchmark` and `anytime` are no part of `all`: they are of other spaces, and so of presets
+    words = (
+        "all",
+        "benchmark",
+        "anytime",
+        "--cores",
+        "2",
+        "--dry-run",
+        "--forceall",
+        "--printshellcmds",
+    )
     done = place.run("snakemake", *words)
     assert done.returncode == 0, done.stderr
     jobs = {}
@@ -69,8 +78,9 @@ def files_below(paths, made):
 def test_both_engines_have_the_same_graph(place):
     snakemake, dvc = of_snakemake(place), of_dvc(place)
     # counted by hand: data, five GHNs and the one-shot model with their scores, two rivals, ground
-    # truth, two searches, the winner, three finalists, and what is made of these
-    assert len(dvc) == 2 + 2 * 6 + 2 + 5 + 2 + 2 + 3 + 10
+    # truth, two searches, the winner, three finalists, and what is made of these; of networks with
+    # exits ten, twelve, the best, five rivals, and what is made of them
+    assert len(dvc) == 2 + 2 * 6 + 2 + 5 + 2 + 2 + 3 + 10 + (10 + 12 + 1 + 5 + 1)
     made = [out for _, outs, _ in dvc.values() for out in outs]
     assert {
         command: (files_below(ins, made), frozenset(outs))
@@ -106,12 +116,17 @@ STAGE_OF = {
     "ghn train-mobile": "mobile",
     **{f"ghn {name}": name for name in ("table1", "table2", "table3", "table4", "ablations")},
     **{f"ghn {name}": name for name in ("export", "memory", "benchmark")},
+    "ghn train-anytime top/0": "anytime/top",
+    "ghn train-anytime random/0": "anytime/random",
+    "ghn train-anytime best": "anytime/best",
+    "ghn train-anytime msdnet": "anytime/msdnet",
+    "ghn anytime-curves": "anytime_curves",
 }
 
 
 def test_dvc_makes_anew_what_the_package_says(place):
     """What a parameter changes, by DVC's graph, is what tests/workflow/test_stages.py lists."""
-    from test_stages import TABLE
+    from test_stages import OF_EXITS, TABLE
 
     graph = of_dvc(place)
     made = {command: outs for command, (_, outs, _) in graph.items()}
@@ -134,7 +149,8 @@ def test_dvc_makes_anew_what_the_package_says(place):
                 return anew
             anew |= more
 
-    for parameter, _, expected in TABLE:
+    rivals = [row for row in OF_EXITS if row[0] == "anytime.rivals"]
+    for parameter, _, expected in [*TABLE, *rivals]:
         found = {STAGE_OF[c] for c in changed(parameter) if c in STAGE_OF}
         # each of these stands in the path of every output
         if parameter not in ("scale", "data.folder"):

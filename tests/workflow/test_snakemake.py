@@ -78,8 +78,8 @@ def test_the_smoke_preset_runs_to_the_end(finished):
 
 def test_every_job_leaves_a_log_and_a_benchmark(finished):
     results = finished.folder / "results/smoke"
-    # the benchmark is of NAS-Bench-201, and so of another preset
-    for stage in EVERY_RUN | set(stages.TABLES) - {"benchmark"}:
+    # these two are of other spaces, and so of other presets
+    for stage in EVERY_RUN | set(stages.TABLES) - {"benchmark", "anytime_curves"}:
         assert (results / "logs" / f"{stage}.log").read_text()
         header, row = (results / "benchmarks" / f"{stage}.tsv").read_text().splitlines()
         assert float(dict(zip(header.split("\t"), row.split("\t"), strict=True))["s"]) > 0

@@ -24,7 +24,9 @@ ALL = [
         "top",
         "best",
     ),
-    *("table1", "table2", "export", "mobile", "table3", "memory"),
+    *("table1", "table2", "export", "mobile", "table3"),
+    *("anytime/top", "anytime/random", "anytime/best", "anytime/msdnet", "anytime_curves"),
+    "memory",
 ]
 
 
@@ -33,9 +35,11 @@ def only(*stages):
     return [stage for stage in ALL if stage in stages]
 
 
+OF_SEARCH = ("anytime/top", "anytime/best", "anytime_curves")
+ANYTIME = only(*OF_SEARCH, "anytime/random", "anytime/msdnet")
 WINNER = ("winner", "best", "table2", "export", "mobile", "table3")
 SHORT = ("short", *WINNER)
-SEARCH = ("search", "benchmark", "search_curves", "top", "table1", *SHORT)
+SEARCH = ("search", "benchmark", "search_curves", "top", "table1", *SHORT, *OF_SEARCH)
 SCORED = ("scores/ghn", "table4", "ablations", *SEARCH)
 NOT_MEMORY = only(*ALL[:-1])
 PROXIES = only("scores/proxies", "benchmark", "table4")
@@ -43,6 +47,8 @@ STACK = {"blocks": 15, "channels": 16, "reductions": [6, 11], "stem_multiplier":
 # trained from scratch, by the recipe of the ground truth
 FEW_STEPS = ("scores/sgd", "benchmark")
 TRAININGS = NOT_MEMORY[1:]
+# a rival is of no search space
+OF_SPACE = [stage for stage in ALL if stage != "anytime/msdnet"]
 SEARCHING = only("ghn", "oneshot", "scores/oneshot", *SCORED)
 GHN = only("ghn", *SCORED)
 GHN_AND_MEMORY = [*GHN, "memory"]  # which is measured with the first GHN
@@ -54,10 +60,12 @@ MOBILE = only("mobile", "table3")
 TABLES = only("table1", "table2", "table3", "table4", "ablations", "benchmark")
 COMPARED = only("table4", "ablations", "benchmark")
 
+OF_DENSENET = {"channels": 3, "growth": 3, "bottleneck": 3, "reduction": 0.25}
+
 #: parameters to change, another valid value, and what must be made anew: from the meaning of each
 TABLE = [
     # it stands in the titles
-    ("scale", "other", only(*TABLES, "search_curves", "export", "memory")),
+    ("scale", "other", only(*TABLES, "search_curves", "export", "memory", "anytime_curves")),
     ("cpu_is_enough", False, []),
     ("data.folder", "elsewhere", []),  # whatever the source, the bytes are the same
     ("data.sources", ["npm"], []),
@@ -66,13 +74,13 @@ TABLE = [
     ("images.validation", 300, TRAININGS),
     ("images.resolution", 16, [*TRAININGS, "memory"]),
     ("images.padding", 2, TRAININGS),
-    ("space.nodes", 4, ALL),
-    ("space.max_inputs", 1, ALL),
-    ("space.operations", ["identity", "conv_1x1"], ALL),
-    ("network.blocks", 3, [*TRAININGS, "memory"]),
-    ("network.channels", 8, [*TRAININGS, "memory"]),
-    ("network.reductions", [1], [*TRAININGS, "memory"]),
-    ("network.stem_multiplier", 2, [*TRAININGS, "memory"]),
+    ("space.nodes", 4, OF_SPACE),
+    ("space.max_inputs", 1, OF_SPACE),
+    ("space.operations", ["identity", "conv_1x1"], OF_SPACE),
+    ("network.blocks", 3, OF_SPACE[1:]),
+    ("network.channels", 8, OF_SPACE[1:]),
+    ("network.reductions", [1], OF_SPACE[1:]),
+    ("network.stem_multiplier", 2, OF_SPACE[1:]),
     ("ghn.nodes", 4, GHN_AND_MEMORY),
     ("ghn.passes", 2, GHN_AND_MEMORY),
     ("ghn.embedding", 16, GHN_AND_MEMORY),
@@ -84,6 +92,7 @@ TABLE = [
     ("ghn.halve_at", [2], GHN_AND_MEMORY),
     ("ghn.clip", 1.0, GHN_AND_MEMORY),
     ("ghn.positions", True, GHN_AND_MEMORY),
+    ("ghn.fewer_nodes", True, GHN_AND_MEMORY),
     ("ghn.operation_weights", {"conv_1x1": 2}, GHN_AND_MEMORY),
     ("ghn.warmup", 10, GHN_AND_MEMORY),
     ("ghn.average", 0.9, GHN_AND_MEMORY),
@@ -105,11 +114,11 @@ TABLE = [
     ("evaluation.measure", "likelihood", only("scores/oneshot", *SCORED)),
     # SGD generates no weights
     ("evaluation.together", 3, only("scores/oneshot", *SCORED)),
-    ("correlation.drawn", 7, NOT_MEMORY),
+    ("correlation.drawn", 7, OF_SPACE[:-1]),
     ("correlation.architectures", [0, 1, 2, 3, 4, 5], COMPARED),
     ("correlation.steps", [5], only(*TRUTH)),
-    ("correlation.resamples", 300, COMPARED),
-    ("correlation.confidence", 0.9, COMPARED),
+    ("correlation.resamples", 300, only(*COMPARED, "anytime_curves")),
+    ("correlation.confidence", 0.9, only(*COMPARED, "anytime_curves")),
     ("proxies.batch", 32, PROXIES),
     ("proxies.steps", [5], only(*FEW_STEPS)),
     ("benchmark.top", 0.2, ["benchmark"]),
@@ -161,14 +170,39 @@ TABLE = [
     ("mobile.auxiliary_channels", [4, 4], MOBILE),
     ("mobile.cutout", 2, MOBILE),
     ("mobile.label_smoothing", 0.0, MOBILE),
+    ("anytime.top", [0, 1], only("anytime/best", "anytime_curves")),
+    ("anytime.random", [0, 1, 2], ["anytime_curves"]),
+    # the best is made as large as the rival
+    ("anytime.msdnet.blocks", 3, only("anytime/best", "anytime/msdnet", "anytime_curves")),
+    ("anytime.msdnet.base", 3, only("anytime/best", "anytime/msdnet", "anytime_curves")),
+    ("anytime.msdnet.step", 3, only("anytime/best", "anytime/msdnet", "anytime_curves")),
+    ("anytime.msdnet.channels", 3, only("anytime/best", "anytime/msdnet", "anytime_curves")),
+    ("anytime.msdnet.growth", 3, only("anytime/best", "anytime/msdnet", "anytime_curves")),
+    *(
+        (f"anytime.{rival}.{key}", value, ["anytime_curves"])
+        for rival, keys in {
+            "resnet_mc": {"blocks": 3, "channels": 3, "exits": [1]},
+            "resnet_ensemble": {"blocks": [3], "channels": 3},
+            "densenet_mc": {"layers": 3, "exits": [1]},
+            "densenet_ensemble": {"layers": [3]},
+        }.items()
+        for key, value in {**keys, **(OF_DENSENET if "dense" in rival else {})}.items()
+    ),
+    ("anytime.epochs", 3, ANYTIME),
+    ("anytime.batch", 32, ANYTIME),
+    ("anytime.learning_rate", 0.5, ANYTIME),
+    ("anytime.divide_at", [1], ANYTIME),
+    ("anytime.momentum", 0.5, ANYTIME),
+    ("anytime.nesterov", False, ANYTIME),
+    ("anytime.weight_decay", 0.0, ANYTIME),
     ("memory.nodes", [2, 4], ["memory"]),
     ("tables.costs", True, only("table1", "table2", "table3", "table4", "benchmark")),
     ("seeds.split", 9, TRAININGS),
-    ("seeds.test_architectures", 9, NOT_MEMORY),
+    ("seeds.test_architectures", 9, OF_SPACE[:-1]),
     ("seeds.training_architectures", 9, SEARCHING),
     ("seeds.data_order", 9, TRAININGS),
     ("seeds.initialisation", 9, TRAININGS),
-    ("seeds.bootstrap", 9, COMPARED),
+    ("seeds.bootstrap", 9, only(*COMPARED, "anytime_curves")),
     ("seeds.search", 9, only(*SEARCH)),
     ("compute.device", "cpu", []),
     ("compute.threads", 2, []),
@@ -194,11 +228,26 @@ PUBLISHED = {
     "benchmark.images": 100,
 }
 ITS_OWN = [
-    ("correlation.selection", 3, NOT_MEMORY),
+    ("correlation.selection", 3, OF_SPACE[:-1]),
     # the learning curve is measured, and recorded, by the training
     ("benchmark.curve", 2, GHN),
     ("proxies.network", STACK, PROXIES),
     ("proxies.resolution", 32, PROXIES),
+]
+#: What makes a configuration one of networks with exits, and what only such a one may have.
+WITH_EXITS = {
+    "space.name": "anytime",
+    "space.exits": 3,
+    "space.operations": ["dense_conv_1x1", "dense_conv_3x3"],
+    "network.blocks": 3,
+    "evaluation.budgets": [1.0, 2.0],
+    "evaluation.measure": "area",
+    "correlation.drawn": 12,
+}
+OF_EXITS = [
+    ("space.exits", 4, OF_SPACE),
+    ("evaluation.budgets", [1.0, 3.0], only("scores/oneshot", *SCORED)),
+    ("anytime.rivals", ["msdnet"], ["anytime_curves"]),
 ]
 SHARED_OUT = {"finalists.processes": 1, "finalists.nodes": 1}
 
@@ -211,6 +260,8 @@ STAGES = {
     "short": "short/0",
     "top": "finalists/top/0",
     "best": "finalists/best/0",
+    "anytime/top": "anytime/top/0",
+    "anytime/random": "anytime/random/0",
 }
 
 
@@ -230,9 +281,17 @@ def test_a_parameter_of_published_accuracies(path, value, expected, configured):
     assert [stage for stage in ALL if before[stage] != after[stage]] == expected
 
 
-def test_the_space_changes_everything(configured):
-    before, after = digests(configured()), digests(configured(PUBLISHED))
-    assert all(before[stage] != after[stage] for stage in ALL)
+@pytest.mark.parametrize(("path", "value", "expected"), OF_EXITS, ids=[row[0] for row in OF_EXITS])
+def test_a_parameter_of_networks_with_exits(path, value, expected, configured):
+    changes = {**WITH_EXITS, path: value}
+    before, after = digests(configured(WITH_EXITS)), digests(configured(changes))
+    assert [stage for stage in ALL if before[stage] != after[stage]] == expected
+
+
+@pytest.mark.parametrize("other", [PUBLISHED, WITH_EXITS])
+def test_the_space_changes_everything(other, configured):
+    before, after = digests(configured()), digests(configured(other))
+    assert all(before[stage] != after[stage] for stage in OF_SPACE)
 
 
 def test_the_table_names_every_parameter(smoke_settings):
@@ -245,7 +304,7 @@ def test_the_table_names_every_parameter(smoke_settings):
 
     # `method` has one value only, that of the code; `correlation.ghns` has a test of its own
     others = ["method", "correlation.ghns", "space.name", *VARIED, *SHARED_OUT]
-    named = [*others, *(path for path, _, _ in (*TABLE, *ITS_OWN))]
+    named = [*others, *{path for path, _, _ in (*TABLE, *ITS_OWN, *OF_EXITS)}]
     there = [path for path in leaves(smoke_settings) if not path.startswith("ghns.")]
     assert sorted(named) == sorted([*there, "ghns.default"])
 

@@ -127,10 +127,10 @@ def made_of(table):
 
 
 # for the captions: what the size is, and what made the tables that are there
-SMALL = "" if CONFIG.scale == "paper" else "; **not the paper's scale**"
+SMALL = "" if CONFIG.scale_in_titles == "paper" else "; **not the paper's scale**"
 config["at_scale"] = {
     name: f"{getattr(CONFIG, f'{name}_note')}{SMALL}."
-    for name in ("scale", "network", "images", "finalists", "mobile")
+    for name in ("scale", "network", "images", "finalists", "mobile", "anytime", "whole")
 }
 config["made_of"] = {table: made_of(table) for table in stages.TABLES}
 
@@ -142,3 +142,4 @@ wildcard_constraints:
     rank=r"\d+",
     search="(random|evolution)/[0-9]+",
     finalist="(top|random|best)/[0-9]+",
+    network="|".join(["(top|random)/[0-9]+", "best", *CONFIG.anytime.rivals]),

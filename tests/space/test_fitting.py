@@ -14,8 +14,8 @@ from ghn_pipeline.config import OperationName
 from ghn_pipeline.errors import UserError
 from ghn_pipeline.network import Network, Trained, batch_statistics, run
 from ghn_pipeline.space.classification import Classification
+from ghn_pipeline.space.fitting import fitted
 from ghn_pipeline.space.graph import Block
-from ghn_pipeline.space.mobile import fitted
 
 # section 5.1.2: "an initial convolution layer of stride 2 before stacking 14 blocks with scale
 # reduction at blocks 1, 2, 6 and 10", "under 600M FLOPS"; 7.3: 224 × 224
@@ -34,7 +34,7 @@ def network_of(space: Classification, block: Block, channels: int, side: int) ->
 @pytest.mark.parametrize("seed", range(20))
 def test_one_channel_more_would_pass_the_limit(seed: int) -> None:
     block = block_of(seed)
-    space = fitted(SPACE, block, RESOLUTION, LIMIT)
+    space = fitted(SPACE, block, RESOLUTION, LIMIT, "F")
     assert replace(space, channels=SPACE.channels) == SPACE
     assert network_of(space, block, space.channels, RESOLUTION).multiply_adds <= LIMIT
     assert network_of(space, block, space.channels + 1, RESOLUTION).multiply_adds > LIMIT
@@ -50,21 +50,23 @@ def test_the_width_is_the_one_that_a_scan_finds(seed: int, side: int) -> None:
     # limits between the counts, and each count itself, which is still allowed
     for limit in [*counts[:30], *(count + 1 for count in counts[:30]), counts[30] - 1]:
         most = sum(count <= limit for count in counts)
-        assert fitted(small, block, side, limit).channels == most
+        assert fitted(small, block, side, limit, "F").channels == most
 
 
 def test_a_limit_that_no_width_keeps() -> None:
     block = block_of(0)
     least = network_of(SPACE, block, 1, RESOLUTION).multiply_adds
-    assert fitted(SPACE, block, RESOLUTION, least).channels == 1
-    with pytest.raises(UserError, match=f"takes {least:,} multiply-adds .* 224×224 .* 1 channel"):
-        fitted(SPACE, block, RESOLUTION, least - 1)
+    assert fitted(SPACE, block, RESOLUTION, least, "F").channels == 1
+    with pytest.raises(
+        UserError, match=f"takes {least:,} multiply-adds .* 224×224 .* 1 channel, and F is"
+    ):
+        fitted(SPACE, block, RESOLUTION, least - 1, "F")
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_torch_counts_the_same_in_a_run(seed: int) -> None:
     block = block_of(seed)
-    network = Network(fitted(SPACE, block, RESOLUTION, LIMIT).modules(block), RESOLUTION)
+    network = Network(fitted(SPACE, block, RESOLUTION, LIMIT, "F").modules(block), RESOLUTION)
     sides: dict[int, set[int]] = {}
 
     def note(name: str, x: Tensor) -> Tensor:

@@ -1,31 +1,36 @@
-"""The mobile setting: as many channels as a limit on multiply-adds allows (section 5.1.2)."""
+"""As many channels as a limit on multiply-adds allows (sections 5.1.2 and 7.3)."""
 
 from bisect import bisect_right
 from dataclasses import replace
+from typing import TypeVar
 
 from ghn_pipeline.errors import UserError
 from ghn_pipeline.network import Network
+from ghn_pipeline.space.anytime import Anytime
 from ghn_pipeline.space.classification import Classification
 from ghn_pipeline.space.graph import Block
 
+S = TypeVar("S", Classification, Anytime)
 
-def fitted(space: Classification, block: Block, resolution: int, limit: int) -> Classification:
+
+def fitted(space: S, block: Block, resolution: int, limit: int, of: str) -> S:
     """Return `space` with the most channels whose network of `block` stays within `limit`.
 
     "The total number of flops is constrained by choosing the initial number of channels"
-    (section 5.1.2).
+    (section 5.1.2); of anytime networks "such that the number of FLOPS is comparable" (7.3).
 
     Args:
         space: stacks the block; its own number of channels does not matter.
         block: of the network.
         resolution: side of the images in pixels.
         limit: on the multiply-adds for one image.
+        of: what sets the limit, for the message.
 
     Raises:
         UserError: a network of one channel takes more.
     """
 
-    def stacked(channels: int) -> Classification:
+    def stacked(channels: int) -> S:
         return replace(space, channels=channels)
 
     def multiply_adds(channels: int) -> int:
@@ -37,7 +42,7 @@ def fitted(space: Classification, block: Block, resolution: int, limit: int) -> 
     if channels == 0:
         raise UserError(
             f"the network takes {least:,} multiply-adds for an image of {resolution}×{resolution} "
-            f"pixels even with 1 channel, and the limit is {limit:,}: raise the limit, or choose "
-            "smaller images or fewer blocks."
+            f"pixels even with 1 channel, and {of} is {limit:,}: raise it, or choose smaller "
+            "images or fewer blocks."
         )
     return stacked(channels)

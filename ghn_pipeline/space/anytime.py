@@ -1,0 +1,212 @@
+"""The search space of anytime prediction: scales, early exits, blocks that differ (5.2, 7.1)."""
+
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from random import Random
+
+from ghn_pipeline.errors import UserError
+from ghn_pipeline.space.classification import INPUTS, STEM, ingests_both
+from ghn_pipeline.space.graph import Block, Module, Node
+from ghn_pipeline.space.space import different
+
+
+@dataclass(frozen=True)
+class Anytime:
+    """An architecture is a chain of blocks that differ, written as one graph, one after the other.
+
+    Each block begins with its two input nodes, at its finest scale. Of `blocks` blocks the first
+    has `nodes` computed nodes and the last `nodes / blocks`, in equal steps: 24, 16 and 8 (section
+    5.2). The scales of a block's nodes are its finest and all coarser ones (section 7.1: 32×32,
+    16×16, 8×8; without the first; the last alone). The last node always has an exit.
+
+    Attributes:
+        operations: names of the operations that a node may have (section 7.1).
+        max_inputs: a node reads 1 to this many earlier nodes, each number equally likely.
+        exits: how many nodes have early exits; of an architecture with fewer nodes, all.
+        blocks: how many there are (3, section 5.2).
+        channels: of the nodes of the first block.
+        reductions: blocks, counted from 1, that leave out the finest scale and double the channels.
+        stem_multiplier: channels of the stem over those of the first block.
+        classes: number of classes.
+    """
+
+    operations: tuple[str, ...]
+    max_inputs: int
+    exits: int
+    blocks: int
+    channels: int
+    reductions: tuple[int, ...]
+    stem_multiplier: int
+    classes: int
+
+    @property
+    def node_types(self) -> tuple[str, ...]:
+        """Every operation that a node of a network of this space can have, in a fixed order."""
+        return (*self.operations, "input_1", "input_2", "stem")
+
+    @property
+    def scales(self) -> tuple[int, ...]:
+        """Every scale that a node can have, in a fixed order."""
+        return tuple(2**i for i in range(len(self.reductions) + 1))
+
+    def scales_of(self, block: int) -> tuple[int, ...]:
+        """The scales of the nodes of a block, counted from 0."""
+        return self.scales[sum(block + 1 >= reduction for reduction in self.reductions) :]
+
+    def sizes(self, nodes: int) -> list[int]:
+        """The computed nodes of each block, of which the first has `nodes`."""
+        return [max(1, nodes * left // self.blocks) for left in range(self.blocks, 0, -1)]
+
+    def examples(self, nodes: int) -> list[Block]:
+        """Return an architecture for each operation, all of whose nodes are leaves with exits.
+
+        Between them they hold a weight of every shape that one of so many nodes can ask for.
+        """
+        return [
+            joined(
+                Block(
+                    self._inputs(b)
+                    + tuple(Node(op, (0, 1), self.scales_of(b)[0], True) for _ in range(size))
+                )
+                for b, size in enumerate(self.sizes(nodes))
+            )
+            for op in self.operations
+        ]
+
+    def sample(self, rng: Random, nodes: int, *, fewer: bool = False) -> Block:
+        """Draw an architecture at random, whose first block has `nodes` computed nodes.
+
+        Each block has at most so many as it should where `fewer` (section 7.2).
+        """
+        sizes = [rng.randint(1, size) if fewer else size for size in self.sizes(nodes)]
+        drawn = joined(self._block(rng, b, size) for b, size in enumerate(sizes))
+        *others, last = (v for v, node in enumerate(drawn.nodes) if node.inputs)
+        return with_exits(drawn, {last, *rng.sample(others, min(self.exits - 1, len(others)))})
+
+    def _inputs(self, block: int) -> tuple[Node, ...]:
+        return tuple(replace(node, scale=self.scales_of(block)[0]) for node in INPUTS)
+
+    def _block(self, rng: Random, b: int, size: int) -> Block:
+        """Draw a block of `size` computed nodes."""
+        while True:
+            nodes = list(self._inputs(b))
+            for v in range(len(INPUTS), len(INPUTS) + size):
+                scale = rng.choice(self.scales_of(b))
+                nodes.append(Node(rng.choice(self.operations), self._reads(rng, v), scale))
+            if self._ingests(block := Block(tuple(nodes))):
+                return block
+
+    def _reads(self, rng: Random, v: int) -> tuple[int, ...]:
+        """Draw what node v reads."""
+        return tuple(sorted(rng.sample(range(v), rng.randint(1, min(self.max_inputs, v)))))
+
+    def _ingests(self, block: Block) -> bool:
+        """Whether a block ingests both of its inputs, or has too few nodes for that."""
+        few = self.max_inputs * (len(block.nodes) - len(INPUTS)) < len(INPUTS)
+        return few or ingests_both(block)
+
+    def draws(self, rng: Random, nodes: int) -> Iterator[Block]:
+        """Yield random architectures, no two isomorphic, until 1000 draws have given no new one."""
+        return different(lambda: self.sample(rng, nodes))
+
+    def read(self, value: Iterable[Sequence[object]]) -> Block:
+        """Read an architecture of this space from JSON.
+
+        Raises:
+            UserError: it is not a block, or not one of this space.
+        """
+        block = Block.from_json(value, self.node_types)
+        parts = split(block)
+        wrong = (
+            len(parts) != self.blocks
+            or any(part.nodes[: len(INPUTS)] != self._inputs(b) for b, part in enumerate(parts))
+            or any(
+                not node.inputs
+                or node.op not in self.operations
+                or node.scale not in self.scales_of(b)
+                for b, part in enumerate(parts)
+                for node in part.nodes[len(INPUTS) :]
+            )
+            or not block.nodes[-1].exit
+        )
+        if wrong:
+            raise UserError(
+                f"an architecture of this space is {self.blocks} blocks, each the nodes input_1 "
+                "and input_2 at its finest scale and others that read some of the block, at its "
+                f"scales, of {', '.join(self.operations)}; the last has an exit: "
+                f"not {block.to_json()}"
+            )
+        return block
+
+    def mutate(self, rng: Random, block: Block) -> Block:
+        """Draw the operation, the scale or the inputs of one node anew, or move an exit to it."""
+        while True:
+            parts = split(block)
+            b = rng.randrange(len(parts))
+            v = rng.randrange(len(INPUTS), len(parts[b].nodes))
+            changed = self._changed(rng, parts[b].nodes[v], b, v)
+            parts[b] = Block((*parts[b].nodes[:v], changed, *parts[b].nodes[v + 1 :]))
+            mutant = _same_exits(rng, joined(parts), block)
+            if self._ingests(parts[b]) and mutant.hash != block.hash:
+                return mutant
+
+    def _changed(self, rng: Random, node: Node, b: int, v: int) -> Node:
+        what = rng.choice(("op", "scale", "inputs", "exit"))
+        if what == "op":
+            return replace(node, op=rng.choice(self.operations))
+        if what == "scale":
+            return replace(node, scale=rng.choice(self.scales_of(b)))
+        if what == "inputs":
+            return replace(node, inputs=self._reads(rng, v))
+        return replace(node, exit=True)
+
+    def modules(self, block: Block) -> tuple[Module, ...]:
+        """Return the chain stem, blocks; block i reads blocks i-1 and i-2, or else the stem."""
+        chain = [Module(STEM, self.channels * self.stem_multiplier, 1, (-1,))]
+        for b, part in enumerate(split(block)):
+            channels = self.channels * self.scales_of(b)[0]
+            chain.append(Module(part, channels, 1, (b, max(b - 1, 0)), self.classes))
+        return tuple(chain)
+
+
+def _same_exits(rng: Random, mutant: Block, block: Block) -> Block:
+    """Take an exit of `block` away where the mutant has one more; the last one stays."""
+    before = [v for v, node in enumerate(block.nodes) if node.exit]
+    exits = {v for v, node in enumerate(mutant.nodes) if node.exit}
+    if len(exits) > len(before):
+        exits -= {rng.choice(before[:-1])}
+    return with_exits(mutant, exits)
+
+
+def with_exits(block: Block, exits: Container[int]) -> Block:
+    """Return the same graph with exits at these nodes and no others."""
+    return Block(tuple(replace(node, exit=v in exits) for v, node in enumerate(block.nodes)))
+
+
+def joined(blocks: Iterable[Block]) -> Block:
+    """Return blocks as one graph, whose parts are not connected."""
+    nodes: list[Node] = []
+    for block in blocks:
+        first = len(nodes)
+        nodes += [replace(n, inputs=tuple(first + u for u in n.inputs)) for n in block.nodes]
+    return Block(tuple(nodes))
+
+
+def split(block: Block) -> list[Block]:
+    """Return the blocks of which an architecture was joined; each begins with its first input.
+
+    Raises:
+        UserError: it begins otherwise, or a node reads one of another block.
+    """
+    starts = [v for v, node in enumerate(block.nodes) if node.op == INPUTS[0].op]
+    if starts[:1] != [0]:
+        raise UserError(f"the first node must be {INPUTS[0].op}: not {block.to_json()}")
+    parts = []
+    for first, end in zip(starts, [*starts[1:], len(block.nodes)], strict=True):
+        nodes = block.nodes[first:end]
+        if any(u < first for node in nodes for u in node.inputs):
+            raise UserError(f"nodes read those of their own block only: not {block.to_json()}")
+        parts.append(
+            Block(tuple(replace(n, inputs=tuple(u - first for u in n.inputs)) for n in nodes))
+        )
+    return parts

@@ -1,0 +1,69 @@
+"""Training networks with exits to the end: searched ones and rivals alike (sections 5.2, 7.3)."""
+
+from collections.abc import Iterator
+from typing import Protocol, cast
+
+from torch import Tensor, nn
+
+from ghn_pipeline.config import Config
+from ghn_pipeline.data.images import Images, Splits
+from ghn_pipeline.training.batches import (
+    accuracies_of,
+    fixed_batches,
+    judge_exits,
+    summed_loss,
+    training_batch,
+)
+from ghn_pipeline.training.fit import Training
+from ghn_pipeline.training.schedule import divided
+from ghn_pipeline.training.sgd import momentum_sgd
+
+
+class WithExits(Protocol):
+    """A network that predicts again and again: our own or a rival. It is an `nn.Module` too."""
+
+    def exits(self, images: Tensor) -> Iterator[Tensor]:
+        """Yield the logits [B, classes] of each exit for normalised images [B, 3, R, R]."""
+
+
+def anytime_training(name: str, network: WithExits, splits: Splits, config: Config) -> Training:
+    """Train `network` by the recipe of Huang et al. (2018): section 7.3, anytime.
+
+    The loss is the sum over its exits. At the end the accuracies of all exits are measured on the
+    validation and the test images, with running statistics.
+
+    Args:
+        name: for messages; the order of the images depends on it.
+        network: what is trained.
+        splits: the images.
+        config: of the scale.
+    """
+    model, settings = cast(nn.Module, network), config.anytime
+    seed = f"{config.seeds.data_order}/{name}"
+    epoch = len(splits.train) // settings.batch
+
+    def losses(step: int) -> Iterator[Tensor]:
+        model.train()
+        images, labels = training_batch(
+            splits, step, batch=settings.batch, padding=config.images.padding, seed=seed
+        )
+        yield summed_loss(network.exits(images), labels)
+
+    def judged(images: Images, of: str) -> dict[str, float]:
+        found = judge_exits(network.exits, fixed_batches(images, splits, config.evaluation.batch))
+        return {f"{of}/exit-{k}": value for k, value in enumerate(accuracies_of(found), 1)}
+
+    def final() -> dict[str, float]:
+        model.eval()
+        return judged(splits.validation, "validation") | judged(splits.test, "test")
+
+    steps = settings.epochs * epoch
+    return Training(
+        name,
+        model,
+        momentum_sgd(model, settings, nesterov=settings.nesterov),
+        losses,
+        divided(settings.learning_rate, settings.divide_at, epoch),
+        steps,
+        observe={steps: final},
+    )
