@@ -20,12 +20,13 @@ from ghn_pipeline.artifacts import (
     space_of,
     untrained,
 )
-from ghn_pipeline.config import Anytime, Compute, Config, Recipe, Sgd
+from ghn_pipeline.config import Config
 from ghn_pipeline.data.cifar10 import BATCH_RECORDS, BATCHES, RECORD_BYTES
 from ghn_pipeline.errors import UserError
 from ghn_pipeline.files import digest
 from ghn_pipeline.network import Network
 from ghn_pipeline.paper import numbers
+from ghn_pipeline.sections import Anytime, Compute, Recipe, Sgd
 from ghn_pipeline.space.fitting import fitted
 from ghn_pipeline.space.graph import Block
 from ghn_pipeline.stages import RIVALS, TABLES, chooser, first_ghn, searches

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
-from ghn_pipeline.config import Config, Recipe, Rival
+from ghn_pipeline.config import Config
 from ghn_pipeline.errors import UserError
 from ghn_pipeline.files import digest
+from ghn_pipeline.sections import Recipe, Rival
 
 Settings = dict[str, Any]
 

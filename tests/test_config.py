@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ghn_pipeline.config import Config, Ghn, GhnChanges, adopt, load, merged, validate
+from ghn_pipeline.config import Config, adopt, load, merged, validate
 from ghn_pipeline.errors import UserError
+from ghn_pipeline.sections import Ghn, GhnChanges
 
 ROOT = Path(__file__).parents[1]
 PARAMS = ROOT / "params.yaml"

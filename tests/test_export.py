@@ -14,10 +14,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from ghn_pipeline.config import OPERATIONS_OF
 from ghn_pipeline.errors import UserError
 from ghn_pipeline.export import load, save, write_onnx
 from ghn_pipeline.network import Network, Trained
+from ghn_pipeline.sections import OPERATIONS_OF
 from ghn_pipeline.space.classification import INPUTS, Classification
 from ghn_pipeline.space.graph import Block, Node
 from ghn_pipeline.space.operations import OPERATIONS

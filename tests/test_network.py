@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ghn_pipeline.config import OPERATIONS_OF
 from ghn_pipeline.network import Network, Trained, batch_statistics, run
+from ghn_pipeline.sections import OPERATIONS_OF
 from ghn_pipeline.space.classification import INPUTS, Classification
 from ghn_pipeline.space.graph import Block, Node
 from ghn_pipeline.space.operations import OPERATIONS

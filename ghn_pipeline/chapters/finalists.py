@@ -9,9 +9,10 @@ from ghn_pipeline.chapters.shared import configuration, start
 from ghn_pipeline.chapters.train import train
 
 if TYPE_CHECKING:
-    from ghn_pipeline.config import Config, Recipe
+    from ghn_pipeline.config import Config
     from ghn_pipeline.paper.classifiers import Cost, Setting
     from ghn_pipeline.paper.table import Table
+    from ghn_pipeline.sections import Recipe
     from ghn_pipeline.space.graph import Block
     from ghn_pipeline.training.distributed import Team
 

@@ -9,7 +9,8 @@ from ghn_pipeline.errors import UserError
 if TYPE_CHECKING:
     import torch
 
-    from ghn_pipeline.config import Config, Ghn, Schedule
+    from ghn_pipeline.config import Config
+    from ghn_pipeline.sections import Ghn, Schedule
     from ghn_pipeline.training.fit import Training
 
 

@@ -10,12 +10,12 @@ from collections.abc import Callable
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ghn_pipeline.config import Anytime, DenseNets, ResNets
 from ghn_pipeline.rivals.densenet import densenet
 from ghn_pipeline.rivals.ensemble import Ensemble
 from ghn_pipeline.rivals.exits import MultiExit
 from ghn_pipeline.rivals.msdnet import MSDNet
 from ghn_pipeline.rivals.resnet import resnet
+from ghn_pipeline.sections import Anytime, DenseNets, ResNets
 
 
 def made(name: str, settings: Anytime, classes: int) -> MultiExit:

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from ghn_pipeline.config import Anytime, Config, Recipe, Sgd
+from ghn_pipeline.config import Config
 from ghn_pipeline.data.images import Splits
 from ghn_pipeline.network import Trained
+from ghn_pipeline.sections import Anytime, Recipe, Sgd
 from ghn_pipeline.training.batches import accuracy, fixed_batches, summed_loss, training_batch
 from ghn_pipeline.training.fit import Training
 from ghn_pipeline.training.schedule import cosine

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ghn_pipeline.config import OPERATIONS_OF
 from ghn_pipeline.ghn.ghn import GHN, branch_shapes
 from ghn_pipeline.network import Network, Spec, run
+from ghn_pipeline.sections import OPERATIONS_OF
 from ghn_pipeline.space.classification import INPUTS, Classification
 from ghn_pipeline.space.graph import Block, Node
 from ghn_pipeline.space.operations import OPERATIONS

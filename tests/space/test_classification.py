@@ -10,8 +10,9 @@ from typing import get_args
 
 import pytest
 
-from ghn_pipeline.config import OPERATIONS_OF, OperationName, load
+from ghn_pipeline.config import load
 from ghn_pipeline.network import Network
+from ghn_pipeline.sections import OPERATIONS_OF, OperationName
 from ghn_pipeline.space.classification import Classification
 from ghn_pipeline.space.graph import Block, Node
 from ghn_pipeline.space.nasbench201 import EDGES

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ghn_pipeline.config import OperationName
 from ghn_pipeline.errors import UserError
 from ghn_pipeline.network import Network, Trained, batch_statistics, run
+from ghn_pipeline.sections import OperationName
 from ghn_pipeline.space.classification import Classification
 from ghn_pipeline.space.fitting import fitted
 from ghn_pipeline.space.graph import Block
