@@ -68,7 +68,7 @@ def _reductions(network: Macro, images: Images, proxies: Proxies) -> list[str]:
     return list(dict.fromkeys(faults))
 
 
-def _stacked(key: str, network: Macro, of: str, resolution: int) -> list[str]:
+def _stacked(key: str, network: Macro | Mobile, of: str, resolution: int) -> list[str]:
     faults = []
     if any(r > network.blocks for r in network.reductions):
         faults.append(f"{key}.reductions: there are only {network.blocks} blocks")
@@ -302,12 +302,8 @@ def _finalists(finalists: Finalists, search: Search, images: Images) -> list[str
 
 
 def _mobile(mobile: Mobile) -> list[str]:
-    faults = _recipe("mobile", mobile)
-    if any(r > mobile.blocks for r in mobile.reductions):
-        faults.append(f"mobile.reductions: there are only {mobile.blocks} blocks")
-    if mobile.resolution < mobile.stem_stride * 2 ** len(mobile.reductions):
-        faults.append("mobile.reductions: too many for mobile.resolution")
-    return faults
+    side = mobile.resolution // mobile.stem_stride
+    return _recipe("mobile", mobile) + _stacked("mobile", mobile, "mobile.resolution", side)
 
 
 #: What sections must say together, each a function of the sections that its parameters name.

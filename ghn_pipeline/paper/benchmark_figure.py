@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ghn_pipeline.paper.benchmark_table import CELLS, ENSEMBLE, GHN, Found, Method, label, published
-from ghn_pipeline.paper.figure import blank
+from ghn_pipeline.paper.figure import blank, ruled
 
 #: Told apart by the colour-blind; the GHNs' stands out.
 OURS, OTHERS, PUBLISHED = "#d55e00", "#0072b2", "#333333"
@@ -55,9 +55,7 @@ def benchmark_figure(
         axes.set_ylabel("Spearman with published accuracy", fontsize=11)
         _draw_curves(axes, learnt)
     for axes in (left, *right):
-        axes.tick_params(labelsize=10)
-        axes.grid(alpha=0.3)
-        axes.set_axisbelow(True)
+        ruled(axes, labels=10)
     # below the axes: no corner is free of points in general
     figure.legend(loc="outside lower center", ncols=5, fontsize=10)
     return figure

@@ -5,6 +5,7 @@ from pathlib import Path
 from textwrap import wrap
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -16,6 +17,13 @@ def blank(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def ruled(axes: Axes, labels: int = 11) -> None:
+    """Rule the axes with faint lines behind what is drawn; labels have so many points."""
+    axes.tick_params(labelsize=labels)
+    axes.grid(alpha=0.3)
+    axes.set_axisbelow(True)
 
 
 def titled(lines: list[str], scale_note: str, width: int = 78) -> str:

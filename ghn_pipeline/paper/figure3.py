@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from matplotlib.figure import Figure
 
 from ghn_pipeline.paper.curves import METHODS, MILLION, Curve
-from ghn_pipeline.paper.figure import blank, titled
+from ghn_pipeline.paper.figure import blank, ruled, titled
 
 #: Colour, dash and marker of each method: told apart by the colour-blind and without colour.
 STYLES = {
@@ -51,9 +51,7 @@ def figure3(curves: Mapping[str, Curve], *, until: float, scale_note: str) -> Fi
     axes.set_xlim(right=min(axes.get_xlim()[1], until / MILLION))
     axes.set_xlabel("multiply-adds up to the exit (millions)", fontsize=12)
     axes.set_ylabel("test accuracy (%)", fontsize=12)
-    axes.tick_params(labelsize=11)
-    axes.grid(alpha=0.3)
-    axes.set_axisbelow(True)
+    ruled(axes)
     # below the axes: no corner is free of lines in general; long, so that dashes can be seen
     figure.legend(loc="outside lower center", ncols=2, fontsize=11, handlelength=4)
     return figure

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ghn_pipeline.paper.curves import GROUPS, MILLION, Curve, budget_range
-from ghn_pipeline.paper.figure import blank, titled
+from ghn_pipeline.paper.figure import blank, ruled, titled
 from ghn_pipeline.search.correlation import Floats
 
 #: Colour and dash of each group's mean, told apart by the colour-blind and without colour.
@@ -49,9 +49,7 @@ def figure4(
     axes.set_title(titled(lines, scale_note), fontsize=11)
     axes.set_xlabel("multiply-adds (millions)", fontsize=12)
     axes.set_ylabel("test accuracy of the last exit reached (%)", fontsize=12)
-    axes.tick_params(labelsize=11)
-    axes.grid(alpha=0.3)
-    axes.set_axisbelow(True)
+    ruled(axes)
     # below the axes: no corner is free of lines in general; long, so that dashes can be seen
     figure.legend(loc="outside lower center", ncols=2, fontsize=11, handlelength=4)
     return figure

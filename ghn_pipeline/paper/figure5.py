@@ -20,7 +20,7 @@ from ghn_pipeline.paper.correlations import (
     paper_note,
     title,
 )
-from ghn_pipeline.paper.figure import blank, titled
+from ghn_pipeline.paper.figure import blank, ruled, titled
 from ghn_pipeline.paper.table import Table
 from ghn_pipeline.search.correlation import Estimate
 
@@ -153,9 +153,7 @@ def _blank(heading: str, setting: Setting) -> tuple[Figure, Axes]:
     )
     axes.set_title(titled([heading, marks], small), fontsize=11)
     axes.set_ylabel("Pearson R", fontsize=12)
-    axes.tick_params(labelsize=11)
-    axes.grid(alpha=0.3)
-    axes.set_axisbelow(True)
+    ruled(axes)
     return figure, axes
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ghn_pipeline.paper.correlations import show
-from ghn_pipeline.paper.figure import blank, titled
+from ghn_pipeline.paper.figure import blank, ruled, titled
 from ghn_pipeline.search.correlation import Estimate, better_half
 
 
@@ -33,9 +33,7 @@ def figure6(
     axes.set_title(_title(len(trained), scale_note, correlation), fontsize=11)
     axes.set_xlabel("accuracy with generated weights (%)", fontsize=12)
     axes.set_ylabel("accuracy after training with SGD (%)", fontsize=12)
-    axes.tick_params(labelsize=11)
-    axes.grid(alpha=0.3)
-    axes.set_axisbelow(True)
+    ruled(axes)
     # below the axes: no corner is free of points in general
     figure.legend(loc="outside lower center", ncols=2, fontsize=11)
     return figure

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ghn_pipeline.paper.figure import blank, titled
+from ghn_pipeline.paper.figure import blank, ruled, titled
 
 #: Model: its name in the legend and its line; the candidate is thin, the part common to both.
 STYLES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -61,9 +61,7 @@ def _draw(axes: Axes, rows: pd.DataFrame, axis: str, values: "pd.Series[float]")
         x = rows.loc[points, axis].sort_values()
         axes.plot(x, values[x.index], label=name, **style)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.tick_params(labelsize=11)
-    axes.grid(alpha=0.3)
-    axes.set_axisbelow(True)
+    ruled(axes)
 
 
 def _labels(rows: pd.DataFrame) -> tuple[str, str]:

@@ -6,7 +6,7 @@ from itertools import cycle
 import numpy as np
 from matplotlib.figure import Figure
 
-from ghn_pipeline.paper.figure import blank, titled
+from ghn_pipeline.paper.figure import blank, ruled, titled
 
 #: Colour and dash of each method, told apart by the colour-blind and in print without colour. The
 #: first is solid: where methods coincide, it shows between the dashes of the next.
@@ -37,8 +37,6 @@ def search_figure(
     axes.set_title(titled([title], scale_note), fontsize=11)
     axes.set_xlabel("architectures evaluated", fontsize=12)
     axes.set_ylabel(f"best validation {ranked_by} so far (%)", fontsize=12)
-    axes.tick_params(labelsize=11)
-    axes.grid(alpha=0.3)
-    axes.set_axisbelow(True)
+    ruled(axes)
     axes.legend(loc="lower right", fontsize=11)  # where curves that rise leave room
     return figure
