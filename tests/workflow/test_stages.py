@@ -240,6 +240,7 @@ WITH_EXITS = {
     "space.exits": 3,
     "space.operations": ["dense_conv_1x1", "dense_conv_3x3"],
     "network.blocks": 3,
+    "network.reductions": [2, 3],
     "evaluation.budgets": [1.0, 2.0],
     "evaluation.measure": "area",
     "correlation.drawn": 12,
