@@ -341,8 +341,8 @@ _OF_ONE_EXIT: list[Callable[..., list[str]]] = [
 def disagreements(sections: Mapping[str, Any]) -> list[str]:
     """Return the faults between those sections that are themselves whole."""
     faults = []
-    exits = "space" in sections and sections["space"].exits
-    for agreement in _AGREEMENTS + ([] if exits else _OF_ONE_EXIT):
+    others = [] if "space" not in sections or sections["space"].exits else _OF_ONE_EXIT
+    for agreement in _AGREEMENTS + others:
         needed = signature(agreement).parameters
         if all(name in sections for name in needed):
             faults += agreement(**{name: sections[name] for name in needed})

@@ -21,10 +21,11 @@ def prepare_device(config: Config) -> torch.device:
         raise UserError("compute.device is cuda, and no CUDA device is to be found here.")
     device = torch.device("cuda" if available and config.compute.device != "cpu" else "cpu")
     if device.type == "cpu" and not config.cpu_is_enough:
+        of = "anytime-" if config.space.exits else ""
         raise UserError(
             f"the scale {config.scale!r} takes weeks without an accelerator; none is used here. "
-            "Choose a preset (snakemake --cores all --configfile presets/quick.yaml, or "
-            "presets/smoke.yaml), or insist: cpu_is_enough: true in the configuration."
+            f"Choose a preset (snakemake --cores all --configfile presets/{of}quick.yaml, or "
+            f"presets/{of}smoke.yaml), or insist: cpu_is_enough: true in the configuration."
         )
     return device
 

@@ -333,12 +333,10 @@ def run_to_budget(
         ValueError: the first exit takes more, or the images are not of the network's resolution,
             for which it was counted.
     """
-    if images.shape[2:] != (network.resolution, network.resolution):
-        shape = "×".join(map(str, images.shape[2:]))
-        raise ValueError(
-            f"the network is counted for images of {network.resolution}×{network.resolution} "
-            f"pixels, and these have {shape}"
-        )
+    expected = (IMAGE.channels, network.resolution, network.resolution)
+    if images.shape[1:] != expected:
+        counted, given = ("×".join(map(str, shape)) for shape in (expected, images.shape[1:]))
+        raise ValueError(f"the network is counted for images of {counted}, and these have {given}")
     reached = sum(spent <= budget for spent in network.spent)
     if not reached:
         raise ValueError(

@@ -268,7 +268,7 @@ def _report(config: "Config", found: "Found", growth: dict[str, int]) -> None:
 
     whole, single = growth["parameters"], growth["parameters_at_one_scale"]
     more = 100 * (whole / single - 1)
-    print(f"the GHN has {whole:,} parameters, {more:.2f}% more than for a single scale")
+    print(f"the GHN has {whole:,} parameters, {more:.3f}% more than for a single scale")
     for group, estimates in found.correlations.items():
         said = ", ".join(f"{name} {show(value)}" for name, value in estimates.items())
         print(f"predicted with trained area, {group}: {said}")

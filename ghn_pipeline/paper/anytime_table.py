@@ -167,7 +167,10 @@ def methods_table(methods: Mapping[str, Method], *, scale: str, scale_note: str)
             (name, *_method_cells(methods.get(key), budgets)) for key, name in METHODS.items()
         ),
         footnotes=(
-            (area_note(budgets) + " It is the range in which all of these predict.")
+            (
+                area_note(budgets) + " It is the range in which all of these predict. "
+                "Figure 3 joins exits by lines; between two a network has what the earlier gave."
+            )
             if budgets
             else f"No area ('{NONE}'): there is no budget at which all of these predict.",
             f"{METHODS['ghn']}: the best of the search's best by validation area, trained anew "

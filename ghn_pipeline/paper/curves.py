@@ -62,6 +62,6 @@ def millions(count: int) -> str:
 
 
 def budget_range(budgets: tuple[float, float]) -> str:
-    """Return '1 to 10 million multiply-adds', as they are set."""
-    low, high = (f"{budget / MILLION:g}" for budget in budgets)
+    """Return '1 to 10 million multiply-adds', to four significant digits."""
+    low, high = (f"{budget / MILLION:.4g}" for budget in budgets)
     return f"{low} to {high} million multiply-adds"

@@ -209,12 +209,12 @@ def test_a_budget_is_never_overspent(seed: int) -> None:
             assert torch.equal(logits, exits[reached[-1]])
 
 
-@pytest.mark.parametrize("shape", [(8, 8), (32, 32), (16, 32)])
-def test_images_for_which_no_budget_was_counted_are_refused(shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize("shape", [(3, 8, 8), (3, 32, 32), (3, 16, 32), (1, 16, 16), (16, 16)])
+def test_images_for_which_no_budget_was_counted_are_refused(shape: tuple[int, ...]) -> None:
     net = network(0)
     model = Trained(net, torch.Generator().manual_seed(0))
-    with pytest.raises(ValueError, match=f"16×16 .* {shape[0]}×{shape[1]}"):
-        run_to_budget(net, model.weights, torch.zeros(1, 3, *shape), net.spent[-1])
+    with pytest.raises(ValueError, match=f"3×16×16, .* have {'×'.join(map(str, shape))}$"):
+        run_to_budget(net, model.weights, torch.zeros(1, *shape), net.spent[-1])
 
 
 @pytest.mark.parametrize("seed", SEEDS)
