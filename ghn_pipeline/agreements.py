@@ -27,6 +27,7 @@ from ghn_pipeline.sections import (
     Space,
     changed,
 )
+from ghn_pipeline.space.anytime import sizes
 
 
 def _validation_images(evaluation: Evaluation, images: Images) -> list[str]:
@@ -123,8 +124,7 @@ def _exits(space: Space, network: Macro) -> list[str]:
     if space.exits is None:
         return []
     faults = []
-    shares = range(1, network.blocks + 1)
-    nodes = sum(max(1, space.nodes * share // network.blocks) for share in shares)
+    nodes = sum(sizes(space.nodes, network.blocks))
     if space.exits > nodes:
         faults.append(f"space.exits: more than the {nodes} nodes of all blocks")
     if network.blocks != 3:

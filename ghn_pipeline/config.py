@@ -38,6 +38,7 @@ from ghn_pipeline.sections import (
     Tables,
     changed,
 )
+from ghn_pipeline.space.anytime import sizes
 
 #: Scales that are the paper's own: params.yaml and presets/anytime.yaml.
 PAPER_SCALES = ("paper", "anytime")
@@ -122,11 +123,11 @@ class Config(Section):
     @property
     def anytime_note(self) -> str:
         """Of networks with exits, and of rivals on the same images."""
-        side, first, count = self.images.resolution, self.space.nodes, self.network.blocks
-        nodes = ", ".join(str(first * left // count) for left in range(count, 1, -1))
+        side, count = self.images.resolution, self.network.blocks
+        *others, last = map(str, sizes(self.space.nodes, count))
         return (
             f"{self._preset}{self.images.train:,} training images at {side}×{side}, {count} blocks "
-            f"of {nodes} and {max(1, first // count)} nodes, {self.anytime.epochs} epochs"
+            f"of {', '.join(others)} and {last} nodes, {self.anytime.epochs} epochs"
         )
 
     @property

@@ -27,7 +27,7 @@ from ghn_pipeline.files import digest
 from ghn_pipeline.network import Network
 from ghn_pipeline.paper import numbers
 from ghn_pipeline.sections import Anytime, Compute, Recipe, Sgd
-from ghn_pipeline.space.fitting import fitted
+from ghn_pipeline.space.fitting import S, fitted
 from ghn_pipeline.space.graph import Block
 from ghn_pipeline.stages import RIVALS, TABLES, chooser, first_ghn, searches
 from ghn_pipeline.training.auxiliary import AuxiliaryHead
@@ -117,9 +117,7 @@ def _published(config: Config) -> list[Line]:
 
 
 def _with_exits(config: Config) -> list[Line]:
-    networks = [
-        Network(space_of(config).modules(b), config.images.resolution) for b in _drawn(config)
-    ]
+    networks = _networks(config)
     ranks = {"top": config.anytime.top, "random": config.anytime.random}
     stages = [f"anytime/{group}/{rank}" for group, of in ranks.items() for rank in of]
     return [
@@ -166,9 +164,7 @@ def _scoring(config: Config, rivals: Sequence[str]) -> list[Line]:
 
 
 def _paper(config: Config) -> list[Line]:
-    networks = [
-        Network(space_of(config).modules(b), config.images.resolution) for b in _drawn(config)
-    ]
+    networks = _networks(config)
     truth, short = _by_sgd(config, networks)
     return [
         *_scoring(config, ("oneshot", "proxies")),
@@ -224,10 +220,7 @@ def _mobile(config: Config) -> Line:
         return Line("train-mobile", rate=Rate(0, "counts only: mobile.folder names no ImageNet"))
     space, side = mobile_space(config, None), recipe.resolution
     limit = recipe.multiply_adds * 1_000_000
-    networks = [
-        Network(fitted(space, block, side, limit, "mobile.multiply_adds").modules(block), side)
-        for block in _drawn(config)
-    ]
+    networks = _fitted(config, space, side, limit, "mobile.multiply_adds")
     disk, found = _recipe_bytes(recipe, networks), rate(config, ["mobile"])
     return Line("train-mobile", 1, disk, found, recipe.processes, trains=True)
 
@@ -272,6 +265,20 @@ def _drawn(config: Config) -> list[Block]:
     return [space_of(config).sample(rng, config.space.nodes) for _ in range(SAMPLES)]
 
 
+def _networks(config: Config) -> list[Network]:
+    """Networks of random architectures."""
+    space, side = space_of(config), config.images.resolution
+    return [Network(space.modules(block), side) for block in _drawn(config)]
+
+
+def _fitted(config: Config, space: S, side: int, limit: int, of: str) -> list[Network]:
+    """Likewise, each as wide as a limit allows: see `fitted`."""
+    return [
+        Network(fitted(space, block, side, limit, of).modules(block), side)
+        for block in _drawn(config)
+    ]
+
+
 def _mean_size(networks: Sequence[Network]) -> tuple[float, float]:
     """Mean numbers of networks: trained by SGD, and held in the model's state."""
     trained = mean(network.parameters for network in networks)
@@ -281,12 +288,7 @@ def _mean_size(networks: Sequence[Network]) -> tuple[float, float]:
 def _size_of_best(config: Config) -> tuple[float, float]:
     """Mean numbers of networks with exits that are as wide as the best may be."""
     space, side, limit = anytime_space(config), config.images.resolution, comparable(config)
-    return _mean_size(
-        [
-            Network(fitted(space, block, side, limit, "the first rival").modules(block), side)
-            for block in _drawn(config)
-        ]
-    )
+    return _mean_size(_fitted(config, space, side, limit, "what the first of anytime.rivals takes"))
 
 
 def _size_of_rival(config: Config, name: str) -> tuple[float, float]:

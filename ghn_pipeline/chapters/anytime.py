@@ -4,13 +4,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ghn_pipeline.chapters.shared import start
+from ghn_pipeline.chapters.shared import bootstrap_of, start
 from ghn_pipeline.chapters.train import train
 
 if TYPE_CHECKING:
     from ghn_pipeline.config import Config
     from ghn_pipeline.paper.anytime_table import Found, Group, Method
-    from ghn_pipeline.paper.correlations import Bootstrap
     from ghn_pipeline.paper.curves import Curve
     from ghn_pipeline.space.anytime import Anytime
     from ghn_pipeline.space.graph import Block
@@ -132,7 +131,7 @@ def anytime_curves(args: argparse.Namespace) -> None:
     space, block = stacked(config, "best")
     methods, of_methods = _methods(config, block)
     groups, of_groups = _groups(config)
-    bootstrap = _bootstrap(config)
+    bootstrap = bootstrap_of(config)
     found = anytime_table.measure(groups, budgets=budgets, bootstrap=bootstrap)
     scale = {"scale": config.scale_in_titles, "scale_note": note}
     areas = anytime_table.groups_table(found, **scale, budgets=budgets, bootstrap=bootstrap)
@@ -198,13 +197,6 @@ def _of_block(config: "Config", name: str, block: "Block") -> dict[str, Any]:
 def _budgets(config: "Config") -> tuple[float, float]:
     assert config.evaluation.range is not None  # as this space needs it
     return config.evaluation.range
-
-
-def _bootstrap(config: "Config") -> "Bootstrap":
-    from ghn_pipeline.paper.correlations import Bootstrap
-
-    chosen = config.correlation
-    return Bootstrap(chosen.resamples, chosen.confidence, config.seeds.bootstrap)
 
 
 def _curve(run: dict[str, Any], images: str = "test") -> "Curve":

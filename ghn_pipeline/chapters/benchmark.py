@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ghn_pipeline.chapters.shared import start
+from ghn_pipeline.chapters.shared import bootstrap_of, start
 
 if TYPE_CHECKING:
     from ghn_pipeline.config import Config
@@ -24,15 +24,13 @@ def benchmark(args: argparse.Namespace) -> None:
     from ghn_pipeline.benchmark import DATASETS, check_held_out, truth
     from ghn_pipeline.files import write_atomically
     from ghn_pipeline.paper import benchmark_figure, benchmark_table, figure, table
-    from ghn_pipeline.paper.correlations import Bootstrap
     from ghn_pipeline.record import write_provenance
 
     config = start(args, "benchmark")
     blocks = architectures_of(config)
     check_held_out(config, blocks)
     methods, curves, made_of = _methods(config)
-    chosen, folder = config.correlation, Path("results", config.scale)
-    bootstrap = Bootstrap(chosen.resamples, chosen.confidence, config.seeds.bootstrap)
+    folder, bootstrap = Path("results", config.scale), bootstrap_of(config)
     true = truth(blocks, next(iter(DATASETS)))
     functions, top = [block.hash for block in blocks], config.benchmark.top
     found = benchmark_table.measure(methods, true, bootstrap=bootstrap, top=top, groups=functions)
@@ -59,7 +57,7 @@ def benchmark(args: argparse.Namespace) -> None:
         curves,
         scale_note=config.images_note + _proxies_of(config),
         cells=len(blocks),
-        confidence=chosen.confidence,
+        confidence=bootstrap.confidence,
     )
     figure.save(drawn, folder / "benchmark")
     numbers = json.dumps(benchmark_table.metrics(found), indent=1)

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ghn_pipeline.chapters.shared import start
+from ghn_pipeline.chapters.shared import bootstrap_of, start
 
 if TYPE_CHECKING:
     from ghn_pipeline.config import Config
-    from ghn_pipeline.paper.correlations import Bootstrap, Correlations
+    from ghn_pipeline.paper.correlations import Correlations
 
 
 def score(args: argparse.Namespace) -> None:
@@ -65,7 +65,7 @@ def table4(args: argparse.Namespace) -> None:
 
     config = start(args, "table4")
     rows, made_of = table4_rows(config)
-    folder, bootstrap = Path("results", config.scale), _bootstrap(config)
+    folder, bootstrap = Path("results", config.scale), bootstrap_of(config)
     count = len(config.correlation.architectures)
     found = table4.measure_rows(rows, count, bootstrap)
     made = table4.table4(
@@ -112,7 +112,7 @@ def ablations(args: argparse.Namespace) -> None:
         pairs,
         of="the ablations",
         architectures=len(config.correlation.architectures),
-        bootstrap=_bootstrap(config),
+        bootstrap=bootstrap_of(config),
     )
     _figure5(config, found)
     _table5(config, found)
@@ -134,7 +134,7 @@ def _figure5(config: "Config", found: "Mapping[str, Correlations]") -> None:
         scale=config.scale,
         scale_note=config.scale_note,
         architectures=len(config.correlation.architectures),
-        bootstrap=_bootstrap(config),
+        bootstrap=bootstrap_of(config),
     )
     ghns = {name: config.named_ghn(name) for name in found}
     one, points = ghns[a[0]] if a else config.ghn, {ghns[name].nodes: found[name] for name in a}
@@ -162,13 +162,6 @@ def _table5(config: "Config", found: "Mapping[str, Correlations]") -> None:
         scale=config.scale,
         scale_note=config.scale_note,
         architectures=len(config.correlation.architectures),
-        bootstrap=_bootstrap(config),
+        bootstrap=bootstrap_of(config),
     )
     write(made, Path("results", config.scale, "table5"))
-
-
-def _bootstrap(config: "Config") -> "Bootstrap":
-    from ghn_pipeline.paper.correlations import Bootstrap
-
-    chosen = config.correlation
-    return Bootstrap(chosen.resamples, chosen.confidence, config.seeds.bootstrap)

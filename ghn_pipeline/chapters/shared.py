@@ -1,4 +1,4 @@
-"""How a verb of `ghn` begins. Imports stand inside the functions, so that help answers at once."""
+"""What verbs of `ghn` share. Imports stand inside the functions, so that help answers at once."""
 
 import argparse
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ghn_pipeline.config import Config
+    from ghn_pipeline.paper.correlations import Bootstrap
 
 
 def configuration(args: argparse.Namespace) -> "Config":
@@ -31,3 +32,11 @@ def start(args: argparse.Namespace, stage: str) -> "Config":
     config = configuration(args)
     logs.keep(log_file(config, stage))
     return config
+
+
+def bootstrap_of(config: "Config") -> "Bootstrap":
+    """Return how the intervals of tables and figures are made."""
+    from ghn_pipeline.paper.correlations import Bootstrap
+
+    chosen = config.correlation
+    return Bootstrap(chosen.resamples, chosen.confidence, config.seeds.bootstrap)

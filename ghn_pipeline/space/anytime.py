@@ -53,10 +53,6 @@ class Anytime:
         """The scales of the nodes of a block, counted from 0."""
         return self.scales[sum(block + 1 >= reduction for reduction in self.reductions) :]
 
-    def sizes(self, nodes: int) -> list[int]:
-        """The computed nodes of each block, of which the first has `nodes`."""
-        return [max(1, nodes * left // self.blocks) for left in range(self.blocks, 0, -1)]
-
     def examples(self, nodes: int) -> list[Block]:
         """Return an architecture for each operation, all of whose nodes are leaves with exits.
 
@@ -68,7 +64,7 @@ class Anytime:
                     self._inputs(b)
                     + tuple(Node(op, (0, 1), self.scales_of(b)[0], True) for _ in range(size))
                 )
-                for b, size in enumerate(self.sizes(nodes))
+                for b, size in enumerate(sizes(nodes, self.blocks))
             )
             for op in self.operations
         ]
@@ -78,8 +74,8 @@ class Anytime:
 
         Each block has at most so many as it should where `fewer` (section 7.2).
         """
-        sizes = [rng.randint(1, size) if fewer else size for size in self.sizes(nodes)]
-        drawn = joined(self._block(rng, b, size) for b, size in enumerate(sizes))
+        counts = [rng.randint(1, n) if fewer else n for n in sizes(nodes, self.blocks)]
+        drawn = joined(self._block(rng, b, count) for b, count in enumerate(counts))
         *others, last = (v for v, node in enumerate(drawn.nodes) if node.inputs)
         return with_exits(drawn, {last, *rng.sample(others, min(self.exits - 1, len(others)))})
 
@@ -167,6 +163,11 @@ class Anytime:
             channels = self.channels * self.scales_of(b)[0]
             chain.append(Module(part, channels, 1, (b, max(b - 1, 0)), self.classes))
         return tuple(chain)
+
+
+def sizes(nodes: int, blocks: int) -> list[int]:
+    """Return the computed nodes of each of so many blocks, of which the first has `nodes`."""
+    return [max(1, nodes * left // blocks) for left in range(blocks, 0, -1)]
 
 
 def _same_exits(rng: Random, mutant: Block, block: Block) -> Block:

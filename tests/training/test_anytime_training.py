@@ -1,18 +1,14 @@
 """Training and judging of networks with exits: losses, rates, accuracies and areas by hand."""
 
 from pathlib import Path
-from random import Random
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-import yaml
-from small_trainings import WITH_EXITS, noise_images, small_config
+from small_trainings import noise_images, small_config, small_training
 
-from ghn_pipeline.network import Network, Trained, run_exits
-from ghn_pipeline.space.anytime import Anytime
-from ghn_pipeline.training.anytime import anytime_training
+from ghn_pipeline.network import run_exits
 from ghn_pipeline.training.batches import (
     accuracies_of,
     area,
@@ -24,15 +20,12 @@ from ghn_pipeline.training.batches import (
 )
 
 ROOT = Path(__file__).parents[2]
-SPACE = Anytime(("dense_conv_1x1", "dense_conv_3x3"), 2, 3, 3, 4, (2, 3), 1, 10)
 
 
 @pytest.fixture
 def training():
-    config = small_config(ROOT, yaml.safe_load(WITH_EXITS))
-    network = Network(SPACE.modules(SPACE.sample(Random(0), 3)), 8)
-    model, splits = Trained(network, torch.Generator().manual_seed(0)), noise_images(config)
-    return model, splits, anytime_training("anytime/x", model, splits, config)
+    made = small_training("anytime", ROOT)
+    return made.model, noise_images(small_config(ROOT)), made
 
 
 def test_the_loss_is_the_sum_over_exits(training):
