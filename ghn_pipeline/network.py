@@ -387,9 +387,7 @@ def _run_step(
     path: Callable[[Tensor], Tensor],
 ) -> Tensor:
     operation = step.operation
-    dimension = 0 if operation.join == "sum" else 1
-    # Eq. 7 applies one operation to every input: stacked on the batch axis it is one call
-    x = torch.cat(inputs, dim=dimension) if len(inputs) > 1 else inputs[0]
+    x = _joined(inputs, operation.join)
     tensors = [
         torch.cat([weights[s.name] for s in specs], dim=1)
         if len(specs) > 1
@@ -398,6 +396,13 @@ def _run_step(
     ]
     x = path(operation.apply(x, tensors, lambda i, y: norm(step.norms[i], y), step.stride))
     return sum_chunks(x, len(inputs)) if operation.join == "sum" else x
+
+
+def _joined(inputs: Sequence[Tensor], join: str) -> Tensor:
+    if len(inputs) == 1 or join == "add":
+        return reduce(torch.add, inputs)
+    # Eq. 7 applies one operation to every input: stacked on the batch axis it is one call
+    return torch.cat(list(inputs), dim=0 if join == "sum" else 1)
 
 
 def sum_chunks(x: Tensor, count: int) -> Tensor:

@@ -41,13 +41,14 @@ class Operation:
         weights: in the order in which `apply` takes them.
         norms: how many batch norms it calls.
         join: several inputs are either each put through the operation with the same weights and
-            the results summed (Eq. 7), or concatenated first.
+            the results summed (Eq. 7), or concatenated first; "add": summed first, where that
+            comes to the same and spares copies.
     """
 
     apply: Callable[[Tensor, Sequence[Tensor], Norm, int], Tensor]
     weights: tuple[Weight, ...] = ()
     norms: int = 0
-    join: Literal["sum", "concatenate"] = "sum"
+    join: Literal["sum", "add", "concatenate"] = "sum"
 
 
 def _depthwise(x: Tensor, weight: Tensor, dilation: int = 1) -> Tensor:
@@ -143,8 +144,8 @@ _INPUT = Operation(_pointwise, (_BOTTLENECK,), norms=1, join="concatenate")
 _FULL_3x3 = Weight("conv_3x3", lambda out, into: (out, into, 3, 3))
 
 OPERATIONS: dict[str, Operation] = {
-    "none": Operation(lambda x, w, norm, stride: 0 * x),
-    "identity": Operation(lambda x, w, norm, stride: x),
+    "none": Operation(lambda x, w, norm, stride: 0 * x, join="add"),
+    "identity": Operation(lambda x, w, norm, stride: x, join="add"),
     "conv_1x1": Operation(_pointwise, (_POINTWISE,), norms=1),
     "conv_3x3": Operation(_conv_3x3, (_FULL_3x3,), norms=1),
     "sep_conv_3x3": _separable(_3x3, _3x3),

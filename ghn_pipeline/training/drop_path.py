@@ -15,7 +15,7 @@ def paths(network: Network) -> dict[Place, tuple[int, float]]:
     return {
         place: (len(step.reads), place[0] / blocks)
         for place, step in network.steps.items()
-        if step.operation.join == "sum" and step.op != "identity"
+        if step.operation.join == "sum"
     }
 
 
