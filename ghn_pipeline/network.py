@@ -22,7 +22,8 @@ from ghn_pipeline.space.operations import OPERATIONS, Operation
 Place = tuple[int, int]
 #: Batch norm: its name in the network and a tensor [B, C, H, W], to the same shape.
 NamedNorm = Callable[[str, Tensor], Tensor]
-#: What becomes of what a node made of its inputs, still stacked on the batch axis [k·B, C, H, W].
+#: What becomes of what a node made of its inputs: stacked on the batch axis [k·B, C, H, W] where
+#: each was put through the operation, else one tensor [B, C, H, W].
 Path = Callable[[Place, Tensor], Tensor]
 
 
@@ -398,11 +399,11 @@ def _run_step(
     return sum_chunks(x, len(inputs)) if operation.join == "sum" else x
 
 
-def _joined(inputs: Sequence[Tensor], join: str) -> Tensor:
+def _joined(inputs: list[Tensor], join: str) -> Tensor:
     if len(inputs) == 1 or join == "add":
         return reduce(torch.add, inputs)
     # Eq. 7 applies one operation to every input: stacked on the batch axis it is one call
-    return torch.cat(list(inputs), dim=0 if join == "sum" else 1)
+    return torch.cat(inputs, dim=0 if join == "sum" else 1)
 
 
 def sum_chunks(x: Tensor, count: int) -> Tensor:

@@ -306,7 +306,7 @@ def test_the_end_is_measured_with_running_statistics_on_both_splits(tmp_path):
     assert measured["test"] == judged(splits.test)
 
 
-def test_what_may_be_dropped_is_every_operation_of_the_spaces_but_the_identity():
+def test_what_may_be_dropped_is_every_operation_of_the_spaces_but_identity_and_none():
     summed = {op for op, definition in OPERATIONS.items() if definition.join == "sum"}
     every = {*small_config(ROOT).space.operations, *CELLS["space.operations"]}
     assert summed == every - {"identity", "none"}  # of none is left zero, dropped or not
