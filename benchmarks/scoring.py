@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from ghn_pipeline.artifacts import scorer, space_of
-from ghn_pipeline.compute import hardware, set_threads
+from ghn_pipeline.compute import hardware, prepare_process
 from ghn_pipeline.config import Config, load
 from ghn_pipeline.data.images import Images, Splits
 from ghn_pipeline.record import commit
@@ -38,7 +38,7 @@ def noise(config: Config) -> Splits:
 
 def untrained_scorer(config: Config, device: torch.device) -> Scorer:
     """Make what scores with an untrained GHN."""
-    set_threads(config)
+    prepare_process(config)
     space = space_of(config)
     ghn = build(space, config.ghn, config.seeds.initialisation)
     return scorer(ghn, space, noise(config), config)
@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--architectures", type=int, default=1000)
     architectures = parser.parse_args().architectures
     config = load([ROOT / "params.yaml", ROOT / "presets/quick.yaml"])
-    set_threads(config)
+    prepare_process(config)
     cores = len(os.sched_getaffinity(0))
     print({**hardware(torch.device("cpu")), **commit(), "torch": torch.__version__}, flush=True)
     one, one_used, found = timed(config, architectures, 1)

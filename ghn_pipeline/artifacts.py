@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ghn_pipeline import record
-from ghn_pipeline.compute import set_threads
+from ghn_pipeline.compute import prepare_process
 from ghn_pipeline.config import Config
 from ghn_pipeline.data import cifar10
 from ghn_pipeline.data.imagenet import ImageNet
@@ -225,7 +225,7 @@ def scorer_of(config: Config, stage: str, device: torch.device) -> Scorer:
     Raises:
         UserError: the model is missing, truncated or of another configuration.
     """
-    set_threads(config)
+    prepare_process(config)
     config = config.of_proxies if stage == "proxies" else config
     space, splits = space_of(config), images_of(config, device)
     if stage in UNTRAINED:

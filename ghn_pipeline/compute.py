@@ -1,5 +1,6 @@
 """Where the work is done: the accelerator, or the processor."""
 
+import ctypes
 import os
 import platform
 
@@ -8,6 +9,9 @@ import torch
 from ghn_pipeline.config import Config
 from ghn_pipeline.errors import UserError
 
+#: Of mallopt in glibc's malloc.h, and the largest that M_MMAP_THRESHOLD may be on 64 bits.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, LARGEST_THRESHOLD = -1, -3, 2**25
+
 
 def prepare_device(config: Config) -> torch.device:
     """Return the device to work on, with the process's threads set.
@@ -15,7 +19,7 @@ def prepare_device(config: Config) -> torch.device:
     Raises:
         UserError: there is no accelerator and the scale needs one, or the device is not there.
     """
-    set_threads(config)
+    prepare_process(config)
     available = torch.cuda.is_available()
     if config.compute.device == "cuda" and not available:
         raise UserError("compute.device is cuda, and no CUDA device is to be found here.")
@@ -30,11 +34,20 @@ def prepare_device(config: Config) -> torch.device:
     return device
 
 
-def set_threads(config: Config) -> None:
+def prepare_process(config: Config) -> None:
     """Make this process compute as all of the run do; each new process must be told."""
     # the number of threads changes the order of sums, and so the last bits
     torch.set_num_threads(config.compute.threads)
     torch.set_flush_denormal(True)
+    _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep freed activations: it gives them back, and the next costs a fault a page."""
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        libc.mallopt(M_MMAP_THRESHOLD, LARGEST_THRESHOLD)
 
 
 def precision(config: Config, device: torch.device) -> torch.dtype:
