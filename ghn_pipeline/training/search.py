@@ -76,7 +76,7 @@ def sampler(
 
 def search_training(
     name: str,
-    model: nn.Module,
+    members: nn.ModuleList,
     draw: Sampler,
     space: Space,
     splits: Splits,
@@ -88,9 +88,11 @@ def search_training(
 ) -> Training:
     """Train what gives weights to random architectures: a GHN or a one-shot model.
 
+    Members take turns from step to step, each with the steps and rates that it would have alone.
+
     Args:
         name: for messages.
-        model: a GHN or a one-shot model: from networks to the weights of each.
+        members: GHNs or a one-shot model: from networks to the weights of each.
         draw: the architecture of a step.
         space: stacks blocks into networks.
         splits: the images.
@@ -100,7 +102,8 @@ def search_training(
         average: decay of a running mean of the weights; 0 keeps none.
         warmup: steps in which the rate rises.
     """
-    steps_per_epoch = len(splits.train) // schedule.batch
+    count, steps_per_epoch = len(members), len(splits.train) // schedule.batch
+    rate = rising(halved(schedule.learning_rate, schedule.halve_at, steps_per_epoch), warmup)
 
     def losses(step: int) -> Iterator[Tensor]:
         network = Network(space.modules(draw(step)), config.images.resolution)
@@ -111,16 +114,18 @@ def search_training(
             padding=config.images.padding,
             seed=order,
         )
-        yield summed_loss(run_exits(network, model([network])[0], images), labels)
+        weights = members[step % count]([network])[0]
+        yield summed_loss(run_exits(network, weights, images), labels)
 
     return Training(
         name,
-        model,
-        torch.optim.Adam(model.parameters(), lr=schedule.learning_rate, fused=True),
+        members,
+        torch.optim.Adam(members.parameters(), lr=schedule.learning_rate, fused=True),
         losses,
-        rising(halved(schedule.learning_rate, schedule.halve_at, steps_per_epoch), warmup),
-        schedule.epochs * steps_per_epoch,
+        lambda step: rate(step // count),
+        count * schedule.epochs * steps_per_epoch,
         schedule.clip,
         describe=lambda step: draw(step).to_json(),
-        averaged=running_mean(model, average) if average else None,
+        # in a round of all members as much is forgotten as in a step of one that is alone
+        averaged=running_mean(members, average ** (1 / count)) if average else None,
     )
