@@ -41,7 +41,7 @@ def untrained_scorer(config: Config, device: torch.device) -> Scorer:
     prepare_process(config)
     space = space_of(config)
     ghn = build(space, config.ghn, config.seeds.initialisation)
-    return scorer([ghn], space, noise(config), config)
+    return scorer(ghn, space, noise(config), config)
 
 
 def timed(config: Config, architectures: int, processes: int) -> tuple[float, float, list[Scored]]:

@@ -98,27 +98,6 @@ def _operation_weights(space: Space, ghn: Ghn, ghns: dict[str, GhnChanges]) -> l
     ]
 
 
-def _members(
-    ghn: Ghn,
-    ghns: dict[str, GhnChanges],
-    evaluation: Evaluation,
-    benchmark: Benchmark,
-    images: Images,
-) -> list[str]:
-    """Each has a batch to judge."""
-    named: dict[str, Ghn | GhnChanges] = {"ghn": ghn, **{f"ghns.{n}": g for n, g in ghns.items()}}
-    faults = []
-    for key, settings in named.items():
-        members = settings.members or 1
-        if members > evaluation.batches:
-            faults.append(f"{key}.members: more than evaluation.batches, which they take turns in")
-        if benchmark.curve and members > 1 and members * benchmark.images > images.validation:
-            faults.append(
-                f"{key}.members: benchmark.images of each are more than images.validation"
-            )
-    return faults
-
-
 def _own_settings(space: Space) -> list[str]:
     own = OWN_SETTINGS[space.name]
     return [
@@ -335,7 +314,6 @@ _AGREEMENTS: list[Callable[..., list[str]]] = [
     _reductions,
     _operations,
     _operation_weights,
-    _members,
     _own_settings,
     _budgets,
     _exits,

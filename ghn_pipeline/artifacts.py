@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -209,15 +209,14 @@ def maker_of(stage: str) -> str:
     return f"ghn {verb} {name}".strip()
 
 
-def untrained(config: Config, stage: str) -> nn.ModuleList:
-    """Make the GHN of `stage`, each of its members, or the one-shot model, before training."""
+def untrained(config: Config, stage: str) -> nn.Module:
+    """Make the GHN or the one-shot model of `stage` as it is before training."""
     space, seed = space_of(config), config.seeds.initialisation
     if stage == "oneshot":
         check_without_exits(config)
-        return nn.ModuleList([OneShot(space, config.space.nodes, stream(seed, "oneshot"))])
+        return OneShot(space, config.space.nodes, stream(seed, "oneshot"))
     ghn = config.named_ghn(stage.removeprefix("ghn/"))
-    first = seed + SEEDS_APART * ghn.seed
-    return nn.ModuleList(build(space, ghn, first + member) for member in range(ghn.members))
+    return build(space, ghn, seed + SEEDS_APART * ghn.seed)
 
 
 def scorer_of(config: Config, stage: str, device: torch.device) -> Scorer:
@@ -232,20 +231,18 @@ def scorer_of(config: Config, stage: str, device: torch.device) -> Scorer:
     if stage in UNTRAINED:
         check_without_exits(config)
         return UNTRAINED[stage](space, splits, config)
-    members = untrained(config, stage).to(device)
+    model = untrained(config, stage).to(device)
     path = result_folder(config, stage) / "model.pt"
     state = checkpoint.load(path, digest(settings(config, stage)), maker_of(stage))
-    members.load_state_dict(state["model"])
-    return scorer(members, space, splits, config)
+    model.load_state_dict(state["model"])
+    return scorer(model, space, splits, config)
 
 
-def scorer(members: Iterable[nn.Module], space: Space, splits: Splits, config: Config) -> Scorer:
-    """Return what scores blocks with weights of `members`, which take turns (see `judge`)."""
+def scorer(model: nn.Module, space: Space, splits: Splits, config: Config) -> Scorer:
+    """Return what scores blocks with weights that `model` gives."""
     batch, batches = config.evaluation.batch, config.evaluation.batches
 
-    def score_one(
-        network: Network, weights: Sequence[dict[str, Tensor]]
-    ) -> tuple[dict[str, float], float]:
+    def score_one(network: Network, weights: dict[str, Tensor]) -> tuple[dict[str, float], float]:
         begun = time.monotonic()
         images = fixed_batches(splits.validation, splits, batch, batches)
         values = judge(network, weights, images, budgets=config.evaluation.range)
@@ -255,7 +252,7 @@ def scorer(members: Iterable[nn.Module], space: Space, splits: Splits, config: C
     def score(blocks: Sequence[Block]) -> list[Score]:
         begun = time.monotonic()
         networks = [Network(space.modules(b), config.images.resolution) for b in blocks]
-        weights = list(zip(*(member(networks) for member in members), strict=True))
+        weights = model(networks)
         share = (time.monotonic() - begun) / len(blocks)
         found = [score_one(n, w) for n, w in zip(networks, weights, strict=True)]
         return [

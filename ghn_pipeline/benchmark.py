@@ -51,9 +51,9 @@ def learning_curve(
 ) -> Mapping[int, Callable[[], dict[str, float]]]:
     """Return what to measure on the way: Spearman's coefficient over the selection, as it grows.
 
-    Architectures are ranked by likelihood, on `benchmark.images` for each member of the GHN (see
-    `judge`). A coefficient that is undefined, for all are alike, is left out. Nothing is measured
-    where `benchmark.curve`, the number of points, is 0.
+    Architectures are ranked by likelihood, on one batch of `benchmark.images`. A coefficient that
+    is undefined, for all are alike, is left out. Nothing is measured where `benchmark.curve`, the
+    number of points, is 0.
 
     Raises:
         UserError: the selection was not drawn, or the published tables are not installed.
@@ -67,9 +67,9 @@ def learning_curve(
     @torch.no_grad()
     def likelihood(block: Block) -> float:
         network = Network(space.modules(block), config.images.resolution)
-        weights = [member([network])[0] for member in training.result.children()]
-        batches = fixed_batches(splits.validation, splits, images, len(weights))
-        return judge(network, weights, batches)["likelihood"]
+        (weights,) = training.result([network])
+        batch = fixed_batches(splits.validation, splits, images, 1)
+        return judge(network, weights, batch)["likelihood"]
 
     def measure() -> dict[str, float]:
         found = coefficients(np.array([likelihood(block) for block in blocks]), true)["spearman"]

@@ -111,7 +111,6 @@ class Ghn(Schedule):
     operation_weights: dict[str, Count]
     warmup: Annotated[int, Field(ge=0)]
     average: Annotated[float, Field(ge=0, lt=1)]
-    members: Count
     seed: Seed
 
 
@@ -131,7 +130,6 @@ class GhnChanges(Section):
     operation_weights: dict[str, Count] | None = None
     warmup: Annotated[int, Field(ge=0)] | None = None
     average: Annotated[float, Field(ge=0, lt=1)] | None = None
-    members: Count | None = None
     seed: Seed | None = None
     epochs: Count | None = None
     batch: Batch | None = None

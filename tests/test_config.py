@@ -333,7 +333,6 @@ def test_three_faults_are_named_at_once(tmp_path):
         ({"ghn": {"operation_weights": {"identity": 0}}}, "ghn.operation_weights.identity", "to 1"),
         ({"ghn": {"warmup": -1}}, "ghn.warmup", "greater than or equal to 0"),
         ({"ghn": {"average": 1.0}}, "ghn.average", "less than 1"),
-        ({"ghn": {"members": 0}}, "ghn.members", "greater than or equal to 1"),
         ({"ghn": {"seed": -1}}, "ghn.seed", "greater than or equal to 0"),
         ({"correlation": {"drawn": 4}}, "correlation.drawn", "greater than or equal to 5"),
         ({"evaluation": {"measure": "loss"}}, "evaluation.measure", "likelihood"),
@@ -394,11 +393,6 @@ def test_one_fault_is_named_with_its_path(changes, path, words, tmp_path):
         (
             {"ghns": {"stacked": {"operation_weights": {"none": 2}}}, "ablations": {"table5": []}},
             ["ghns.stacked.operation_weights", "none", "space.operations"],
-        ),
-        ({"ghn": {"members": 11}}, ["ghn.members", "more than evaluation.batches"]),
-        (
-            {"ghns": {"stacked": {"members": 11}}, "ablations": {"table5": []}},
-            ["ghns.stacked.members", "more than evaluation.batches"],
         ),
         ({"space": {"operations": ["identity"] * 2}}, ["space.operations", "twice"]),
         ({"correlation": {"selection": 5}}, ["correlation.selection", "0", "published"]),

@@ -97,7 +97,6 @@ FINALISTS = {f"train-finalist {name}" for name in ("top/RANK", "random/RANK", "b
         ({"ghn.batch": 32}, {"train-ghn default", *GHNS}),
         ({"ghns.default": {"passes": 3}}, {"train-ghn default", *GHNS}),
         ({"ghn.operation_weights": {"identity": 2}}, {"train-ghn default", *GHNS}),
-        ({"ghn.members": 2}, {"train-ghn default", *GHNS}),
         ({"oneshot.batch": 32}, {"train-oneshot", "score oneshot"}),
         ({"sgd.batch": 32}, {"train-sgd INDEX", "train-short RANK"}),
         ({"finalists.norm_batch": 32}, FINALISTS),

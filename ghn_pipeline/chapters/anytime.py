@@ -249,7 +249,7 @@ def _growth(config: "Config") -> dict[str, int]:
     from ghn_pipeline.artifacts import untrained
     from ghn_pipeline.stages import first_ghn
 
-    made = untrained(config, first_ghn(config))[0]
+    made = untrained(config, first_ghn(config))
     counts = {name: p.numel() for name, p in made.named_parameters()}
     whole = sum(counts.values())
     return {"parameters": whole, "parameters_at_one_scale": whole - counts["scales.weight"]}

@@ -70,12 +70,9 @@ def benchmark(args: argparse.Namespace) -> None:
 def _settings_note(config: "Config") -> str:
     """What a reader must know of how the methods were set."""
     ghn = config.named_ghn(config.correlation.ghns[0])
-    turns = (
-        f", whose {ghn.members} members take turns from batch to batch" if ghn.members > 1 else ""
-    )
     return (
-        f"Epochs: {ghn.epochs} of a GHN{turns}, {config.oneshot.epochs} of the one-shot model. "
-        "Only the GHN's settings were chosen by the selection. Zero-cost proxies: on one batch of "
+        f"Epochs: {ghn.epochs} of a GHN, {config.oneshot.epochs} of the one-shot model. Only the "
+        "GHN's settings were chosen by the selection. Zero-cost proxies: on one batch of "
         f"{config.proxies.batch} images{_proxies_of(config)}."
     )
 

@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import cycle
 
 import torch
 import torch.nn.functional as F
@@ -73,29 +72,21 @@ def accuracy(
     norm: NamedNorm = batch_statistics,
 ) -> float:
     """Return the fraction of images that the network's last exit classifies rightly."""
-    return judge(network, [weights], batches, norm)["accuracy"]
+    return judge(network, weights, batches, norm)["accuracy"]
 
 
 def judge(
     network: Network,
-    weights: Sequence[Mapping[str, Tensor]],
+    weights: Mapping[str, Tensor],
     batches: Iterable[tuple[Tensor, Tensor]],
     norm: NamedNorm = batch_statistics,
     budgets: tuple[float, float] | None = None,
 ) -> dict[str, float]:
-    """Return by how much the network is right, as `judge_exits`.
+    """Return by how much the network with these weights is right, as `judge_exits`.
 
     Where `budgets` are given, "area" is that below its curve of accuracy over them (see `area`).
-
-    Args:
-        network: to judge.
-        weights: one or more sets of them, which take turns from batch to batch.
-        batches: images and labels [B].
-        norm: batch norm.
-        budgets: in multiply-adds.
     """
-    turns = cycle(weights)
-    found = judge_exits(lambda images: run_exits(network, next(turns), images, norm), batches)
+    found = judge_exits(lambda images: run_exits(network, weights, images, norm), batches)
     if budgets:
         found["area"] = area(network.spent, accuracies_of(found), *budgets)
     return found

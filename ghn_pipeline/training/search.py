@@ -76,7 +76,7 @@ def sampler(
 
 def search_training(
     name: str,
-    members: nn.ModuleList,
+    model: nn.Module,
     draw: Sampler,
     space: Space,
     splits: Splits,
@@ -88,11 +88,9 @@ def search_training(
 ) -> Training:
     """Train what gives weights to random architectures: a GHN or a one-shot model.
 
-    Members take turns from step to step, each with the steps and rates that it would have alone.
-
     Args:
         name: for messages.
-        members: GHNs or a one-shot model: from networks to the weights of each.
+        model: a GHN or a one-shot model: from networks to the weights of each.
         draw: the architecture of a step.
         space: stacks blocks into networks.
         splits: the images.
@@ -102,8 +100,7 @@ def search_training(
         average: decay of a running mean of the weights; 0 keeps none.
         warmup: steps in which the rate rises.
     """
-    count, steps_per_epoch = len(members), len(splits.train) // schedule.batch
-    rate = rising(halved(schedule.learning_rate, schedule.halve_at, steps_per_epoch), warmup)
+    steps_per_epoch = len(splits.train) // schedule.batch
 
     def losses(step: int) -> Iterator[Tensor]:
         network = Network(space.modules(draw(step)), config.images.resolution)
@@ -114,18 +111,16 @@ def search_training(
             padding=config.images.padding,
             seed=order,
         )
-        weights = members[step % count]([network])[0]
-        yield summed_loss(run_exits(network, weights, images), labels)
+        yield summed_loss(run_exits(network, model([network])[0], images), labels)
 
     return Training(
         name,
-        members,
-        torch.optim.Adam(members.parameters(), lr=schedule.learning_rate, fused=True),
+        model,
+        torch.optim.Adam(model.parameters(), lr=schedule.learning_rate, fused=True),
         losses,
-        lambda step: rate(step // count),
-        count * schedule.epochs * steps_per_epoch,
+        rising(halved(schedule.learning_rate, schedule.halve_at, steps_per_epoch), warmup),
+        schedule.epochs * steps_per_epoch,
         schedule.clip,
         describe=lambda step: draw(step).to_json(),
-        # in a round of all members as much is forgotten as in a step of one that is alone
-        averaged=running_mean(members, average ** (1 / count)) if average else None,
+        averaged=running_mean(model, average) if average else None,
     )

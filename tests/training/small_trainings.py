@@ -4,7 +4,6 @@ from random import Random
 
 import torch
 import yaml
-from torch import nn
 
 from ghn_pipeline.config import Config, load, merged, validate
 from ghn_pipeline.data.images import Images, Splits, stream
@@ -84,12 +83,11 @@ def small_training(kind: str, root, changes=None) -> Training:
         model = Trained(network, stream(0, "sgd"))
         return sgd_training("sgd", model, splits, config, config.correlation.steps)
     if kind == "oneshot":
-        members, schedule = [OneShot(space, 3, stream(0, "oneshot"))], config.oneshot
+        model, schedule = OneShot(space, 3, stream(0, "oneshot")), config.oneshot
     else:
-        members, schedule = [build(space, config.ghn, 0)], config.ghn
-    order = config.seeds.data_order
+        model, schedule = build(space, config.ghn, 0), config.ghn
     return search_training(
-        kind, nn.ModuleList(members), draw, space, splits, config, schedule, order
+        kind, model, draw, space, splits, config, schedule, config.seeds.data_order
     )
 
 

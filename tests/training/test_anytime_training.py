@@ -75,9 +75,7 @@ def test_all_exits_are_measured_at_the_end_with_running_statistics(training):
 def test_judged_are_the_last_exit_and_each(training):
     model, splits, _ = training
     network, weights = model.network, model.weights
-    found = judge(
-        network, [weights], fixed_batches(splits.validation, splits, 8), budgets=(1e3, 1e5)
-    )
+    found = judge(network, weights, fixed_batches(splits.validation, splits, 8), budgets=(1e3, 1e5))
     batches = list(fixed_batches(splits.validation, splits, 8))
     right, loss = np.zeros(3), 0.0
     with torch.no_grad():

@@ -3,24 +3,19 @@
 import json
 from argparse import Namespace
 from collections import Counter
-from copy import deepcopy
 from pathlib import Path
 from random import Random
-from statistics import geometric_mean
 
 import pytest
 import torch
-import torch.nn.functional as F
 from small_trainings import noise_images, small_config, small_space
 
-from ghn_pipeline.artifacts import scorer_of, space_of, untrained
 from ghn_pipeline.chapters.train import train, train_ghn, train_oneshot
 from ghn_pipeline.data.images import stream
-from ghn_pipeline.network import Network, Trained, run
+from ghn_pipeline.network import Network, Trained
 from ghn_pipeline.space.graph import Block
 from ghn_pipeline.space.nasbench201 import EDGES
-from ghn_pipeline.training.batches import fixed_batches, training_batch
-from ghn_pipeline.training.search import sampler, search_training
+from ghn_pipeline.training.search import build, sampler, search_training
 from ghn_pipeline.training.sgd import sgd_training
 
 ROOT = Path(__file__).parents[2]
@@ -70,13 +65,13 @@ def test_another_architecture_of_the_same_weights_is_trained_from_its_own_start(
     assert "goes on from step 12" in "".join(capsys.readouterr())
 
 
-def ghn_training(order=0, average=0.0, warmup=0, changes=None):
+def ghn_training(order=0, average=0.0, warmup=0):
     """A GHN's training as `ghn/default`."""
-    config = small_config(ROOT, changes)
-    space, splits = space_of(config), noise_images(config)
-    members, draw = untrained(config, "ghn/default"), sampler(space, 3, 0, forbidden=())
+    config = small_config(ROOT)
+    space, splits = small_space(config), noise_images(config)
+    model, draw = build(space, config.ghn, 0), sampler(space, 3, 0, forbidden=())
     return search_training(
-        "ghn/default", members, draw, space, splits, config, config.ghn, order, average, warmup
+        "ghn/default", model, draw, space, splits, config, config.ghn, order, average, warmup
     )
 
 
@@ -97,48 +92,6 @@ def test_the_rate_of_a_ghn_rises_first():
     plain, rising = ghn_training(), ghn_training(warmup=4)
     rates = [rising.rate(step) / plain.rate(step) for step in range(6)]
     assert rates == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])
-
-
-def test_each_member_is_trained_as_it_would_be_alone_and_they_take_turns_in_scoring(monkeypatch):
-    changes = {"ghn": {"members": 2, "average": 0.8, "warmup": 3}, "evaluation": {"batch": 6}}
-    config, training = small_config(ROOT, changes), ghn_training(0, 0.8, 3, changes)
-    space, splits = space_of(config), noise_images(config)
-    means = [trained_by_hand(training, config, m) for m in range(2)]
-    train(config, training, torch.device("cpu"))
-    monkeypatch.setattr("ghn_pipeline.artifacts.images_of", lambda *_: splits)
-    blocks = [space.sample(Random(seed), 3) for seed in range(3)]
-    scores = scorer_of(config, "ghn/default", torch.device("cpu"))(blocks)
-    batches = list(fixed_batches(splits.validation, splits, 6, 2))
-    for block, score in zip(blocks, scores, strict=True):
-        network, right = Network(space.modules(block), 8), []
-        for ghn, (images, labels) in zip(means, batches, strict=True):
-            logits = run(network, ghn([network])[0], images)
-            right += logits.softmax(1)[range(6), labels].tolist()
-        assert score.values["likelihood"] == pytest.approx(geometric_mean(right), rel=1e-3)
-        assert score.values["likelihood"] != pytest.approx(0.1, rel=1e-3)  # they learned
-
-
-def trained_by_hand(training, config, m):
-    """The running mean of member `m`, which sees every second architecture and batch."""
-    model, splits = deepcopy(training.model[m]), noise_images(config)
-    space, optimizer = space_of(config), torch.optim.Adam(model.parameters())
-    draw, mean = sampler(space, 3, 0, forbidden=()), deepcopy(model)
-    for step in range(24):  # three epochs of four batches each
-        if step % 2 == m:
-            (group,) = optimizer.param_groups
-            k = step // 2
-            group["lr"] = 1e-3 * min(1, (k + 1) / 3) / 2 ** (k // 4)
-            network = Network(space.modules(draw(step)), 8)
-            images, labels = training_batch(splits, step, batch=8, padding=1, seed=0)
-            optimizer.zero_grad()
-            F.cross_entropy(run(network, model([network])[0], images), labels).backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-            optimizer.step()
-        decay = 0.8**0.5 if step else 0.0
-        with torch.no_grad():
-            for kept, now in zip(mean.parameters(), model.parameters(), strict=True):
-                kept.mul_(decay).add_((1 - decay) * now)
-    return mean
 
 
 def test_the_order_of_the_images_follows_its_own_seed():

@@ -96,7 +96,6 @@ TABLE = [
     ("ghn.operation_weights", {"conv_1x1": 2}, GHN_AND_MEMORY),
     ("ghn.warmup", 10, GHN_AND_MEMORY),
     ("ghn.average", 0.9, GHN_AND_MEMORY),
-    ("ghn.members", 2, GHN_AND_MEMORY),
     ("ghn.seed", 1, GHN_AND_MEMORY),
     ("oneshot.epochs", 3, ONESHOT),
     ("oneshot.batch", 32, ONESHOT),
