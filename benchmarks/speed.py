@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ghn_pipeline.artifacts import space_of
-from ghn_pipeline.compute import hardware
+from ghn_pipeline.compute import hardware, prepare_process
 from ghn_pipeline.config import Config, load
 from ghn_pipeline.network import Network, Trained, batch_statistics, run
 from ghn_pipeline.record import commit
@@ -179,14 +179,15 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--quick", action="store_true", help="leave out the paper's shape")
     args = parser.parse_args()
-    torch.set_flush_denormal(True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     print({**hardware(device), **commit(), "torch": torch.__version__})
     quick = load([ROOT / "params.yaml", ROOT / "presets/quick.yaml"])
     paper = load([ROOT / "params.yaml"])
     print(f"{'':66} {'first':>12} {'second':>12}   first / second, median [least, most]")
     for config in [quick] if args.quick else [quick, paper]:
-        torch.set_num_threads(args.threads or config.compute.threads)
+        prepare_process(config)
+        if args.threads:
+            torch.set_num_threads(args.threads)
         print(f"{config.scale} shape, {torch.get_num_threads()} threads")
         repeats = args.repeats if config is quick or device.type == "cuda" else 5
         training_steps(config, repeats, device)

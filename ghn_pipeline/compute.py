@@ -14,7 +14,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, LARGEST_THRESHOLD = -1, -3, 2**25
 
 
 def prepare_device(config: Config) -> torch.device:
-    """Return the device to work on, with the process's threads set.
+    """Return the device to work on, this process being prepared (see `prepare_process`).
 
     Raises:
         UserError: there is no accelerator and the scale needs one, or the device is not there.
