@@ -187,7 +187,9 @@ def _weigher(config: Config, stage: str) -> Line:
     trained = sum(p.numel() for p in model.parameters())
     held = sum(t.numel() for t in model.state_dict().values())
     command = maker_of(stage).removeprefix("ghn ")
-    disk = _bytes(trained, held, ADAM, publishes=True)
+    kind, _, name = stage.partition("/")
+    running_mean = kind == "ghn" and config.named_ghn(name).average > 0
+    disk = _bytes(trained, held, ADAM + running_mean, publishes=True)
     return Line(command, disk=disk, rate=rate(config, [stage]), trains=True)
 
 
@@ -234,7 +236,7 @@ def _bytes(trained: float, held: float, copies: int, *, publishes: bool) -> floa
     Args:
         trained: numbers that the optimizer changes.
         held: numbers in the state of the model, so those and the statistics of batch norm.
-        copies: of what is trained, in the optimizer's state.
+        copies: of what is trained, in the optimizer's state and as a running mean.
         publishes: whether there is a model.pt, of which MLflow keeps a copy.
     """
     return FLOAT * (held + copies * trained + (2 * held if publishes else 0))

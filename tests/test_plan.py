@@ -16,6 +16,7 @@ from ghn_pipeline.network import Network, Trained
 from ghn_pipeline.stages import settings
 from ghn_pipeline.training import checkpoint
 from ghn_pipeline.training.finalist import Finalist
+from ghn_pipeline.training.search import running_mean
 
 
 @pytest.fixture(autouse=True)
@@ -262,21 +263,27 @@ def test_only_what_the_workflow_runs_of_a_space_is_planned(configured):
 # ---- disk --------------------------------------------------------------------------------------
 
 
-def on_disk(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, int]:
+def on_disk(
+    model: torch.nn.Module, optimizer: torch.optim.Optimizer, average: float = 0.0
+) -> tuple[int, int]:
     """Bytes of the checkpoint after a step, and of model.pt."""
     sum(p.sum() for p in model.parameters()).backward()
     optimizer.step()
     state = {"model": model.state_dict()}
-    checkpoint.save(Path("checkpoint.pt"), {**state, "optimizer": optimizer.state_dict()}, "")
+    kept = {"averaged": running_mean(model, average).state_dict()} if average else {}
+    kept["optimizer"] = optimizer.state_dict()
+    checkpoint.save(Path("checkpoint.pt"), {**state, **kept}, "")
     checkpoint.save(Path("model.pt"), state, "")
     return Path("checkpoint.pt").stat().st_size, Path("model.pt").stat().st_size
 
 
-@pytest.mark.parametrize("stage", ["ghn/default", "oneshot"])
-def test_disk_of_what_adam_trains(configured, stage):
-    config = configured({"network.channels": 64})
+@pytest.mark.parametrize(
+    ("stage", "average"), [("ghn/default", 0.0), ("ghn/default", 0.9), ("oneshot", 0.0)]
+)
+def test_disk_of_what_adam_trains(configured, stage, average):
+    config = configured({"network.channels": 64, "ghn.average": average})
     model = artifacts.untrained(config, stage)
-    saved, published = on_disk(model, torch.optim.Adam(model.parameters()))
+    saved, published = on_disk(model, torch.optim.Adam(model.parameters()), average)
     found = line(config, artifacts.maker_of(stage).removeprefix("ghn "))
     assert found.disk == pytest.approx(saved + 2 * published, rel=0.1)
 
