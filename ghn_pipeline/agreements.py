@@ -115,9 +115,16 @@ def _budgets(space: Space, evaluation: Evaluation) -> list[str]:
     if evaluation.budgets and evaluation.budgets[0] >= evaluation.budgets[1]:
         faults.append("evaluation.budgets: must be the lower and then the higher end of a range")
     if (evaluation.measure == "area") != (space.exits is not None):
-        what = "area" if space.exits else "accuracy or likelihood"
+        what = "area" if space.exits else "accuracy, likelihood or flow"
         faults.append(f"evaluation.measure: must be {what} for the space {space.name}")
     return faults
+
+
+def _flow(evaluation: Evaluation) -> list[str]:
+    if (evaluation.measure == "flow") == (evaluation.flow is not None):
+        return []
+    what = "a power" if evaluation.measure == "flow" else "null"
+    return [f"evaluation.flow: must be {what} where evaluation.measure is {evaluation.measure}"]
 
 
 def _exits(space: Space, network: Macro) -> list[str]:
@@ -316,6 +323,7 @@ _AGREEMENTS: list[Callable[..., list[str]]] = [
     _operation_weights,
     _own_settings,
     _budgets,
+    _flow,
     _exits,
     _anytime,
     _stem,

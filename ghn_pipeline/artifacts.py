@@ -27,6 +27,7 @@ from ghn_pipeline.rivals import made, multiply_adds
 from ghn_pipeline.rivals.exits import MultiExit
 from ghn_pipeline.search import held_out as drawing
 from ghn_pipeline.search.correlation import Floats
+from ghn_pipeline.search.proxies import synflow
 from ghn_pipeline.search.rivals import proxy_scorer, sgd_scorer
 from ghn_pipeline.search.scoring import Score, Scorer
 from ghn_pipeline.space.anytime import Anytime
@@ -239,13 +240,23 @@ def scorer_of(config: Config, stage: str, device: torch.device) -> Scorer:
 
 
 def scorer(model: nn.Module, space: Space, splits: Splits, config: Config) -> Scorer:
-    """Return what scores blocks with weights that `model` gives."""
+    """Return what scores blocks with weights that `model` gives, as `judge` does.
+
+    Where `evaluation.flow` is set, "flow" is the likelihood times that power of the weights'
+    synflow, which grows with the paths through a network: for one of many paths good weights are
+    harder to generate, so that by likelihood alone it ranks too low.
+    """
     batch, batches = config.evaluation.batch, config.evaluation.batches
+    power, example = config.evaluation.flow, next(fixed_batches(splits.validation, splits, 1))
 
     def score_one(network: Network, weights: dict[str, Tensor]) -> tuple[dict[str, float], float]:
         begun = time.monotonic()
         images = fixed_batches(splits.validation, splits, batch, batches)
         values = judge(network, weights, images, budgets=config.evaluation.range)
+        if power is not None:
+            values["flow"] = values["likelihood"] * 10 ** (
+                power * synflow(network, weights, *example)
+            )
         return values, time.monotonic() - begun
 
     @torch.no_grad()

@@ -41,8 +41,8 @@ STATED_FOR = {
     "b954ff23b694e8e6",  # ghn
     "8a61f328404675cf",  # oneshot
     "ed49a26455556c18",  # sgd, short, finalists
-    "63a40366f17c5708",  # scores/ghn, search
-    "3be18e8b0bf935ae",  # scores/oneshot
+    "a99f535e24885a51",  # scores/ghn, search
+    "20bd1cd726ebd1f9",  # scores/oneshot
 }
 #: Settings that change no cost.
 FREE = {

@@ -154,13 +154,19 @@ class Evaluation(Section):
     batch: Batch
     together: Count
     batches: Count
-    measure: Literal["accuracy", "likelihood", "area"]
+    measure: Literal["accuracy", "likelihood", "flow", "area"]
+    flow: Positive | None
     budgets: Annotated[list[Positive], Field(min_length=2, max_length=2)] | None
 
     @property
     def range(self) -> tuple[float, float] | None:
         """Of budgets, in multiply-adds."""
         return None if self.budgets is None else (1e6 * self.budgets[0], 1e6 * self.budgets[1])
+
+    @property
+    def shown(self) -> str:
+        """The measure in words."""
+        return self.measure if self.flow is None else f"likelihood × synflow^{self.flow:g}"
 
 
 class Correlation(Section):

@@ -3,7 +3,7 @@
 import json
 import pickle
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, files
 from itertools import pairwise
 from pathlib import Path
@@ -15,12 +15,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import CELLS
+from torch import Tensor
 
 from ghn_pipeline.artifacts import architectures_of, scorer, selection_of, space_of, untrained
 from ghn_pipeline.benchmark import DATASETS, check_held_out, learning_curve, standing, truth
 from ghn_pipeline.config import Config
 from ghn_pipeline.data.images import Images, Splits
 from ghn_pipeline.errors import UserError
+from ghn_pipeline.network import Network, run
 from ghn_pipeline.space.graph import Block
 from ghn_pipeline.space.nasbench201 import EDGES, Cell
 from ghn_pipeline.training.fit import Training
@@ -166,6 +168,38 @@ def test_a_point_is_the_rank_correlation_of_scores_and_published_accuracies(
     expected = np.corrcoef(ranks(found), ranks(true))[0, 1]
     assert len(set(found)) > 6
     assert observe[12]() == {"spearman": pytest.approx(expected)}
+
+
+def test_flow_is_likelihood_times_a_power_of_the_synflow_of_the_same_weights(
+    sampled_cells: Sample,
+) -> None:
+    plain = sampled_cells({**CURVE, "evaluation.measure": "likelihood"})
+    config = sampled_cells({**CURVE, "evaluation.measure": "flow", "evaluation.flow": 0.25})
+    model, splits, space = training_of(config, 12).model, random_splits(config), space_of(config)
+    blocks = selection_of(config)[:5]
+    networks = [Network(space.modules(block), config.images.resolution) for block in blocks]
+    of_each = [
+        sum_over_paths(n, {name: w.detach() for name, w in weights.items()})
+        for n, weights in zip(networks, model(networks), strict=True)
+    ]
+    with_flow = [s.values for s in scorer(model, space, splits, config)(blocks)]
+    alone = [s.values for s in scorer(model, space, splits, plain)(blocks)]
+    assert len(set(of_each)) > 2
+    for flow, values, without in zip(of_each, with_flow, alone, strict=True):
+        assert values["flow"] == pytest.approx(without["likelihood"] * flow**0.25, rel=1e-5)
+        assert {**without, "flow": values["flow"]} == values
+
+
+def sum_over_paths(network: Network, weights: Mapping[str, Tensor]) -> float:
+    """Synflow without a gradient: R is affine in each tensor, so that Σ w ∂R/∂w is what it adds."""
+    positive = {name: w.abs().double() for name, w in weights.items()}
+    image = torch.ones(1, 3, network.resolution, network.resolution, dtype=torch.float64)
+
+    def output(changed: Mapping[str, Tensor]) -> float:
+        return float(run(network, {**positive, **changed}, image, norm=lambda _, x: x).sum())
+
+    kernels = [name for name, w in positive.items() if w.dim() > 1]
+    return sum(output({}) - output({n: torch.zeros_like(positive[n])}) for n in kernels)
 
 
 def test_a_point_is_of_the_running_mean_where_one_is_kept(sampled_cells: Sample) -> None:

@@ -411,7 +411,10 @@ def test_one_fault_is_named_with_its_path(changes, path, words, tmp_path):
         ),
         # what networks with exits need, and no others have
         ({"evaluation": {"budgets": [1.0, 2.0]}}, ["evaluation.budgets", "null", "no exits"]),
-        ({"evaluation": {"measure": "area"}}, ["evaluation.measure", "accuracy or likelihood"]),
+        ({"evaluation": {"measure": "area"}}, ["evaluation.measure", "likelihood or flow"]),
+        # the power of synflow goes with the measure that has it
+        ({"evaluation": {"measure": "flow"}}, ["evaluation.flow", "a power", "is flow"]),
+        ({"evaluation": {"flow": 0.1}}, ["evaluation.flow", "null", "is accuracy"]),
         *(
             (merged(WITH_EXITS, changes), faults)
             for changes, faults in (

@@ -41,7 +41,7 @@ def benchmark(args: argparse.Namespace) -> None:
         cells=len(blocks),
         top=top,
         costs=config.tables.costs,
-        ranked_by=config.evaluation.measure,
+        ranked_by=config.evaluation.shown,
         bootstrap=bootstrap,
         functions=len(set(functions)),
         settings_note=_settings_note(config),
@@ -109,8 +109,9 @@ def _methods(config: "Config") -> "tuple[dict[str, Method], Curves, list[dict[st
 
     ghns = [predicted(name) for name in names]
     initial = [trained[name]["accelerator_seconds"] for name in names]
+    costs = float(np.mean(initial)), float(np.mean([each(name) for name in names]))
     methods = {
-        "ghn": Method(ghns, float(np.mean(initial)), float(np.mean([each(n) for n in names]))),
+        "ghn": Method(ghns, *costs),
         "ghn-ensemble": Method(
             [np.mean(ghns, axis=0)], sum(initial), sum(each(name) for name in names)
         ),
@@ -121,6 +122,9 @@ def _methods(config: "Config") -> "tuple[dict[str, Method], Curves, list[dict[st
     for rival in UNTRAINED:
         for measure in scored[rival]["result"]["values"]:
             methods[measure] = Method([predicted(rival, measure)], None, each(rival, measure))
+    if config.evaluation.measure == "flow":
+        alone = [predicted(name, "likelihood") for name in names]
+        methods["ghn-likelihood"] = Method(alone, *costs)
     voted = vote(scored["proxies"]["result"]["values"])
     methods["vote"] = Method([voted], None, None)
     curves = {

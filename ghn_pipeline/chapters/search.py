@@ -82,7 +82,7 @@ def search_curves(args: argparse.Namespace) -> None:
         files = [result_folder(config, stage) / "curve.csv" for stage in stages]
         curves[method] = [pd.read_csv(file)["best"].to_numpy() for file in files]
     folder = Path("results", config.scale)
-    note, ranked_by = config.small(config.images_note), config.evaluation.measure
+    note, ranked_by = config.small(config.images_note), config.evaluation.shown
     drawn = search_figure(curves, scale_note=note, ranked_by=ranked_by)
     save(drawn, folder / "search_curves")
     columns = {

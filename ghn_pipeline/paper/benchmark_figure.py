@@ -8,7 +8,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ghn_pipeline.paper.benchmark_table import CELLS, ENSEMBLE, GHN, Found, Method, label, published
+from ghn_pipeline.paper.benchmark_table import (
+    CELLS,
+    ENSEMBLE,
+    GHN,
+    LIKELIHOOD,
+    Found,
+    Method,
+    label,
+    published,
+)
 from ghn_pipeline.paper.figure import blank, ruled
 
 #: Told apart by the colour-blind; the GHNs' stands out.
@@ -52,7 +61,7 @@ def benchmark_figure(
     for axes in right:
         axes.set_title("The GHN in training, on rarer functions", fontsize=11)
         axes.set_xlabel("training step", fontsize=11)
-        axes.set_ylabel("Spearman with published accuracy", fontsize=11)
+        axes.set_ylabel("Spearman of likelihood with accuracy", fontsize=11)
         _draw_curves(axes, learnt)
     for axes in (left, *right):
         ruled(axes, labels=10)
@@ -70,7 +79,7 @@ def _draw_methods(axes: Axes, methods: Mapping[str, Method], found: Mapping[str,
     row = {key: y for y, key in enumerate(keys)}
     axes.set_yticks(range(len(keys)), [label(key, methods) for key in keys])
     axes.set_ylim(-0.6, len(keys) - 0.4)
-    ghns = [key for key in keys if key in ours and key in (GHN, ENSEMBLE)]
+    ghns = [key for key in keys if key in ours and key in (GHN, ENSEMBLE, LIKELIHOOD)]
     for group, colour, size, name in (
         (ghns, OURS, 75, "GHN"),
         ([key for key in keys if key in ours and key not in ghns], OTHERS, 45, "other methods"),

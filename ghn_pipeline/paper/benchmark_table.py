@@ -25,7 +25,7 @@ from ghn_pipeline.search.correlation import (
 )
 
 CELLS = 15_625  # of the whole space
-GHN, ENSEMBLE = "ghn", "ghn-ensemble"
+GHN, ENSEMBLE, LIKELIHOOD = "ghn", "ghn-ensemble", "ghn-likelihood"
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ def grasp(network: Network, weights: Weights, images: Tensor, labels: Tensor) ->
     return -sum(float((w * h).sum()) for w, h in _pairs(weights, second))
 
 
+@torch.enable_grad()
 def synflow(network: Network, weights: Weights, images: Tensor, labels: Tensor) -> float:
     """Return log10 of Σ w · ∂R/∂w for |w|, R the summed logits of ones (Tanaka et al. 2020).
 

@@ -226,11 +226,14 @@ PUBLISHED = {
     "space.operations": ["none", "conv_3x3"],
     "correlation.selection": 4,
     "benchmark.images": 100,
+    "evaluation.measure": "flow",
+    "evaluation.flow": 0.001,
 }
 ITS_OWN = [
     ("correlation.selection", 3, OF_SPACE[:-1]),
     # the learning curve is measured, and recorded, by the training
     ("benchmark.curve", 2, GHN),
+    ("evaluation.flow", 0.002, only("scores/oneshot", *SCORED)),
     ("proxies.network", STACK, PROXIES),
     ("proxies.resolution", 32, PROXIES),
 ]
