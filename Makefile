@@ -1,7 +1,7 @@
 # make quick      from nothing to Table 4 and Figure 6 at laptop scale, on real CIFAR-10
 # make chapters   every table and figure at that scale; goes on from what `make quick` made
 # make benchmark  NAS-Bench-201: how well a GHN ranks cells whose accuracies others have published
-# make benchmark-long  the same with larger networks, in two hours
+# make benchmark-long  the same with larger networks, in an hour and a half
 # make anytime    networks with exits: Figures 3, 4 and 8 to 10 at laptop scale
 # make smoke      every stage in minutes: proves the machinery, and nothing about the paper
 # make test       every test

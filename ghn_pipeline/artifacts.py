@@ -242,9 +242,9 @@ def scorer_of(config: Config, stage: str, device: torch.device) -> Scorer:
 def scorer(model: nn.Module, space: Space, splits: Splits, config: Config) -> Scorer:
     """Return what scores blocks with weights that `model` gives, as `judge` does.
 
-    Where `evaluation.flow` is set, "flow" is the likelihood times that power of the weights'
-    synflow, which grows with the paths through a network: for one of many paths good weights are
-    harder to generate, so that by likelihood alone it ranks too low.
+    Where `evaluation.flow` is set there is one measure more, "flow", the likelihood times that
+    power of the weights' synflow. By likelihood alone networks of many paths ranked too low, and
+    synflow grows with the paths.
     """
     batch, batches = config.evaluation.batch, config.evaluation.batches
     power, example = config.evaluation.flow, next(fixed_batches(splits.validation, splits, 1))

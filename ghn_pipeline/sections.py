@@ -155,7 +155,8 @@ class Evaluation(Section):
     together: Count
     batches: Count
     measure: Literal["accuracy", "likelihood", "flow", "area"]
-    flow: Positive | None
+    # synflow has up to some 500 digits, and a product that no number holds would be an error
+    flow: Annotated[float, Field(gt=0, le=0.5)] | None
     budgets: Annotated[list[Positive], Field(min_length=2, max_length=2)] | None
 
     @property
@@ -166,7 +167,14 @@ class Evaluation(Section):
     @property
     def shown(self) -> str:
         """The measure in words."""
-        return self.measure if self.flow is None else f"likelihood × synflow^{self.flow:g}"
+        if self.flow is None:
+            return self.measure
+        return f"likelihood × (synflow of the same weights)^{self.flow:g}"
+
+    @property
+    def unit(self) -> str:
+        """Of the measure as it is shown: what is no fraction is shown as it is."""
+        return "%" if self.flow is None else ""
 
 
 class Correlation(Section):

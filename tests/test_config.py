@@ -336,6 +336,7 @@ def test_three_faults_are_named_at_once(tmp_path):
         ({"ghn": {"seed": -1}}, "ghn.seed", "greater than or equal to 0"),
         ({"correlation": {"drawn": 4}}, "correlation.drawn", "greater than or equal to 5"),
         ({"evaluation": {"measure": "loss"}}, "evaluation.measure", "likelihood"),
+        ({"evaluation": {"flow": 1.0}}, "evaluation.flow", "less than or equal to 0.5"),
         ({"proxies": {"resolution": 12}}, "proxies.resolution", "32"),
         ({"proxies": {"network": {**STACK, "blocks": 0}}}, "proxies.network.blocks", "to 1"),
         ({"proxies": {"batch": 1}}, "proxies.batch", "greater than or equal to 2"),

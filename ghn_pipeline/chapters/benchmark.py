@@ -72,7 +72,8 @@ def _settings_note(config: "Config") -> str:
     ghn = config.named_ghn(config.correlation.ghns[0])
     return (
         f"Epochs: {ghn.epochs} of a GHN, {config.oneshot.epochs} of the one-shot model. Only the "
-        "GHN's settings were chosen by the selection. Zero-cost proxies: on one batch of "
+        "GHN's settings, and what it and the one-shot model rank by, were chosen by the selection. "
+        "Zero-cost proxies: of initial weights, on one batch of "
         f"{config.proxies.batch} images{_proxies_of(config)}."
     )
 
@@ -124,7 +125,7 @@ def _methods(config: "Config") -> "tuple[dict[str, Method], Curves, list[dict[st
             methods[measure] = Method([predicted(rival, measure)], None, each(rival, measure))
     if config.evaluation.measure == "flow":
         alone = [predicted(name, "likelihood") for name in names]
-        methods["ghn-likelihood"] = Method(alone, *costs)
+        methods["ghn-likelihood"] = Method(alone, costs[0], None)
     voted = vote(scored["proxies"]["result"]["values"])
     methods["vote"] = Method([voted], None, None)
     curves = {

@@ -55,7 +55,7 @@ def search(args: argparse.Namespace) -> None:
     result = {"evaluations": len(found), "best": best.score.values[by], "hash": best.score.hash}
     publish(config, stage, first_ghn(config), found, result)
     tracking.send(folder)
-    print(f"the best of {len(found)}: {best.score.hash}, {by} {100 * best.score.values[by]:.2f}%")
+    print(f"the best of {len(found)}: {best.score.hash}, {by} {best.score.values[by]:.4f}")
 
 
 def search_curves(args: argparse.Namespace) -> None:
@@ -82,8 +82,8 @@ def search_curves(args: argparse.Namespace) -> None:
         files = [result_folder(config, stage) / "curve.csv" for stage in stages]
         curves[method] = [pd.read_csv(file)["best"].to_numpy() for file in files]
     folder = Path("results", config.scale)
-    note, ranked_by = config.small(config.images_note), config.evaluation.shown
-    drawn = search_figure(curves, scale_note=note, ranked_by=ranked_by)
+    note, by = config.small(config.images_note), config.evaluation
+    drawn = search_figure(curves, scale_note=note, ranked_by=by.shown, unit=by.unit)
     save(drawn, folder / "search_curves")
     columns = {
         f"{name}/{seed}": curve
@@ -95,8 +95,8 @@ def search_curves(args: argparse.Namespace) -> None:
     write_atomically(folder / "search_curves.csv", table.to_csv(index_label="evaluations"))
     record.write_provenance(config, "search_curves", made_of)
     for name, found in curves.items():
-        ends = ", ".join(f"{100 * curve[-1]:.2f}" for curve in found)
-        print(f"{name}: the best of {len(found[0])} evaluations, by seed: {ends} %")
+        ends = ", ".join(f"{curve[-1]:.4f}" for curve in found)
+        print(f"{name}: the best of {len(found[0])} evaluations, {by.measure} by seed: {ends}")
 
 
 def score(

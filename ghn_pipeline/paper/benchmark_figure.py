@@ -59,9 +59,9 @@ def benchmark_figure(
     )
     _draw_methods(left, methods, found)
     for axes in right:
-        axes.set_title("The GHN in training, on rarer functions", fontsize=11)
+        axes.set_title("In training, on rarer functions", fontsize=11)
         axes.set_xlabel("training step", fontsize=11)
-        axes.set_ylabel("Spearman of likelihood with accuracy", fontsize=11)
+        axes.set_ylabel("Spearman of likelihood with published accuracy", fontsize=11)
         _draw_curves(axes, learnt)
     for axes in (left, *right):
         ruled(axes, labels=10)

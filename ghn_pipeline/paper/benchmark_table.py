@@ -301,7 +301,7 @@ def _ours_note(cells: int, functions: int, top: float, ranked_by: str) -> str:
         f"All others: over {cells:,} held-out cells, drawn at random, of {functions:,} functions; "
         "of those that compute the same one is scored for all, but by proxies. No cell that a GHN "
         "or the one-shot model was trained on, and none of the selection, computes the same as one "
-        "of them. GHNs and the one-shot model rank by "
+        "of them. Unless said otherwise GHNs and the one-shot model rank by "
         f"{ranked_by}, SGD by accuracy. Initial: training of one seed or of all members of an "
         "ensemble. Better half: by published accuracy. Precision: how many of the "
         f"{best} by rank are of the {best} in truth, as a share; by chance {top:.2f}. Kendall: "

@@ -119,6 +119,12 @@ def test_rows_are_in_order_with_what_is_only_published():
         "GHN, mean of 3 seeds",
         "GHN, ensemble of the 3",
     ]
+    alone = {**METHODS, "ghn-likelihood": Method(SEEDS, 612.0, None)}
+    assert [row[0] for row in build(alone).rows][-3:] == [
+        "GHN, likelihood alone, mean of 3 seeds",
+        "GHN, mean of 3 seeds",
+        "GHN, ensemble of the 3",
+    ]
     found = cells(build(costs=False), "AZ-NAS")
     assert found.pop("Spearman, published") == "0.91"
     assert set(found.values()) == {"AZ-NAS", NONE}

@@ -44,6 +44,21 @@ def test_legend_has_the_mean_at_the_end():
         ]
 
 
+def test_what_is_no_fraction_is_drawn_as_it_is():
+    words = "likelihood × (synflow of the same weights)^0.0013"
+    figure = search_figure(CURVES, scale_note="", ranked_by=words, unit="")
+    (axes,) = figure.axes
+    assert axes.get_lines()[0].get_ydata() == pytest.approx(CURVES["random"][0])
+    assert "%" not in axes.get_ylabel()
+    end = np.mean([curve[-1] for curve in CURVES["random"]])
+    text = axes.get_legend().get_texts()[0].get_text()
+    assert text == f"random: {end:.4f} at the end (mean of 3 seeds)"
+    figure.draw_without_rendering()
+    box = axes.yaxis.label.get_window_extent()
+    assert box.y0 >= 0
+    assert box.y1 <= figure.bbox.height
+
+
 def test_labels_and_a_long_note_that_stays_inside_the_figure():
     note = "quick preset (" + ", ".join(["16 by 16 images", "6 blocks"] * 6) + ")"
     figure = search_figure(CURVES, scale_note=note)

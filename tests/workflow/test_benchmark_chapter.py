@@ -172,6 +172,7 @@ def test_precision_of_the_top_by_hand(made):
         return set(sorted(range(len(values)), key=lambda i: -values[i])[:count])
 
     scores = [read(made, f"scores/ghn/seed-{i}/run.json")["result"]["values"] for i in (0, 1)]
+    assert any(best(values["flow"]) != best(values["likelihood"]) for values in scores)
     for row, measure in (("ghn", "flow"), ("ghn-likelihood", "likelihood")):
         found = [len(best(values[measure]) & best(truth)) / count for values in scores]
         assert read(made, "benchmark.json")[row]["precision"] == pytest.approx(sum(found) / 2)
