@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from filelock import FileLock
 
@@ -62,6 +63,16 @@ def smoke_settings(paper_settings) -> dict[str, Any]:
 def configured(smoke_settings) -> Callable[..., Config]:
     """Make the smoke configuration with changes, named by their dotted paths."""
     return lambda changes=None: validate(deep_update(smoke_settings, changes or {}), "the test")
+
+
+@pytest.fixture(autouse=True)
+def denormals():
+    """Numbers near zero are again what they were, where a test prepared its process as a run does.
+
+    Hypothesis, in a test after it, refuses to draw floats otherwise.
+    """
+    yield
+    torch.set_flush_denormal(False)
 
 
 @pytest.fixture
