@@ -93,7 +93,7 @@ def _methods(config: "Config") -> "tuple[dict[str, Method], Curves, list[dict[st
 
     from ghn_pipeline import record
     from ghn_pipeline.artifacts import maker_of, scored_with
-    from ghn_pipeline.paper.benchmark_table import Method
+    from ghn_pipeline.paper.benchmark_table import ENSEMBLE, GHN, LIKELIHOOD, Method
     from ghn_pipeline.search.proxies import vote
     from ghn_pipeline.stages import UNTRAINED
 
@@ -112,10 +112,8 @@ def _methods(config: "Config") -> "tuple[dict[str, Method], Curves, list[dict[st
     initial = [trained[name]["accelerator_seconds"] for name in names]
     costs = float(np.mean(initial)), float(np.mean([each(name) for name in names]))
     methods = {
-        "ghn": Method(ghns, *costs),
-        "ghn-ensemble": Method(
-            [np.mean(ghns, axis=0)], sum(initial), sum(each(name) for name in names)
-        ),
+        GHN: Method(ghns, *costs),
+        ENSEMBLE: Method([np.mean(ghns, axis=0)], sum(initial), sum(each(name) for name in names)),
         "oneshot": Method(
             [predicted("oneshot")], trained["oneshot"]["accelerator_seconds"], each("oneshot")
         ),
@@ -125,7 +123,7 @@ def _methods(config: "Config") -> "tuple[dict[str, Method], Curves, list[dict[st
             methods[measure] = Method([predicted(rival, measure)], None, each(rival, measure))
     if config.evaluation.measure == "flow":
         alone = [predicted(name, "likelihood") for name in names]
-        methods["ghn-likelihood"] = Method(alone, costs[0], None)
+        methods[LIKELIHOOD] = Method(alone, costs[0], None)
     voted = vote(scored["proxies"]["result"]["values"])
     methods["vote"] = Method([voted], None, None)
     curves = {
