@@ -8,7 +8,8 @@ out the paper's shape, which takes minutes on a processor).
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -22,6 +23,7 @@ from ghn_pipeline.compute import hardware, prepare_process
 from ghn_pipeline.config import Config, load
 from ghn_pipeline.network import Network, Trained, batch_statistics, run
 from ghn_pipeline.record import commit
+from ghn_pipeline.space.operations import OPERATIONS, Norm
 from ghn_pipeline.training.search import build
 
 ROOT = Path(__file__).parent.parent
@@ -46,10 +48,17 @@ def compare(
     pairs: list[tuple[Callable[[], object], Callable[[], object]]],
     device: torch.device,
 ) -> None:
-    """Time the two sides of each pair in turn; print the median time of each and of the ratios."""
+    """Time the two sides of each pair in turn; print the median time of each and of the ratios.
+
+    Which side is the first changes from pair to pair.
+    """
     for ours, other in pairs[:1]:  # warm up
         ours(), other()
-    timed = [(seconds(ours, device), seconds(other, device)) for ours, other in pairs]
+    timed = []
+    for i, pair in enumerate(pairs):
+        order = (0, 1) if i % 2 else (1, 0)
+        took = {side: seconds(pair[side], device) for side in order}
+        timed.append((took[0], took[1]))
     ratios = sorted(a / b for a, b in timed)
     a, b = (1e3 * median(t[i] for t in timed) for i in (0, 1))
     print(
@@ -102,6 +111,52 @@ def training_steps(config: Config, repeats: int, device: torch.device) -> None:
     )
     target = "1.10" if config.scale == "paper" else "1.50"
     compare(what, target, [pair() for _ in range(repeats)], device)
+
+
+def pixels_first(config: Config, repeats: int, device: torch.device) -> None:
+    """Steps with bottlenecks that take every second pixel first, against strided convolutions.
+
+    The blocks have two leaves or more: with the 8 channels of one, a strided convolution may damage
+    the memory of this process (see `operations.take_every`).
+    """
+    space, settings = space_of(config), config.ghn
+    images, labels = images_for(config, settings.batch, device)
+    ghn = build(space, settings, 0).to(device)
+    rng = Random(3)
+
+    def strided(x: Tensor, w: Sequence[Tensor], norm: Norm, stride: int) -> Tensor:
+        return norm(0, F.conv2d(F.relu(x), w[0], stride=stride))
+
+    def before(step: Callable[[], object]) -> Callable[[], object]:
+        old = {op: replace(OPERATIONS[op], apply=strided) for op in ("input_1", "input_2")}
+
+        def work() -> None:
+            now = {op: OPERATIONS[op] for op in old}
+            OPERATIONS.update(old)
+            try:
+                step()
+            finally:
+                OPERATIONS.update(now)
+
+        return work
+
+    def pairs(of_ghn: bool) -> Iterator[tuple[Callable[[], object], Callable[[], object]]]:
+        for _ in range(repeats):
+            block = next(
+                b for _ in iter(int, 1) if len((b := space.sample(rng, settings.nodes)).leaves) > 1
+            )
+            network = Network(space.modules(block), config.images.resolution)
+            trained = Trained(network, torch.Generator()).to(device)
+
+            def step(network: Network = network, trained: Trained = trained) -> None:
+                weights = ghn([network])[0] if of_ghn else trained.weights
+                F.cross_entropy(run(network, weights, images), labels).backward()
+
+            yield step, before(step)
+
+    for name, of_ghn in (("SGD", False), ("GHN", True)):
+        what = f"{name}, forward and backward: pixels first / strided  {config.scale} shape"
+        compare(what, "1.02", list(pairs(of_ghn)), device)
 
 
 @torch.no_grad()
@@ -191,6 +246,7 @@ def main() -> None:
         print(f"{config.scale} shape, {torch.get_num_threads()} threads")
         repeats = args.repeats if config is quick or device.type == "cuda" else 5
         training_steps(config, repeats, device)
+        pixels_first(config, repeats, device)
         if config is quick or device.type == "cuda":
             scoring(config, repeats, device)
         generation(config, 3, device)

@@ -74,10 +74,18 @@ def hardware(device: torch.device) -> dict[str, str | int]:
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "processor": _processor(),
+        "instruction_set": _instruction_set(),
         "cores": os.cpu_count() or 0,
         "threads": torch.get_num_threads(),
         "system": platform.platform(),
     }
+
+
+def _instruction_set() -> str:
+    """Name the vector instructions that torch uses here: rounding differs from one to another."""
+    own = torch.backends.cpu.get_cpu_capability()
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA")
+    return f"{own}, oneDNN at most {limit}" if limit else own
 
 
 def _processor() -> str:

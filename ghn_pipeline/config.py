@@ -47,7 +47,7 @@ PAPER_SCALES = ("paper", "anytime")
 class Config(Section):
     """All settings of one scale."""
 
-    method: Literal[1]
+    method: Literal[2]
     scale: Annotated[str, Field(pattern=NAME)]
     cpu_is_enough: bool
     data: Data

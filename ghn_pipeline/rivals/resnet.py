@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ghn_pipeline.data.torchvision_shim import import_torchvision
 from ghn_pipeline.rivals.exits import Chain, classifier, convolution
+from ghn_pipeline.space.operations import take_every
 
 #: Each has half the side and twice the channels of the one before (He et al., 2016, section 4.2).
 RESOLUTIONS = 3
@@ -46,4 +47,4 @@ class Shortcut(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Take every other pixel of x [B, C, R, R], and C channels of zeros: [B, 2C, R/2, R/2]."""
-        return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 0, x.shape[1]))
+        return F.pad(take_every(x, 2), (0, 0, 0, 0, 0, x.shape[1]))
