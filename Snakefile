@@ -51,6 +51,10 @@ onstart:
     tracking.prepare()
 
 
+onerror:
+    print(f"What each stage said, and which signal ended it, is in {RESULTS}/logs/STAGE.log.")
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"

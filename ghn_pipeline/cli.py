@@ -19,6 +19,8 @@ from ghn_pipeline.chapters import (
 )
 from ghn_pipeline.chapters.shared import configuration
 from ghn_pipeline.errors import OutOfTimeError, UserError
+from ghn_pipeline.processes import is_worker
+from ghn_pipeline.supervised import supervised
 
 # ---- verbs -------------------------------------------------------------------------------------
 
@@ -173,8 +175,16 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    """Run one verb; a user's mistake is one message and exit code 1."""
+    """Run one verb in a child process, so that this one can say which signal ended it."""
     args = parser().parse_args()
+    # torchrun supervises its workers itself
+    if is_worker():
+        return run(args)
+    return supervised(lambda: run(args), f"ghn {args.verb}")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run one verb in this process; a user's mistake is one message and exit code 1."""
     try:
         VERBS[args.verb][0](args)
     except UserError as error:
@@ -184,10 +194,29 @@ def main() -> int:
 
             print(f"ghn {args.verb}: not started again: {slurm.start_again()}", file=sys.stderr)
         return 1
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out_of_memory(error):
+            raise
+        reason = str(error).partition("\n")[0]
+        print(
+            f"ghn {args.verb}: out of memory ({reason}). Use smaller batches, networks or images, "
+            "or a machine with more memory (compute.memory_mb); the same command goes on.",
+            file=sys.stderr,
+        )
+        return 1
     except KeyboardInterrupt:
         print(f"ghn {args.verb}: interrupted; the same command goes on", file=sys.stderr)
         return 130
     return 0
+
+
+def ran_out_of_memory(error: Exception) -> bool:
+    """Whether there was too little memory: of torch's errors on a CPU only the text says so."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"  # torch's, which need not be imported here
+        or "DefaultCPUAllocator" in str(error)
+    )
 
 
 if __name__ == "__main__":

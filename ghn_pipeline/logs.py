@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ghn_pipeline.errors import UserError
+from ghn_pipeline.supervised import log_is
 
 
 class _Copied(io.TextIOBase):
@@ -50,6 +51,7 @@ def keep(path: Path) -> None:
             f"cannot write {path}: {error.strerror}. Make way or give write permission, then run "
             "the same command again."
         ) from error
+    log_is(path)
     sys.stdout, sys.stderr = _Copied(sys.stdout, log), _Copied(sys.stderr, log)
 
 

@@ -83,8 +83,7 @@ def in_process(monkeypatch) -> Callable[..., None]:
         # this process prints on, and needs no log and no store
         monkeypatch.setattr("ghn_pipeline.logs.keep", lambda path: None)
         monkeypatch.setattr("ghn_pipeline.tracking.send", lambda folder: None)
-        monkeypatch.setattr(sys, "argv", ["ghn", *words])
-        assert cli.main() == 0
+        assert cli.run(cli.parser().parse_args(words)) == 0
 
     return run
 
@@ -189,17 +188,22 @@ class Workplace:
         return self.run("ghn", *words, "--config", *files)
 
     def processes(self, verb: str) -> list[int]:
-        """Return the numbers of the `ghn VERB` processes that work in the folder."""
-        found = []
+        """Return the numbers of the `ghn VERB` processes that work in the folder.
+
+        The process that supervises one is not among them.
+        """
+        found, parents = [], set()
         for entry in Path("/proc").glob("[0-9]*"):
             try:
                 words = (entry / "cmdline").read_bytes().split(b"\0")
                 there = os.readlink(entry / "cwd") == str(self.folder.resolve())
+                parent = (entry / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1]
             except OSError:  # gone in the meantime
                 continue
             if there and verb.encode() in words and b"python" in words[0]:
                 found.append(int(entry.name))
-        return found
+                parents.add(int(parent))
+        return [number for number in found if number not in parents]
 
     def copy_to(self, folder: Path) -> "Workplace":
         """Return a workplace with the same results and checkpoints."""

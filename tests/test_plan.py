@@ -1,7 +1,6 @@
 """What a scale is said to take, against hand computation, hand-written records, real files."""
 
 import json
-import sys
 from pathlib import Path
 from statistics import mean
 
@@ -376,9 +375,8 @@ def test_the_papers_totals(paper):
     assert said.count("no rate: ") == len(UNSAID)
 
 
-def test_the_command_prints_the_plan_and_writes_nothing(folder, monkeypatch, capsys):
+def test_the_command_prints_the_plan_and_writes_nothing(folder, capsys):
     files = [str(ROOT / "params.yaml"), str(ROOT / "presets/smoke.yaml")]
-    monkeypatch.setattr(sys, "argv", ["ghn", "plan", "--config", *files])
-    assert cli.main() == 0
+    assert cli.run(cli.parser().parse_args(["plan", "--config", *files])) == 0
     assert capsys.readouterr().out.startswith("stage ")
     assert list(folder.iterdir()) == []

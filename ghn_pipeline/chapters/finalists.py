@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ghn_pipeline.chapters.shared import configuration, start
 from ghn_pipeline.chapters.train import train
+from ghn_pipeline.processes import is_worker
 
 if TYPE_CHECKING:
     from ghn_pipeline.config import Config
@@ -142,7 +143,7 @@ def share_out(
     from ghn_pipeline.training import distributed
 
     device = prepare_device(config)
-    if recipe.processes > 1 and not distributed.is_worker():
+    if recipe.processes > 1 and not is_worker():
         program = ["-m", "ghn_pipeline.cli", *words]
         distributed.launch(recipe.processes, recipe.nodes, config.compute.threads, program)
         return

@@ -20,6 +20,7 @@ import torch.distributed as dist
 from torch import nn
 
 from ghn_pipeline.errors import UserError
+from ghn_pipeline.processes import is_worker
 
 Value = TypeVar("Value")
 
@@ -108,11 +109,6 @@ class Team:
 
 
 ALONE = Team()
-
-
-def is_worker() -> bool:
-    """Whether torchrun has started this process."""
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def leads() -> bool:

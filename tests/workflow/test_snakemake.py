@@ -125,6 +125,12 @@ def test_a_killed_training_is_a_failure_and_publishes_nothing(killed):
     code, said = killed.first
     assert code != 0
     assert "train_ghn" in said
+    # the engine's words point to the log, and the log names the signal
+    told = "ghn train-ghn: ended by SIGKILL"
+    assert re.search(f"{told}.* is in results/smoke/logs/ghn/default.log", said)
+    assert "which signal ended it, is in results/smoke/logs/STAGE.log" in said
+    log = (killed.folder / "results/smoke/logs/ghn/default.log").read_text(encoding="utf-8")
+    assert log.count(told) == 1
     assert not killed.published
     assert 0 < killed.step < 120  # 12 epochs of 640 images in batches of 64: it was in the middle
 

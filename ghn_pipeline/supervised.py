@@ -1,0 +1,98 @@
+"""A parent process that says which signal ended the work: a process that is killed cannot."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+#: Where the child writes the name of its log, once it has one; None in any other process.
+_log_pipe: int | None = None
+
+
+def supervised(work: Callable[[], int], name: str) -> int:
+    """Do `work` in a child process and return its exit code.
+
+    If a signal ends the child, a line with the signal's name goes to stderr and into the log that
+    the child keeps, and the exit code is 128 plus its number, as in a shell. Signals to stop are
+    passed on to the child, and it is told to stop if this process is killed.
+
+    Args:
+        work: returns the exit code.
+        name: of the command, for the message.
+    """
+    log_reader, log_writer = os.pipe()
+    alive_reader, alive_writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(log_reader)
+        os.close(alive_writer)
+        _stop_with_parent(alive_reader)
+        global _log_pipe
+        _log_pipe = log_writer
+        return work()
+    os.close(log_writer)
+    os.close(alive_reader)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        # a signal that is ignored from the start stays so
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda received, _: _pass_on(received, child))
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return code
+    _say(name, signal.Signals(-code), log_reader)
+    return 128 - code
+
+
+def log_is(path: Path) -> None:
+    """Tell the supervising process, if there is one, which log this process keeps."""
+    if _log_pipe is not None:
+        os.write(_log_pipe, os.fsencode(path.absolute()) + b"\n")
+
+
+def _stop_with_parent(alive: int) -> None:
+    def wait() -> None:
+        os.read(alive, 1)  # ends when the parent does: nothing is ever written
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _pass_on(number: int, child: int) -> None:
+    if number != signal.SIGINT or not _in_foreground():
+        os.kill(child, number)
+
+
+def _in_foreground() -> bool:
+    """Whether Ctrl-C at the terminal reaches this process, and so the child as well."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY)
+    except OSError:  # there is none
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    finally:
+        os.close(terminal)
+
+
+def _say(name: str, number: signal.Signals, log_reader: int) -> None:
+    line = f"{name}: ended by {number.name}"
+    if number == signal.SIGKILL:
+        line += ", sent by someone or, if memory ran out, by the system"
+    os.set_blocking(log_reader, False)
+    try:
+        paths = os.read(log_reader, 65536).splitlines()
+    except BlockingIOError:  # another process still holds the pipe, and nothing was written
+        paths = []
+    if not paths:
+        print(line, file=sys.stderr)
+        return
+    log = Path(os.fsdecode(paths[-1]))
+    try:
+        with open(log, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    except OSError as error:
+        line += f" (this line is not in the log: {error.strerror})"
+    print(f"{line}. What it said before is in {os.path.relpath(log)}", file=sys.stderr)
