@@ -14,7 +14,6 @@ from ghn_pipeline.artifacts import (
     UNTRAINED,
     anytime_space,
     comparable,
-    maker_of,
     mobile_space,
     rival,
     space_of,
@@ -29,7 +28,7 @@ from ghn_pipeline.paper import numbers
 from ghn_pipeline.sections import Anytime, Compute, Recipe, Sgd
 from ghn_pipeline.space.fitting import S, fitted
 from ghn_pipeline.space.graph import Block
-from ghn_pipeline.stages import RIVALS, TABLES, chooser, first_ghn, searches
+from ghn_pipeline.stages import RIVALS, TABLES, chooser, first_ghn, maker_of, searches
 from ghn_pipeline.training.auxiliary import AuxiliaryHead
 
 FLOAT = 4  # bytes of a number in model.pt and in checkpoints
@@ -323,7 +322,7 @@ def rate(config: Config, stages: Sequence[str]) -> Rate:
 
 def _measured(config: Config, stage: str) -> float | None:
     try:
-        return float(record.read(config, stage, maker_of(stage))["accelerator_seconds"])
+        return float(record.read(config, stage)["accelerator_seconds"])
     except UserError:  # missing, stale or not whole
         return None
 

@@ -352,6 +352,16 @@ def finalist_recipe(config: Config, group: str) -> Recipe:
     return Recipe(**{**shared, "cutout": config.finalists.cutout if group == "best" else 0})
 
 
+def maker_of(stage: str) -> str:
+    """Return the command that makes the results of a stage."""
+    kind, _, name = stage.partition("/")
+    verbs = {"architectures": "sample", "scores": "score", "winner": "choose"}
+    verbs |= {kind: kind for kind in ("search", "memory", "export")}
+    # finalists/top/0: train-finalist top/0
+    verb = verbs.get(kind, f"train-{kind.removesuffix('s')}")
+    return f"ghn {verb} {name}".strip()
+
+
 def result_folder(config: Config, stage: str) -> Path:
     """Return the folder of a stage's results, below the working directory."""
     return Path("results", config.scale, stage)

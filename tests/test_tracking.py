@@ -23,6 +23,7 @@ from ghn_pipeline import cli, record, tracking
 from ghn_pipeline.errors import UserError
 from ghn_pipeline.files import write_atomically
 from ghn_pipeline.training.fit import Log
+from results import EXAMPLES
 
 COLUMNS = ("loss", "learning_rate")
 CURVE = [(3, 2.25, 0.001), (6, 1.5, 0.0005), (1203, 1.125, 0.00025)]
@@ -54,7 +55,8 @@ def stage(configured, store):
     """Write the files of a finished training and return their folder."""
 
     def make(name="ghn/default", result=None):
-        result = result or {"steps": 30, "final_loss": 1.125, "measured": {10: {"accuracy": 0.25}}}
+        changes = {"measured": {10: {"accuracy": 0.25}}} if name == "ghn/default" else {}
+        result = result or {**EXAMPLES[name.partition("/")[0]], **changes}
         record.write(configured(), name, result, seconds=12.5, hardware={"device": "cpu"})
         folder = record.result_folder(configured(), name)
         rows = "\n".join(",".join(map(str, row)) for row in CURVE)
@@ -158,8 +160,8 @@ def test_a_long_curve_is_sent_whole(stage, store):
 
 
 def test_a_stage_without_a_curve_is_sent(stage, store):
-    result = {"mean": {"accuracy": 0.5}, "values": {"accuracy": [0.25, 0.75]}}
-    folder = stage("scores/oneshot", result)
+    values = {"mean": {"accuracy": 0.5}, "values": {"accuracy": [0.25, 0.75]}}
+    folder = stage("scores/oneshot", {**EXAMPLES["scores"], **values})
     (folder / "curve.csv").unlink()
     assert tracking.send(folder) is not None
     assert runs(store)[0].data.metrics["mean.accuracy"] == 0.5
@@ -488,11 +490,10 @@ def test_a_server_that_is_not_there_costs_a_warning_and_it_is_sent_later(
         assert "Traceback" not in said
         assert not any(map(tracking.is_sent, folders))
         # `ghn track` says so as well, as a failure
-        monkeypatch.setattr("sys.argv", ["ghn", "track"])
-        assert cli.main() == 1
+        assert track() == 1
         assert "try again later" in capfd.readouterr().err
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
-    assert cli.main() == 0
+    assert track() == 0
     assert "sent 2 of 2" in capfd.readouterr().out
     assert {run.info.run_name for run in runs(store)} == {"smoke/ghn/default", "smoke/oneshot"}
 

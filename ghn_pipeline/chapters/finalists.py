@@ -245,9 +245,8 @@ def write_table(config: "Config", name: str, made: "Table", made_of: list[dict[s
 
 def _finished(config: "Config", stages: list[str]) -> list[dict[str, Any]]:
     from ghn_pipeline import record
-    from ghn_pipeline.artifacts import maker_of
 
-    return [record.read(config, stage, maker_of(stage)) for stage in stages]
+    return [record.read(config, stage) for stage in stages]
 
 
 def _measured(runs: list[dict[str, Any]]) -> tuple[list[int], list[float]]:

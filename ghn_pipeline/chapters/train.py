@@ -136,8 +136,17 @@ def train(
     # a job that waited for this one has nothing left to train, but the same to publish
     with checkpoint.only_writer(path):
         # a model that others will use, not only a measurement
+        outputs = ["curve.csv"]
         if not stage.startswith(("sgd/", "short/")):
             checkpoint.save(folder / "model.pt", {"model": training.result.state_dict()}, key)
+            outputs.append("model.pt")
         write_atomically(folder / "curve.csv", curve.to_csv(index=False))
-        record.write(config, stage, result, seconds=log.seconds, hardware=hardware(device))
+        record.write(
+            config,
+            stage,
+            result,
+            seconds=log.seconds,
+            outputs=outputs,
+            hardware=hardware(device),
+        )
         tracking.send(folder)

@@ -224,7 +224,8 @@ def test_what_is_not_finite_stops_and_is_reported(kind, value, tmp_path):
         run(training, path)
     assert "at step 7" in str(stopped.value)
     assert str(report) in str(stopped.value)
-    assert str(path) in str(stopped.value)
+    # nothing was saved before the step, so the message speaks of no checkpoint
+    assert ("is untouched" in str(stopped.value)) == path.exists()
     said = json.loads(report.read_text())
     assert said["step"] == 7
     assert said["learning_rate"] == training.rate(7)
@@ -281,6 +282,81 @@ def test_the_report_is_json_even_when_parameters_are_not_finite(tmp_path):
         raise AssertionError(f"{constant} is no JSON")
 
     json.loads((tmp_path / "c.not-finite.json").read_text(), parse_constant=refuse)
+
+
+# ---- checkpoints that cannot be gone on from ----------------------------------------------------
+
+
+def first_of(tensors):
+    return next(t for t in tensors if t.is_floating_point() and t.dim() > 0)
+
+
+def spoil(state, how):
+    """Change a checkpoint's content in one way."""
+    if how == "weight":
+        first_of(state["model"].values()).fill_(math.nan)
+    elif how == "moment":
+        first_of(next(iter(state["optimizer"]["state"].values())).values()).fill_(math.inf)
+    elif how == "shape":
+        held = next(iter(state["optimizer"]["state"].values()))
+        key = next(k for k, v in held.items() if v.dim() > 0)
+        held[key] = torch.zeros(3, 3, 3)
+    else:
+        state |= how
+
+
+LOG = {"curve": [], "window": [0.0, 0], "observed": {}, "seconds": 1.0}
+SPOILED = [
+    ("weight", "is not finite"),
+    ("moment", "not finite"),
+    ("shape", "of another network"),
+    ({"step": 1_000_000}, "step 1000000 of"),
+    ({"step": -1}, "step"),
+    ({"step": "x"}, "step"),
+    ({"step": True}, "step"),
+    ({"step": 2.0}, "step"),
+    ({"model": None}, "model"),
+    ({"model": {}}, "Missing key"),
+    ({"optimizer": {}}, "KeyError"),
+    ({"optimizer": {"state": {}, "param_groups": [1]}}, "Error"),
+    ({"averaged": 3}, "averaged"),
+    ({"more": 1}, "more"),
+    ({"log": {**LOG, "more": 1}}, r"log\.more"),
+    ({"log": {}}, "log"),
+    ({"log": {**LOG, "curve": [(1, 2.0)]}}, "log"),
+    ({"log": {**LOG, "curve": [(99, 2.0, 0.1)]}}, "the log is not one of the first"),
+    ({"log": {**LOG, "curve": [(2, 2.0, 0.1), (1, 2.0, 0.1)]}}, "the log is not one of the first"),
+    ({"log": {**LOG, "observed": {99: {"final": 0.5}}}}, "the log is not one of the first"),
+    ({"log": {**LOG, "observed": {1: {"final": 9.9}}}}, "out of range"),
+    ({"log": {**LOG, "seconds": -1.0}}, "seconds"),
+]
+
+
+@pytest.mark.parametrize("kind", ["sgd", "ghn"])
+@pytest.mark.parametrize(("how", "said"), SPOILED, ids=[str(how) for how, _ in SPOILED])
+def test_a_checkpoint_that_was_edited_is_refused(kind, how, said, tmp_path):
+    path = tmp_path / "c"
+    with pytest.raises(CutError):
+        run(interrupted(small_training(kind, ROOT), 5, crash), path)
+    state = torch.load(path, weights_only=True)
+    spoil(state, how)
+    checkpoint.save(path, {k: v for k, v in state.items() if k != "digest"}, "d")
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=rf"cannot be gone on from.*{said}.*Move or delete it"):
+        run(small_training(kind, ROOT), path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("key", ["step", "model", "optimizer", "averaged", "log"])
+def test_a_checkpoint_that_lacks_a_part_is_refused(key, tmp_path):
+    path = tmp_path / "c"
+    with pytest.raises(CutError):
+        run(interrupted(small_training("sgd", ROOT), 5, crash), path)
+    state = torch.load(path, weights_only=True)
+    rest = {k: v for k, v in state.items() if k not in ("digest", key)}
+    checkpoint.save(path, rest, "d")
+    with pytest.raises(UserError, match=rf"cannot be gone on from.*{key}: Field required"):
+        run(small_training("sgd", ROOT), path)
 
 
 # ---- the update, against loops written by hand ---------------------------------------------------
