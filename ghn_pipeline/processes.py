@@ -2,7 +2,9 @@
 
 import multiprocessing
 import os
+import signal
 import threading
+import time
 from multiprocessing.connection import wait
 
 
@@ -17,5 +19,17 @@ def end_with_parent() -> None:
     def watch() -> None:
         wait([parent.sentinel])
         os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def stop_with_parent() -> None:
+    """Have this process, whatever has started it, told to stop when its parent is gone."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -264,8 +264,9 @@ def _batches(
 
 
 def _moved(tensor: Tensor, device: torch.device) -> Tensor:
-    # from pinned memory the copy goes on beside the computation
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+    if device.type == "cuda":  # from pinned memory the copy goes on beside the computation
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def _read_ahead(

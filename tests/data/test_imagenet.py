@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from imitated import DEVICE, imitated
 from PIL import Image
 
 from ghn_pipeline.data import imagenet
@@ -204,6 +205,15 @@ def test_types_and_order_in_memory(tree):
     assert (images.dtype, labels.dtype) == (torch.float32, torch.int64)
     assert images.shape == (3, 3, 12, 12)
     assert images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_images_are_put_on_an_accelerator(tree):
+    expected = list(validation_batches(find(tree), batch=4, resolution=12, processes=0))
+    with imitated():
+        given = validation_batches(find(tree), batch=4, resolution=12, processes=0, device=DEVICE)
+        there = list(given)
+        assert {tensor.device for batch in there for tensor in batch} == {DEVICE}
+        assert_equal([[x.cpu() for x in batch] for batch in there], expected)
 
 
 def test_an_epoch_shows_each_image_once_in_an_order_of_its_own(singles):
@@ -439,8 +449,16 @@ os.kill(os.getpid(), signal.SIGKILL)
     subprocess.run([sys.executable, "-c", program])
     helper = int((tmp_path / "helper").read_text())
     end = time.monotonic() + 10
-    while (alive := os.path.exists(f"/proc/{helper}")) and time.monotonic() < end:
+    while (alive := lives(helper)) and time.monotonic() < end:
         time.sleep(0.05)
     if alive:
         os.kill(helper, signal.SIGKILL)
     assert not alive
+
+
+def lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
