@@ -364,7 +364,7 @@ class Seeds(Section):
 class Compute(Section):
     """How, not what: part of no digest."""
 
-    device: Literal["auto", "cpu", "cuda"]
+    device: Literal["auto", "cpu", "cuda", "mps", "xpu"]
     threads: Count
     workers: Annotated[int, Field(ge=0)]
     loaders: Annotated[int, Field(ge=0)]

@@ -131,6 +131,21 @@ def forkserver():
     return context
 
 
+@pytest.fixture
+def not_linux(tmp_path) -> dict[str, str]:
+    """The environment of processes that lack what macOS lacks, on what says to be an Apple M2."""
+    (tmp_path / "bin").mkdir()
+    sysctl = tmp_path / "bin/sysctl"
+    sysctl.write_text('#!/bin/sh\n[ "$*" = "-n machdep.cpu.brand_string" ] && echo Apple M2\n')
+    sysctl.chmod(0o755)
+    # a folder on PYTHONPATH is searched for sitecustomize.py when Python starts
+    paths = [str(ROOT / "tests/not_linux"), str(ROOT), os.environ.get("PYTHONPATH", "")]
+    return {
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "PATH": f"{sysctl.parent}{os.pathsep}{os.environ['PATH']}",
+    }
+
+
 class Workplace:
     """A folder to run commands in, as a user's checkout is, with results of its own."""
 
@@ -192,6 +207,8 @@ class Workplace:
 
         The process that supervises one is not among them.
         """
+        if not Path("/proc").exists():
+            pytest.skip("processes are found through /proc, which only Linux has")
         found, parents = [], set()
         for entry in Path("/proc").glob("[0-9]*"):
             try:

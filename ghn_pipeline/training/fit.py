@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from ghn_pipeline.compute import synchronize
 from ghn_pipeline.errors import OutOfTimeError, UserError
 from ghn_pipeline.files import write_atomically
 from ghn_pipeline.progress import Progress
@@ -170,8 +171,8 @@ def _enter(training: Training, step: int, loss: float, log: Log) -> None:
 
 def _observe(training: Training, step: int, log: Log, begun: float, device: torch.device) -> float:
     """Count the time since `begun` as training, then measure; return when training goes on."""
-    if step in training.observe and device.type == "cuda":
-        torch.cuda.synchronize(device)  # what is still queued belongs to the cost
+    if step in training.observe:
+        synchronize(device)  # what is still queued belongs to the cost
     now = time.monotonic()
     log.seconds += (now - begun) * training.team.size
     if step not in training.observe or not training.team.leads:

@@ -5,6 +5,8 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 import uuid
 from collections import Counter
@@ -111,6 +113,32 @@ def test_scores_do_not_depend_on_the_number_of_workers(workers, traces, tmp_path
     assert [s.hash for s in scores] == [b.hash for b in BLOCKS]
     assert [s.values["accuracy"] for s in scores] == pytest.approx(EXPECTED)
     assert Maker(traces).counts() == dict.fromkeys(OPERATIONS, 1)
+
+
+NOT_LINUX = """
+import sys
+from pathlib import Path
+from ghn_pipeline.compute import devices
+from test_scoring import CPU, Maker, run
+workers = len(devices(CPU, 0))
+run(Maker(Path(sys.argv[1])), Path(sys.argv[2]), max(2, workers))
+print(workers)
+"""
+
+
+def test_processes_score_where_there_is_no_linux(traces, tmp_path, not_linux):
+    not_linux["PYTHONPATH"] += f"{os.pathsep}{Path(__file__).parent}"
+    done = subprocess.run(
+        [sys.executable, "-c", NOT_LINUX, traces, tmp_path / "p.json"],
+        env={**not_linux, "HOME": str(tmp_path)},  # nobody says how many cores this job has
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == os.cpu_count()
+    assert Maker(traces).counts() == dict.fromkeys(OPERATIONS, 1)
+    scores = run(Maker(traces), tmp_path / "p.json")  # none is scored again
+    assert [s.values["accuracy"] for s in scores] == pytest.approx(EXPECTED)
 
 
 def test_what_is_done_is_not_done_again(traces, tmp_path):

@@ -139,6 +139,11 @@ def test_two_workers_are_one_with_twice_the_batch(undisturbed, tmp_path):
     assert set(undisturbed["log"]["observed"]) == {STEPS}
 
 
+def test_two_workers_train_where_there_is_no_linux(undisturbed, not_linux, tmp_path):
+    ended(start(tmp_path / "f", **not_linux))
+    assert same(content(tmp_path / "f" / "c"), undisturbed)
+
+
 def test_a_killed_worker_ends_all_and_the_same_command_goes_on(undisturbed, tmp_path):
     process = start(tmp_path / "f", pause=0.1)
     workers = begun(tmp_path / "f")
@@ -177,8 +182,9 @@ def test_a_signal_ahead_of_a_time_limit_stops_all_at_one_step(undisturbed, tmp_p
     assert same(content(tmp_path / "f" / "c"), undisturbed)
 
 
-def test_no_worker_is_left_behind_when_the_command_is_killed(tmp_path):
-    process = start(tmp_path / "f", pause=0.1)
+@pytest.mark.parametrize("system", ["Linux", "another"])
+def test_no_worker_is_left_behind_when_the_command_is_killed(system, not_linux, tmp_path):
+    process = start(tmp_path / "f", pause=0.1, **(not_linux if system == "another" else {}))
     begun(tmp_path / "f")
     process.kill()
     # the workers hold its pipes, so they have ended as well
@@ -212,6 +218,47 @@ def test_another_number_of_workers_is_refused(monkeypatch):
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match="3 workers"), joined(CPU, 2):
         pass
+
+
+@pytest.fixture
+def joining(monkeypatch):
+    """Join two workers of one machine with accelerators; return the team's device and backend."""
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, "2")
+    for name in ("RANK", "LOCAL_RANK"):
+        monkeypatch.setenv(name, "1")
+    chosen = []
+    monkeypatch.setattr("ghn_pipeline.training.distributed.stop_with_parent", lambda: None)
+    monkeypatch.setattr("torch.accelerator.set_device_index", chosen.append)
+    monkeypatch.setattr("torch.distributed.init_process_group", lambda b, timeout: chosen.append(b))
+    monkeypatch.setattr("torch.distributed.destroy_process_group", lambda: None)
+
+    def join(kind: str, cards: int):
+        monkeypatch.setattr("torch.accelerator.device_count", lambda: cards)
+        with joined(torch.device(kind), 2) as team:
+            return team.device, *chosen
+
+    return join
+
+
+@pytest.mark.parametrize(
+    ("kind", "cards", "device", "backend"),
+    [
+        ("cuda", 4, "cuda:1", "cpu:gloo,cuda:nccl"),
+        ("cuda", 1, "cuda:0", "gloo"),  # NCCL refuses two workers on one card
+        ("xpu", 2, "xpu:1", "cpu:gloo,xpu:xccl"),
+    ],
+)
+def test_each_worker_has_an_accelerator(kind, cards, device, backend, joining):
+    device = torch.device(device)
+    assert joining(kind, cards) == (device, device.index, backend)
+
+
+@pytest.mark.parametrize("kind", ["mps", "xpu"])
+def test_two_workers_on_one_accelerator_that_cannot_be_shared_are_refused(kind, joining):
+    said = f"several processes cannot train one network on this machine's {kind.upper()}: set "
+    with pytest.raises(UserError, match=said):
+        joining(kind, 1)
 
 
 # ---- batches -----------------------------------------------------------------------------------
