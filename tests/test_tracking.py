@@ -14,12 +14,13 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from contextlib import closing, nullcontext
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from ghn_pipeline import cli, record, tracking
+from ghn_pipeline import store as stores
 from ghn_pipeline.errors import UserError
 from ghn_pipeline.files import write_atomically
 from ghn_pipeline.training.fit import Log
@@ -258,7 +259,7 @@ def test_another_store_gets_everything(stage, store, empty_store, monkeypatch, c
 
 def test_the_marker_tells_no_password(stage, monkeypatch):
     folder = stage()
-    monkeypatch.setattr(tracking, "_connected", lambda: nullcontext())
+    monkeypatch.setattr(stores, "in_time", lambda work: work(None))
     monkeypatch.setattr(tracking, "_send", lambda *_: "id")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@there:5000/mlflow")
     tracking.send(folder)
@@ -366,7 +367,7 @@ def test_a_training_that_was_killed_goes_on_in_its_run(
 
 def test_a_server_that_never_answers_is_not_waited_for(provenance, monkeypatch, capfd):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "600")
-    monkeypatch.setattr(tracking, "PATIENCE", 0)
+    monkeypatch.setattr(stores, "PATIENCE", 0)
     before = threading.active_count()
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.getsockname()[1]}")
@@ -589,11 +590,11 @@ def test_a_password_is_in_no_warning(stage, monkeypatch, capsys):
 
 def test_an_empty_variable_names_no_store(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
-    assert tracking.store() == tracking.DEFAULT_STORE
+    assert stores.address() == stores.DEFAULT
 
 
 def test_a_store_that_is_held_for_ever_costs_a_warning(stage, store, monkeypatch, capsys):
-    monkeypatch.setattr(tracking, "LOCK_PATIENCE", 0.2)
+    monkeypatch.setattr(stores, "LOCK_PATIENCE", 0.2)
     folder = stage()
     with open(store.removeprefix("sqlite:///") + ".lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
