@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -28,7 +29,7 @@ T = TypeVar("T")
 
 DEFAULT = "sqlite:///mlflow.db"
 #: seconds in all that a process waits for a store that says nothing
-PATIENCE = 8
+PATIENCE = 6
 #: seconds that a process waits for others to be done with an SQLite store
 LOCK_PATIENCE = 300
 #: bytes a second at which an artifact is sent at the least
@@ -267,18 +268,31 @@ def _opened(uri: str) -> Iterator[None]:
         return
     # takes a second: not while the others wait
     import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
-    from mlflow.store.db.utils import create_sqlalchemy_engine
 
-    # MLflow tries for minutes before it says what is wrong
-    engine = create_sqlalchemy_engine(uri)  # type: ignore[no-untyped-call]
-    engine.connect().close()
-    engine.dispose()
     if not _is_sqlite(uri):
+        _try(uri)
         yield
         return
     with open(re.sub("^sqlite[^:]*:///", "", public(uri)) + ".lock", "w") as file:
         lock(file, LOCK_PATIENCE)  # its holder may be frozen, or on a node that is lost
+        _try(uri)
         yield
+
+
+@cache  # of a success
+def _try(uri: str) -> None:
+    """Connect to a database as MLflow does; it would itself try for minutes before it fails.
+
+    Raises:
+        Exception: there is no connection, or the schema is of another version.
+    """
+    from mlflow.store.db import utils
+
+    engine = utils.create_sqlalchemy_engine(uri)  # type: ignore[no-untyped-call]
+    # a new one has no version; an older one MLflow would change without a copy or a word
+    if utils._get_schema_version(engine):  # type: ignore[no-untyped-call]
+        utils._verify_schema(engine)  # type: ignore[no-untyped-call]
+    engine.dispose()
 
 
 def _is_sqlite(uri: str) -> bool:
