@@ -19,10 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ghn_pipeline.artifacts import space_of
+from ghn_pipeline.commit import commit
 from ghn_pipeline.compute import fastest, hardware, prepare_process, synchronize
 from ghn_pipeline.config import Config, load
 from ghn_pipeline.network import Network, Trained, batch_statistics, run
-from ghn_pipeline.record import commit
 from ghn_pipeline.space.operations import OPERATIONS, Norm
 from ghn_pipeline.training.search import build
 

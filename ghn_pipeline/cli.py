@@ -81,13 +81,14 @@ def ui(args: argparse.Namespace) -> None:
     """
     import os
 
-    from ghn_pipeline.tracking import store
+    from ghn_pipeline import store, tracking
 
-    if store().startswith(("http://", "https://")):
+    if store.address().lower().startswith(("http://", "https://")):
         raise UserError("the runs are on the server that MLFLOW_TRACKING_URI names: open it there")
+    tracking.check()  # what MLflow itself says of a store shows the address
     os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
     # not among the words, which everybody on the machine may read
-    os.environ["MLFLOW_BACKEND_STORE_URI"] = store()
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = store.address()
     words = ["mlflow", "ui", "--port", str(args.port)]
     os.execv(sys.executable, [sys.executable, "-m", *words])
 

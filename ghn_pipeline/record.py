@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import subprocess
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from ghn_pipeline import schemas
+from ghn_pipeline.commit import commit_or_warning
 from ghn_pipeline.config import Config
 from ghn_pipeline.data.cifar10 import BATCHES
 from ghn_pipeline.errors import UserError
@@ -38,7 +38,7 @@ def provenance(config: Config, stage: str) -> dict[str, Any]:
         "settings": made_from,
         "cifar10": digest(BATCHES),
         "packages": {name: version(name) for name in PACKAGES},
-        **commit(),
+        **commit_or_warning(),
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -202,21 +202,3 @@ def _run(config: Config, stage: str) -> str:
             os.replace(own, path)
         own.unlink(missing_ok=True)
     return read_bytes(path, "ghn").decode().strip()
-
-
-def commit() -> dict[str, Any]:
-    """Return the commit of the package's own checkout and whether the package was altered since."""
-
-    def git(*words: str) -> str | None:
-        there = Path(__file__).parent
-        done = subprocess.run(["git", "-C", str(there), *words], capture_output=True, text=True)
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    try:
-        status = git("status", "--porcelain", "--", ".")
-        return {
-            "commit": git("rev-parse", "HEAD"),
-            "dirty": None if status is None else status != "",
-        }
-    except FileNotFoundError:  # no git on this machine
-        return {"commit": None, "dirty": None}

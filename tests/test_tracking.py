@@ -14,12 +14,13 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from contextlib import closing, nullcontext
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from ghn_pipeline import cli, record, tracking
+from ghn_pipeline import store as stores
 from ghn_pipeline.errors import UserError
 from ghn_pipeline.files import write_atomically
 from ghn_pipeline.training.fit import Log
@@ -227,6 +228,130 @@ def test_a_file_finds_its_run_and_a_run_its_files(stage, store):
     assert {run.data.tags["ghn.run"]: run.data.tags["folder"] for run in runs(store)} == folders
 
 
+def names(store):
+    return sorted(run.info.run_name for run in runs(store))
+
+
+def forget():
+    """Delete results and checkpoints, as a user does to begin anew."""
+    shutil.rmtree("results")
+    shutil.rmtree("checkpoints")
+
+
+def test_one_name_is_one_run_after_its_results_were_deleted(stage, store):
+    first = tracking.send(stage())
+    forget()
+    folder = stage()
+    assert not tracking.is_sent(folder)
+    second = tracking.send(folder)
+    assert first != second
+    assert names(store) == ["smoke/ghn/default"]
+    assert points(store) == losses(CURVE)
+    # MLflow keeps the older one among the deleted
+    assert client(store).get_run(first).info.lifecycle_stage == "deleted"
+
+
+def test_a_training_that_begins_anew_has_the_name_to_itself_at_once(configured, stage, store):
+    tracking.send(stage())
+    forget()
+    anew = record.provenance(configured(), "ghn/default")
+    with tracking.follow(anew, record.result_folder(configured(), "ghn/default")) as saved_as:
+        saved_as(Log(CURVE[:1]))
+        until(lambda: points(store) == losses(CURVE[:1]))
+    assert status(store) == "RUNNING"
+
+
+def test_a_run_of_other_settings_gives_the_name_to_the_newer(configured, stage, store):
+    folder = stage()
+    first = tracking.send(folder)
+
+    def with_passes(passes):
+        """Make the stage with other settings."""
+        config = configured({"ghn.passes": passes})
+        record.write(config, "ghn/default", {"steps": 30}, seconds=12.5)
+        return tracking.send(folder)
+
+    def name_of(run):
+        return client(store).get_run(run).info.run_name
+
+    def aside(run):
+        return f"smoke/ghn/default@{client(store).get_run(run).data.tags['digest']}"
+
+    second = with_passes(7)
+    assert name_of(second) == "smoke/ghn/default"
+    assert name_of(first) == aside(first)
+    assert status_of(store, first) == status_of(store, second) == "FINISHED"
+    # the settings are changed back: the first is gone on with, and has its name again
+    assert tracking.send(stage()) == first
+    assert name_of(first) == "smoke/ghn/default"
+    assert name_of(second) == aside(second)
+    # all is deleted, and made again with either settings: two names, two runs
+    forget()
+    third = with_passes(7)
+    assert names(store) == ["smoke/ghn/default", aside(first)]
+    forget()
+    fourth = tracking.send(stage())
+    assert {run.info.run_id for run in runs(store)} == {third, fourth}
+    assert name_of(fourth) == "smoke/ghn/default"
+    assert name_of(third) == aside(third)
+
+
+def status_of(store, run):
+    return client(store).get_run(run).info.status
+
+
+def test_a_run_of_an_older_version_gives_its_name_away_too(stage, store):
+    folder = stage()
+    experiment = client(store).create_experiment("ghn-pipeline")
+    older = client(store).create_run(
+        experiment, tags={"ghn.run": "0" * 32, "digest": "1" * 16}, run_name="smoke/ghn/default"
+    )
+    tracking.send(folder)
+    assert names(store) == ["smoke/ghn/default", "smoke/ghn/default@" + "1" * 16]
+    assert client(store).get_run(older.info.run_id).info.run_name.endswith("1")
+
+
+def test_the_runs_of_another_folder_are_left_alone(stage, store, tmp_path, monkeypatch):
+    """As of a colleague, who has the same store and a checkout of his own."""
+    tracking.send(stage())
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    tracking.send(stage())
+    assert names(store) == ["smoke/ghn/default"] * 2
+
+
+def _send_to(uri, place, folder, barrier):
+    os.environ.update(MLFLOW_TRACKING_URI=uri, MLFLOW_DISABLE_TELEMETRY="true")
+    os.chdir(place)
+    barrier.wait()
+    assert tracking.send(folder) is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sqlite", "server"])
+def test_one_name_is_one_run_of_processes_at_once(
+    kind, stage, store, tmp_path, forkserver, request
+):
+    """All send the stage that was made again, of which the store has an older run."""
+    uri = request.getfixturevalue("server").uri if kind == "server" else store
+    tracking.send(stage())
+    forget()
+    folder, barrier = stage(), forkserver.Barrier(8)
+    children = [
+        forkserver.Process(target=_send_to, args=(uri, tmp_path, folder, barrier)) for _ in range(8)
+    ]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    assert names(uri) == ["smoke/ghn/default"]
+    assert status(uri) == "FINISHED"
+    # a server may have been told a point twice
+    assert sorted(set(points(uri))) == losses(CURVE)
+    assert tracking.send(folder) is not None
+    assert names(uri) == ["smoke/ghn/default"]
+
+
 def test_workers_that_start_at_once_agree_on_the_run(configured, store):
     config, barrier = configured(), threading.Barrier(8)
 
@@ -262,7 +387,7 @@ def test_another_store_gets_everything(stage, store, empty_store, monkeypatch, c
 
 def test_the_marker_tells_no_password(stage, monkeypatch):
     folder = stage()
-    monkeypatch.setattr(tracking, "_connected", lambda: nullcontext())
+    monkeypatch.setattr(stores, "in_time", lambda work: work(None))
     monkeypatch.setattr(tracking, "_send", lambda *_: "id")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@there:5000/mlflow")
     tracking.send(folder)
@@ -370,7 +495,7 @@ def test_a_training_that_was_killed_goes_on_in_its_run(
 
 def test_a_server_that_never_answers_is_not_waited_for(provenance, monkeypatch, capfd):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "600")
-    monkeypatch.setattr(tracking, "PATIENCE", 0)
+    monkeypatch.setattr(stores, "PATIENCE", 0)
     before = threading.active_count()
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.getsockname()[1]}")
@@ -591,11 +716,11 @@ def test_a_password_is_in_no_warning(stage, monkeypatch, capsys):
 
 def test_an_empty_variable_names_no_store(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
-    assert tracking.store() == tracking.DEFAULT_STORE
+    assert stores.address() == stores.DEFAULT
 
 
 def test_a_store_that_is_held_for_ever_costs_a_warning(stage, store, monkeypatch, capsys):
-    monkeypatch.setattr(tracking, "LOCK_PATIENCE", 0.2)
+    monkeypatch.setattr(stores, "LOCK_PATIENCE", 0.2)
     folder = stage()
     with open(store.removeprefix("sqlite:///") + ".lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
