@@ -234,8 +234,7 @@ def scorer_of(config: Config, stage: str, device: torch.device) -> Scorer:
         return UNTRAINED[stage](space, splits, config)
     model = untrained(config, stage).to(device)
     path = result_folder(config, stage) / "model.pt"
-    state = checkpoint.load(path, digest(settings(config, stage)), maker_of(stage))
-    model.load_state_dict(state["model"])
+    checkpoint.load_model(path, digest(settings(config, stage)), maker_of(stage), model)
     return scorer(model, space, splits, config)
 
 

@@ -234,8 +234,7 @@ def _export_best(config: "Config", space: "Anytime", block: "Block") -> None:
     stage = "anytime/best"
     model = Trained(Network(space.modules(block), config.images.resolution), stream(0))
     path = result_folder(config, stage) / "model.pt"
-    state = checkpoint.load(path, digest(settings(config, stage)), maker_of(stage))
-    model.load_state_dict(state["model"])
+    checkpoint.load_model(path, digest(settings(config, stage)), maker_of(stage), model)
     images = images_of(config, torch.device("cpu"))
     folder = Path("results", config.scale, "anytime_export")
     export.save(folder, space, block, model, images.mean, images.std)

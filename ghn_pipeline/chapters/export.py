@@ -31,8 +31,7 @@ def export(args: argparse.Namespace) -> None:
     network = Network(space.modules(block), config.images.resolution)
     model = Finalist(network, finalist_recipe(config, "best"), stream(0))
     path = result_folder(config, stage) / "model.pt"
-    state = checkpoint.load(path, digest(settings(config, stage)), maker_of(stage))
-    model.load_state_dict(state["model"])
+    checkpoint.load_model(path, digest(settings(config, stage)), maker_of(stage), model)
     folder, images = result_folder(config, "export"), images_of(config, torch.device("cpu"))
     export.save(folder, space, block, model.trained, images.mean, images.std)
     export.write_onnx(export.load(folder), folder / "model.onnx")
