@@ -58,6 +58,7 @@ def timed(config: Config, architectures: int, processes: int) -> tuple[float, fl
             together=config.evaluation.together,
             partial=Path(folder, "partial.json"),
             digest="",
+            made_by="python benchmarks/scoring.py",
             log_seconds=config.compute.log_seconds,
         )
         return time.perf_counter() - begun, processor_seconds() - used, scored
@@ -79,7 +80,7 @@ def main() -> None:
     print({**hardware(torch.device("cpu")), **commit(), "torch": torch.__version__}, flush=True)
     one, one_used, found = timed(config, architectures, 1)
     all_cores, all_used, same = timed(config, architectures, cores)
-    if [s.score.accuracy for s in same] != [s.score.accuracy for s in found]:
+    if [s.score.values for s in same] != [s.score.values for s in found]:
         raise SystemExit("one process and many found different accuracies")
     print(
         f"{architectures} architectures, quick preset: {one:.1f} s by one process, "

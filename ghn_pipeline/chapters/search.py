@@ -128,6 +128,7 @@ def score(
         together=config.evaluation.together,
         partial=checkpoint_file(config, stage, ".json", of=weights[:16]),
         digest=digest([settings(config, stage), weights]),
+        made_by=maker_of(stage),
         log_seconds=config.compute.log_seconds,
     )
 
