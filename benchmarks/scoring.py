@@ -58,6 +58,7 @@ def timed(config: Config, architectures: int, processes: int) -> tuple[float, fl
             together=config.evaluation.together,
             partial=Path(folder, "partial.json"),
             digest="",
+            made_by="python benchmarks/scoring.py",
             log_seconds=config.compute.log_seconds,
         )
         return time.perf_counter() - begun, processor_seconds() - used, scored

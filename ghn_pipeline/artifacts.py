@@ -226,6 +226,16 @@ def untrained(config: Config, stage: str) -> nn.Module:
     return build(space, ghn, seed + SEEDS_APART * ghn.seed)
 
 
+def load_weights(config: Config, stage: str, model: nn.Module) -> None:
+    """Give a model the weights that a finished training ended with.
+
+    Raises:
+        UserError: they are missing, damaged, stale, not finite, or of another model.
+    """
+    path = record.output(config, stage, "model.pt")
+    checkpoint.load_model(path, digest(settings(config, stage)), maker_of(stage), model)
+
+
 def scorer_of(config: Config, stage: str, device: torch.device) -> Scorer:
     """Return what scores blocks: the trained GHN or one-shot model of `stage`, or a rival.
 
@@ -239,9 +249,7 @@ def scorer_of(config: Config, stage: str, device: torch.device) -> Scorer:
         check_without_exits(config)
         return UNTRAINED[stage](space, splits, config)
     model = untrained(config, stage).to(device)
-    path = record.output(config, stage, "model.pt")
-    state = checkpoint.load(path, digest(settings(config, stage)), maker_of(stage))
-    model.load_state_dict(state["model"])
+    load_weights(config, stage, model)
     return scorer(model, space, splits, config)
 
 

@@ -16,9 +16,12 @@ from ghn_pipeline import artifacts
 from ghn_pipeline.config import Config
 from ghn_pipeline.data.imagenet import ImageNet
 from ghn_pipeline.errors import UserError
+from ghn_pipeline.files import digest
 from ghn_pipeline.search.proxies import PROXIES
 from ghn_pipeline.space.graph import Block
 from ghn_pipeline.space.nasbench201 import NasBench201
+from ghn_pipeline.stages import settings
+from ghn_pipeline.training import checkpoint
 from results import finish, listed
 
 # ---- which command makes what ------------------------------------------------------------------
@@ -330,3 +333,19 @@ def test_table_4_has_the_rows_of_all_methods_of_the_trained_architectures(config
     assert list(rows["grasp"].predicted) == [40.0, 41.0, 42.0, 43.0, 44.0]
     assert (rows["grasp"].initial_seconds, rows["grasp"].per_architecture_seconds) == (None, 4.0)
     assert len(made_of) == 5 + 4 + 1
+
+
+@pytest.mark.parametrize("stage", ["ghn/default", "oneshot"])
+def test_weights_that_are_not_finite_score_nothing(
+    configured: Any, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    config = configured()
+    monkeypatch.setattr(artifacts, "images_of", lambda *_: None)  # none is looked at
+    monkeypatch.setattr(artifacts, "prepare_process", lambda _: None)
+    weights = artifacts.untrained(config, stage).state_dict()
+    next(iter(weights.values())).fill_(float("nan"))
+    path = Path("results", config.scale, stage, "model.pt")
+    checkpoint.save(path, {"model": weights}, digest(settings(config, stage)))
+    finish(config, stage, files={"model.pt": path.read_bytes()})
+    with pytest.raises(UserError, match=r"model\.pt has no weights for this model: .* not finite"):
+        artifacts.scorer_of(config, stage, torch.device("cpu"))

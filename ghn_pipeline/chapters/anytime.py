@@ -222,19 +222,14 @@ def _export_best(config: "Config", space: "Anytime", block: "Block") -> None:
     """The best network as files, to be run to any budget."""
     import torch
 
-    from ghn_pipeline import export, record
-    from ghn_pipeline.artifacts import images_of
+    from ghn_pipeline import export
+    from ghn_pipeline.artifacts import images_of, load_weights
     from ghn_pipeline.data.images import stream
-    from ghn_pipeline.files import digest
     from ghn_pipeline.network import Network, Trained
-    from ghn_pipeline.stages import maker_of, settings
-    from ghn_pipeline.training import checkpoint
 
     stage = "anytime/best"
     model = Trained(Network(space.modules(block), config.images.resolution), stream(0))
-    path = record.output(config, stage, "model.pt")
-    state = checkpoint.load(path, digest(settings(config, stage)), maker_of(stage))
-    model.load_state_dict(state["model"])
+    load_weights(config, stage, model)
     images = images_of(config, torch.device("cpu"))
     folder = Path("results", config.scale, "anytime_export")
     export.save(folder, space, block, model, images.mean, images.std)

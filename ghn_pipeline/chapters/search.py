@@ -114,7 +114,7 @@ def score(
     from ghn_pipeline.compute import devices, prepare_device
     from ghn_pipeline.files import digest
     from ghn_pipeline.search import scoring
-    from ghn_pipeline.stages import checkpoint_file, settings
+    from ghn_pipeline.stages import checkpoint_file, maker_of, settings
 
     device, weights = prepare_device(config), weights_of(config, model)
     if weights:
@@ -128,6 +128,7 @@ def score(
         together=config.evaluation.together,
         partial=checkpoint_file(config, stage, ".json", of=weights[:16]),
         digest=digest([settings(config, stage), weights]),
+        made_by=maker_of(stage),
         log_seconds=config.compute.log_seconds,
     )
 

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -15,6 +16,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from mutations import THOUSAND, changed_json, damaged
 
 from ghn_pipeline.errors import UserError
 from ghn_pipeline.search.scoring import Score, score
@@ -93,6 +96,7 @@ def scored(propose, count, maker, partial, workers, digest="d"):
         together=2,
         partial=partial,
         digest=digest,
+        made_by="ghn score x",
         log_seconds=60,
     )
 
@@ -175,6 +179,73 @@ def test_a_partial_file_that_is_not_whole_is_refused(content, traces, tmp_path):
     (tmp_path / "p.json").write_bytes(content)
     with pytest.raises(UserError, match=r"p\.json is not whole"):
         run(Maker(traces), tmp_path / "p.json")
+
+
+EDITS = {
+    "accuracy 9.9": lambda c: c["groups"]["0"][1]["values"].update(accuracy=9.9),
+    "accuracy -3": lambda c: c["groups"]["0"][1]["values"].update(accuracy=-3),
+    "accuracy in words": lambda c: c["groups"]["0"][1]["values"].update(accuracy="good"),
+    "another accuracy": lambda c: c["groups"]["0"][1]["values"].update(accuracy=0.0975),
+    "another measure": lambda c: c["groups"]["0"][1].update(values={"area": 0.5}),
+    "no seconds": lambda c: c["groups"]["1"][0].update(seconds={}),
+    "another architecture": lambda c: c["groups"]["2"][0].update(hash=BLOCKS[0].hash),
+    "groups swapped": lambda c: c["groups"].update({"0": c["groups"]["1"]}),
+    "a group left out": lambda c: c["groups"].pop("1"),
+    "an architecture left out": lambda c: c["groups"]["1"].pop(),
+    "a group that is none": lambda c: c["groups"].update({"x": []}),
+    "an unknown key": lambda c: c["groups"]["0"][0].update(accuracy=1),
+    "no groups": lambda c: c.pop("groups"),
+    "no digest": lambda c: c.pop("digest"),
+    "no check": lambda c: c.pop("check"),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
+def test_an_edited_partial_file_is_refused(edit, traces, tmp_path):
+    partial = tmp_path / "p.json"
+    run(Maker(traces), partial)
+    content = json.loads(partial.read_text(encoding="utf-8"))
+    edit(content)
+    partial.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(UserError, match=r"p\.json was changed .* run `ghn score x` again"):
+        run(Maker(traces), partial)
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "null", '{"digest": "d"}', '{"check": null}'])
+def test_json_of_something_else_is_no_partial_file(text, traces, tmp_path):
+    (tmp_path / "p.json").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=r"p\.json was changed or damaged"):
+        run(Maker(traces), tmp_path / "p.json")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_score_that_is_not_finite_is_refused_and_not_kept(value, tmp_path):
+    def score_all(blocks):
+        return [scored_at(value if b is BLOCKS[3] else 0.5, b) for b in blocks]
+
+    with pytest.raises(UserError, match=rf"accuracy of the architecture {BLOCKS[3].hash} is "):
+        run(lambda _: score_all, tmp_path / "p.json")
+    kept = json.loads((tmp_path / "p.json").read_text(encoding="utf-8"))["groups"]
+    assert list(kept) == ["0"]
+
+
+def test_a_thousand_mutations_of_a_partial_file(traces, tmp_path):
+    partial = tmp_path / "p.json"
+    whole = run(Maker(traces), partial)
+    content = partial.read_bytes()
+
+    @THOUSAND
+    @given(changed_json(json.loads(content)) | damaged(content))
+    def holds(mutated):
+        partial.write_bytes(mutated)
+        try:
+            assert run(Maker(traces), partial) == whole
+        except UserError as error:
+            assert "\n" not in str(error)
+            assert partial.read_bytes() == mutated
+
+    holds()
+    assert Maker(traces).counts() == dict.fromkeys(OPERATIONS, 1)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
