@@ -8,6 +8,8 @@ from pathlib import Path
 
 from ghn_pipeline.processes import stop_with_parent
 
+#: Signals that ask to stop; clusters send SIGUSR1 ahead of a time limit.
+PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 #: Where the child writes the name of its log, once it has one; None in any other process.
 _log_pipe: int | None = None
 
@@ -24,18 +26,22 @@ def supervised(work: Callable[[], int], name: str) -> int:
         name: of the command, for the message.
     """
     log_reader, log_writer = os.pipe()
+    # held back until this process can pass them on
+    signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
     child = os.fork()
     if child == 0:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
         os.close(log_reader)
         stop_with_parent()
         global _log_pipe
         _log_pipe = log_writer
         return work()
     os.close(log_writer)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+    for number in PASSED_ON:
         # a signal that is ignored from the start stays so
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda received, _: _pass_on(received, child))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
     if code >= 0:
