@@ -123,7 +123,8 @@ def commit() -> dict[str, Any]:
 
     def git(*words: str) -> str | None:
         there = Path(__file__).parent
-        done = subprocess.run(["git", "-C", str(there), *words], capture_output=True, text=True)
+        words = ("git", "-C", str(there), *words)
+        done = subprocess.run(words, capture_output=True, encoding="utf-8", errors="replace")
         return done.stdout.strip() if done.returncode == 0 else None
 
     try:

@@ -88,7 +88,7 @@ def send(folder: Path) -> str | None:
         The id, or None where the server did not answer (a warning says so).
     """
     try:
-        record = json.loads((folder / "run.json").read_text())
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         with _connected() as client:
             run = _send(client, folder, record)
         sent = {"run": run, "store": _without_password(store()), "finished": record["finished"]}
@@ -104,7 +104,9 @@ def send(folder: Path) -> str | None:
 def is_sent(folder: Path) -> bool:
     """Whether the stage whose files are in `folder` is in the store in force as it is now."""
     try:
-        sent, record = (json.loads((folder / name).read_text()) for name in (MARKER, "run.json"))
+        sent, record = (
+            json.loads((folder / name).read_text(encoding="utf-8")) for name in (MARKER, "run.json")
+        )
         there = (sent["store"], sent["finished"])
         return there == (_without_password(store()), record["finished"])
     except (OSError, ValueError, TypeError, KeyError):  # missing, or not whole
@@ -142,7 +144,7 @@ def _one_at_a_time(address: str) -> Iterator[None]:
     # takes a second: not while the others wait
     import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
-    with open(address.removeprefix("sqlite:///") + ".lock", "w") as file:
+    with open(address.removeprefix("sqlite:///") + ".lock", "w", encoding="utf-8") as file:
         lock(file, LOCK_PATIENCE)  # its holder may be frozen, or on a node that is lost
         yield
 
@@ -337,7 +339,7 @@ def _curve(path: Path, time: int) -> Iterator[Point]:
     """Yield the points of a curve, all of one time; a stage without a curve has none."""
     if not path.exists():
         return
-    with open(path, newline="") as file:
+    with open(path, newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             step = int(row.pop("step"))
             yield step, time, {name: float(value) for name, value in row.items()}

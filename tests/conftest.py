@@ -49,13 +49,13 @@ def deep_update(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, 
 @pytest.fixture(scope="session")
 def paper_settings() -> dict[str, Any]:
     """params.yaml as plain YAML."""
-    return yaml.safe_load((ROOT / "params.yaml").read_text())
+    return yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="session")
 def smoke_settings(paper_settings) -> dict[str, Any]:
     """The smoke preset's settings, put together without the package's own code."""
-    preset = yaml.safe_load((ROOT / "presets/smoke.yaml").read_text())
+    preset = yaml.safe_load((ROOT / "presets/smoke.yaml").read_text(encoding="utf-8"))
     return deep_update(paper_settings, preset)
 
 
@@ -101,7 +101,7 @@ def sampled_cells(
 
     def sample(changes: dict[str, Any]) -> Config:
         config = configured({**CELLS, **changes})
-        Path("cells.yaml").write_text(yaml.safe_dump(config.model_dump()))
+        Path("cells.yaml").write_text(yaml.safe_dump(config.model_dump()), encoding="utf-8")
         in_process("sample", "--config", "cells.yaml")
         return config
 
@@ -117,7 +117,7 @@ def cifar10_folder(pytestconfig) -> Path:
     if (ROOT / "data" / cifar10.FILE_NAME).exists():
         return ROOT / "data"
     folder = pytestconfig.cache.mkdir("cifar10")
-    data = yaml.safe_load((ROOT / "params.yaml").read_text())["data"]
+    data = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["data"]
     with FileLock(folder / "lock"):  # of several workers, one gets it
         cifar10.obtain(folder, data["sources"], data["local"], print)
     return folder
@@ -167,7 +167,7 @@ class Workplace:
 
     def start(self, *words: str, **options: Any) -> "subprocess.Popen[str]":
         """Start a command in the folder."""
-        pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
         return subprocess.Popen(words, cwd=self.folder, env=self.environment, **{**pipe, **options})
 
     def run(self, *words: str) -> "subprocess.CompletedProcess[str]":
@@ -184,7 +184,7 @@ class Workplace:
         """Run a stage at the smoke preset's scale, with `changes` as one more file."""
         files = ["params.yaml", "presets/smoke.yaml"]
         if changes is not None:
-            (self.folder / "changes.yaml").write_text(yaml.safe_dump(changes))
+            (self.folder / "changes.yaml").write_text(yaml.safe_dump(changes), encoding="utf-8")
             files.append("changes.yaml")
         return self.run("ghn", *words, "--config", *files)
 

@@ -28,7 +28,7 @@ from ghn_pipeline.stages import settings
 #: {command: stage} of every stage with a record, by DVC's graph, as {"ghn train-sgd X": "sgd/X"}
 MAKERS = {
     re.sub(r"\$\{[^}]*\}", "X", stage["cmd"]): re.sub(r"\$\{item[^}]*\}", "X", found[1])
-    for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()
+    for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
     for out in stage["outs"]
     if (found := re.fullmatch(r"results/\$\{scale\}/(.*)/run\.json", str(out)))
 }
@@ -69,7 +69,7 @@ def finish(
     weights = {"model.pt": hashlib.sha256(b"weights").hexdigest()}
     inputs = {} if stage == "scores/proxies" else weights
     record = {"digest": key, "result": result, "accelerator_seconds": 2.0, "inputs": inputs}
-    (path / "run.json").write_text(json.dumps(record))
+    (path / "run.json").write_text(json.dumps(record), encoding="utf-8")
     return path
 
 
@@ -89,7 +89,7 @@ def search(config: Config, accuracies: list[float], seed: int = 0) -> list[Block
     ]
     path = finish(config, f"search/random/{seed}", {})
     weigh(config, "ghn/default")
-    (path / "architectures.json").write_text(json.dumps(entries))
+    (path / "architectures.json").write_text(json.dumps(entries), encoding="utf-8")
     return blocks
 
 
@@ -135,7 +135,7 @@ def test_what_is_not_there_stale_or_not_whole_is_named(configured: Any) -> None:
     search(config, [0.5])
     path = Path("results/smoke/search/random/0/architectures.json")
     for content in ('[{"accuracy": 0.5}]', '{"0": 1}', "[1]"):
-        path.write_text(content)
+        path.write_text(content, encoding="utf-8")
         with pytest.raises(UserError, match=r"holds no search. Run `ghn search random/0` again"):
             artifacts.finalist(config, "random", 0)
 
@@ -152,7 +152,9 @@ def drawn(configured: Any) -> tuple[Config, list[Block], list[Block]]:
     space, path = artifacts.space_of(config), finish(config, "architectures", {})
     blocks = [space.sample(Random(i), config.space.nodes) for i in range(14)]
     for name, part in (("architectures", blocks[:8]), ("selection", blocks[8:])):
-        (path / f"{name}.json").write_text(json.dumps([{"block": b.to_json()} for b in part]))
+        (path / f"{name}.json").write_text(
+            json.dumps([{"block": b.to_json()} for b in part]), encoding="utf-8"
+        )
     return config, blocks[:8], blocks[8:]
 
 
@@ -173,11 +175,14 @@ def test_architectures_that_are_not_whole_are_refused(
     config, *_ = drawn
     path = Path(f"results/smoke/architectures/{name}.json")
     for content, said in (
-        (json.dumps(json.loads(path.read_text())[:-1]), rf"{name}\.json holds \d architectures"),
+        (
+            json.dumps(json.loads(path.read_text(encoding="utf-8"))[:-1]),
+            rf"{name}\.json holds \d architectures",
+        ),
         ('[{"hash": "a"}]', rf"{name}\.json holds no architectures"),
         ("[", rf"{name}\.json is not whole JSON"),
     ):
-        path.write_text(content)
+        path.write_text(content, encoding="utf-8")
         with pytest.raises(UserError, match=rf"{said}.*`ghn sample`"):
             artifacts.held_out(config)
 
@@ -304,7 +309,12 @@ def test_scores_of_other_architectures_are_refused(configured: Any) -> None:
     with pytest.raises(UserError, match=r"scores/oneshot .* different architectures"):
         artifacts.table4_rows(config)
     path = Path("results/smoke/scores/oneshot/run.json")
-    path.write_text(path.read_text().replace('"e", "d", "c", "b", "a"', '"a", "b", "c", "d", "e"'))
+    path.write_text(
+        path.read_text(encoding="utf-8").replace(
+            '"e", "d", "c", "b", "a"', '"a", "b", "c", "d", "e"'
+        ),
+        encoding="utf-8",
+    )
     finish_proxies(config, HASHES[::-1])
     with pytest.raises(UserError, match=r"scores/proxies .* different architectures"):
         artifacts.table4_rows(config)

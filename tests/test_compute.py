@@ -25,6 +25,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told so")
 def test_freed_memory_is_used_again() -> None:
     command = [sys.executable, "-c", PAGE_FAULTS]
-    faults = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    faults = int(
+        subprocess.run(command, capture_output=True, text=True, check=True, encoding="utf-8").stdout
+    )
     # six tensors of 16 MiB were freed and asked for again
     assert faults < 6 * 2**24 / resource.getpagesize() / 100

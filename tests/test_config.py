@@ -15,7 +15,7 @@ from ghn_pipeline.sections import Ghn, GhnChanges
 ROOT = Path(__file__).parents[1]
 PARAMS = ROOT / "params.yaml"
 #: those that the paper's scale trains
-GHNS = yaml.safe_load(PARAMS.read_text())["correlation"]["ghns"]
+GHNS = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))["correlation"]["ghns"]
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
 #: another network, and another space, valid in the place of the paper's
 STACK = {"blocks": 15, "channels": 16, "reductions": [6, 9, 11], "stem_multiplier": 1}
@@ -112,7 +112,7 @@ def flat(settings, prefix=""):
 
 def fault_lines(tmp_path, changes):
     """Load params.yaml and `changes`; return the lines of the faults, less the first line."""
-    (tmp_path / "changes.yaml").write_text(yaml.safe_dump(changes))
+    (tmp_path / "changes.yaml").write_text(yaml.safe_dump(changes), encoding="utf-8")
     with pytest.raises(UserError) as caught:
         load([PARAMS, tmp_path / "changes.yaml"])
     first, *lines = str(caught.value).splitlines()
@@ -187,7 +187,7 @@ def test_the_presets():
 
 @pytest.mark.parametrize("file", PRESETS, ids=lambda f: f.stem)
 def test_presets_hold_only_what_differs(file, paper_settings):
-    paper, preset = flat(paper_settings), flat(yaml.safe_load(file.read_text()))
+    paper, preset = flat(paper_settings), flat(yaml.safe_load(file.read_text(encoding="utf-8")))
     # a preset may have GHNs and weights of its own, and name what is null in the paper
     named = ("ghns.", "ghn.operation_weights.", "proxies.network.")
     assert {key for key in preset if not key.startswith(named)} <= set(paper)
@@ -196,15 +196,20 @@ def test_presets_hold_only_what_differs(file, paper_settings):
 
 def test_a_preset_changes_what_it_says_and_nothing_else(paper_settings):
     for file in PRESETS:
-        expected = {**flat(paper_settings), **flat(yaml.safe_load(file.read_text()))}
+        expected = {
+            **flat(paper_settings),
+            **flat(yaml.safe_load(file.read_text(encoding="utf-8"))),
+        }
         # what an entry of `ghns` does not say is left out, and what is null with it
         said = {key: value for key, value in expected.items() if value is not None}
         assert flat(load([PARAMS, file]).model_dump(exclude_none=True)) == said
 
 
 def test_later_files_win_and_lists_are_replaced(tmp_path):
-    (tmp_path / "a.yaml").write_text("sgd: {epochs: 7}\nspace: {operations: [identity, conv_1x1]}")
-    (tmp_path / "b.yaml").write_text("sgd: {epochs: 8}")
+    (tmp_path / "a.yaml").write_text(
+        "sgd: {epochs: 7}\nspace: {operations: [identity, conv_1x1]}", encoding="utf-8"
+    )
+    (tmp_path / "b.yaml").write_text("sgd: {epochs: 8}", encoding="utf-8")
     config = load([PARAMS, tmp_path / "a.yaml", tmp_path / "b.yaml"])
     assert config.sgd.epochs == 8
     assert config.sgd.batch == 64
@@ -212,7 +217,9 @@ def test_later_files_win_and_lists_are_replaced(tmp_path):
 
 
 def test_named_ghns_change_the_common_settings(tmp_path):
-    (tmp_path / "a.yaml").write_text("ghns: {default: {}, short: {passes: 1, nodes: 5}}")
+    (tmp_path / "a.yaml").write_text(
+        "ghns: {default: {}, short: {passes: 1, nodes: 5}}", encoding="utf-8"
+    )
     config = load([PARAMS, tmp_path / "a.yaml"])
     assert (config.named_ghn("default").passes, config.named_ghn("short").passes) == (5, 1)
     assert config.named_ghn("short").embedding == 32
@@ -232,19 +239,22 @@ def test_an_adopted_preset_is_the_same_settings_with_the_comments(file, tmp_path
     shutil.copy(PARAMS, path)
     assert adopt(path, [file]) == load([PARAMS, file]) == load([path])
 
-    preset, text = yaml.safe_load(file.read_text()), PARAMS.read_text()
+    preset, text = (
+        yaml.safe_load(file.read_text(encoding="utf-8")),
+        PARAMS.read_text(encoding="utf-8"),
+    )
 
     def places(text):
         return [line.split("#", 1)[1] for line in text.splitlines() if "#" in line]
 
     if "operations" in preset.get("space", {}):  # one that it has not takes its comment with it
         text = re.sub(r"\n    - conv_1x7_7x1 .*", "", text)
-    assert places(path.read_text()) == places(text)
+    assert places(path.read_text(encoding="utf-8")) == places(text)
     # sections that the preset does not change are not touched
-    sections = re.split(r"\n(?=\w+:)", PARAMS.read_text())
+    sections = re.split(r"\n(?=\w+:)", PARAMS.read_text(encoding="utf-8"))
     untouched = [s for s in sections if s.split(":")[0] not in preset]
     assert any(s.startswith("seeds:") for s in untouched)
-    assert all(s.strip() in path.read_text() for s in untouched)
+    assert all(s.strip() in path.read_text(encoding="utf-8") for s in untouched)
 
 
 def test_a_preset_on_top_of_another_is_refused(tmp_path):
@@ -259,8 +269,8 @@ def test_a_preset_on_top_of_another_is_refused(tmp_path):
             read()
     assert path.read_bytes() == held
     # the same again, changes, and a scale of one's own on top of a preset are no mixture
-    (tmp_path / "mine.yaml").write_text("scale: mine\nsgd: {epochs: 4}\n")
-    (tmp_path / "change.yaml").write_text("sgd: {epochs: 4}\n")
+    (tmp_path / "mine.yaml").write_text("scale: mine\nsgd: {epochs: 4}\n", encoding="utf-8")
+    (tmp_path / "change.yaml").write_text("sgd: {epochs: 4}\n", encoding="utf-8")
     assert adopt(path, [smoke]) == load([path]) == load([PARAMS, smoke])
     assert adopt(path, [tmp_path / "change.yaml"]).sgd.epochs == 4
     assert load([PARAMS, quick, tmp_path / "mine.yaml"]).scale == "mine"
@@ -268,7 +278,7 @@ def test_a_preset_on_top_of_another_is_refused(tmp_path):
 
 def test_a_faulty_preset_is_not_adopted(tmp_path):
     shutil.copy(PARAMS, tmp_path / "params.yaml")
-    (tmp_path / "bad.yaml").write_text("sgd: {epochs: 0}")
+    (tmp_path / "bad.yaml").write_text("sgd: {epochs: 0}", encoding="utf-8")
     with pytest.raises(UserError, match=r"sgd\.epochs"):
         adopt(tmp_path / "params.yaml", [tmp_path / "bad.yaml"])
     assert (tmp_path / "params.yaml").read_bytes() == PARAMS.read_bytes()
@@ -542,13 +552,13 @@ def test_what_only_published_accuracies_allow_is_allowed_beside_them(tmp_path):
         "correlation": {"selection": 5},
         "benchmark": {"curve": 3},
     }
-    (tmp_path / "a.yaml").write_text(yaml.safe_dump(changes))
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(changes), encoding="utf-8")
     config = load([PARAMS, tmp_path / "a.yaml"])
     assert (config.space.max_inputs, config.correlation.selection) == (None, 5)
 
 
 def test_the_last_step_of_sgd_is_allowed(tmp_path):
-    (tmp_path / "a.yaml").write_text("correlation: {steps: [35150]}")
+    (tmp_path / "a.yaml").write_text("correlation: {steps: [35150]}", encoding="utf-8")
     assert load([PARAMS, tmp_path / "a.yaml"]).correlation.steps == [35150]
 
 
@@ -556,7 +566,7 @@ def test_other_processes_that_share_the_work_evenly_are_allowed(tmp_path):
     for processes, nodes in ((1, 1), (8, 2), (16, 16)):
         shared = {"processes": processes, "nodes": nodes}
         both = {"finalists": shared, "mobile": dict(shared)}  # of one object it would be an alias
-        (tmp_path / "a.yaml").write_text(yaml.safe_dump(both))
+        (tmp_path / "a.yaml").write_text(yaml.safe_dump(both), encoding="utf-8")
         assert load([PARAMS, tmp_path / "a.yaml"]).finalists.workers == 32
 
 
@@ -592,7 +602,7 @@ def test_a_missing_section_is_named(section, paper_settings):
 
 @pytest.mark.parametrize("changes", ["1: 2", "sgd: {1: 2}", "ghns: {default: {1: 2}}"])
 def test_keys_that_are_numbers_are_faults(changes, tmp_path):
-    (tmp_path / "a.yaml").write_text(changes)
+    (tmp_path / "a.yaml").write_text(changes, encoding="utf-8")
     with pytest.raises(UserError, match="1 fault in the configuration"):
         load([PARAMS, tmp_path / "a.yaml"])
 
@@ -602,7 +612,7 @@ def test_keys_that_are_numbers_are_faults(changes, tmp_path):
 
 @pytest.mark.parametrize("content", ["", "[1, 2]", "just text", "3"])
 def test_a_file_that_is_no_mapping(content, tmp_path):
-    (tmp_path / "a.yaml").write_text(content)
+    (tmp_path / "a.yaml").write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match=r"a\.yaml must be a mapping of sections"):
         load([PARAMS, tmp_path / "a.yaml"])
 
@@ -668,19 +678,19 @@ def test_a_key_given_twice_is_refused_with_its_line(content, key, lines, tmp_pat
     again, first = lines
     said = rf"line {again}: the key '{key}' is given twice, first in line {first}$"
     shutil.copy(PARAMS, tmp_path / "params.yaml")
-    (tmp_path / "a.yaml").write_text(content)
+    (tmp_path / "a.yaml").write_text(content, encoding="utf-8")
     for read in (load, lambda files: adopt(files[0], files[1:])):
         with pytest.raises(UserError, match=rf"a\.yaml.*{said}"):
             read([tmp_path / "params.yaml", tmp_path / "a.yaml"])
     # in params.yaml itself too
-    text = PARAMS.read_text() + "\nscale: other\n"
-    (tmp_path / "params.yaml").write_text(text)
+    text = PARAMS.read_text(encoding="utf-8") + "\nscale: other\n"
+    (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
     for read in (load, lambda files: adopt(files[0], [])):
         with pytest.raises(
             UserError, match=r"params\.yaml.*'scale' is given twice, first in line 5"
         ):
             read([tmp_path / "params.yaml"])
-    assert (tmp_path / "params.yaml").read_text() == text
+    assert (tmp_path / "params.yaml").read_text(encoding="utf-8") == text
 
 
 #: which the two versions of YAML, 1.1 and 1.2, take differently, or alike
@@ -693,7 +703,7 @@ def test_a_value_is_what_it_is_to_dvc(text, tmp_path):
     """DVC's own reader gives jobs their names: seed 010 must not be 8 here and 10 there."""
     from dvc.utils.serialize import load_yaml
 
-    (tmp_path / "a.yaml").write_text(f"key: {text}\n")
+    (tmp_path / "a.yaml").write_text(f"key: {text}\n", encoding="utf-8")
     mine, dvcs = plain_yaml.read(tmp_path / "a.yaml"), load_yaml(str(tmp_path / "a.yaml"))
     edited = plain_yaml.read(tmp_path / "a.yaml", plain_yaml.editor())
     assert (mine, type(mine["key"])) == (dvcs, type(dvcs["key"]))
@@ -702,7 +712,7 @@ def test_a_value_is_what_it_is_to_dvc(text, tmp_path):
 
 def test_a_rate_may_be_written_with_an_exponent_alone(tmp_path):
     shutil.copy(PARAMS, tmp_path / "params.yaml")
-    (tmp_path / "a.yaml").write_text("sgd: {learning_rate: 1e-3}\n")
+    (tmp_path / "a.yaml").write_text("sgd: {learning_rate: 1e-3}\n", encoding="utf-8")
     config = load([tmp_path / "params.yaml", tmp_path / "a.yaml"])
     assert config.sgd.learning_rate == 0.001
     adopt(tmp_path / "params.yaml", [tmp_path / "a.yaml"])
@@ -711,7 +721,9 @@ def test_a_rate_may_be_written_with_an_exponent_alone(tmp_path):
 
 def test_yaml_cannot_execute_code(tmp_path):
     mark = tmp_path / "executed"
-    (tmp_path / "a.yaml").write_text(f"scale: !!python/object/apply:os.mkdir ['{mark}']")
+    (tmp_path / "a.yaml").write_text(
+        f"scale: !!python/object/apply:os.mkdir ['{mark}']", encoding="utf-8"
+    )
     with pytest.raises(UserError, match="is not plain YAML"):
         load([PARAMS, tmp_path / "a.yaml"])
     assert not mark.exists()
@@ -726,7 +738,7 @@ def test_a_file_that_cannot_be_read(tmp_path):
 
 def test_comments_do_not_matter(tmp_path):
     shutil.copy(PARAMS, tmp_path / "a.yaml")
-    with open(tmp_path / "a.yaml", "a") as file:
+    with open(tmp_path / "a.yaml", "a", encoding="utf-8") as file:
         file.write("\n# more words\n")
     assert load([tmp_path / "a.yaml"]) == load([PARAMS])
 

@@ -145,15 +145,15 @@ def test_files_that_do_not_belong_together_are_refused(
 ):
     shutil.copytree(folder, tmp_path / "copy")
     path = tmp_path / "copy/architecture.json"
-    value = json.loads(path.read_text())
+    value = json.loads(path.read_text(encoding="utf-8"))
     change(value)
-    path.write_text(json.dumps(value))
+    path.write_text(json.dumps(value), encoding="utf-8")
     with pytest.raises(UserError, match="do not make a network"):
         load(tmp_path / "copy")
 
 
 def test_something_else_in_place_of_the_architecture_is_refused(folder: Path, tmp_path: Path):
     shutil.copytree(folder, tmp_path / "copy")
-    (tmp_path / "copy/architecture.json").write_text("[1, 2]")
+    (tmp_path / "copy/architecture.json").write_text("[1, 2]", encoding="utf-8")
     with pytest.raises(UserError, match="do not make a network"):
         load(tmp_path / "copy")

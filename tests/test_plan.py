@@ -50,7 +50,7 @@ def finish(config: Config, stage: str, seconds: float, made_with: Config | None 
     path = Path("results", config.scale, stage, "run.json")
     path.parent.mkdir(parents=True)
     key = digest(settings(made_with or config, stage))
-    path.write_text(json.dumps({"digest": key, "accelerator_seconds": seconds}))
+    path.write_text(json.dumps({"digest": key, "accelerator_seconds": seconds}), encoding="utf-8")
 
 
 # ---- stated ------------------------------------------------------------------------------------
@@ -173,7 +173,7 @@ def test_what_has_run_gives_the_rate_of_what_has_not(configured):
     finish(config, "sgd/3", 60)
     finish(config, "sgd/1", 9000, made_with=configured({"sgd.epochs": 9}))
     Path("results/smoke/sgd/2").mkdir()
-    Path("results/smoke/sgd/2/run.json").write_text("{")
+    Path("results/smoke/sgd/2/run.json").write_text("{", encoding="utf-8")
     found = line(config, "train-sgd")
     assert found.rate == plan.Rate(45, "measured, 2 of 6 runs")
     assert found.hours == pytest.approx(5 * 45 / 3600)
