@@ -127,7 +127,7 @@ def _processor() -> str:
         name = names[0] if names else ""  # processors by ARM have none there
     elif platform.system() == "Darwin":
         words = ["sysctl", "-n", "machdep.cpu.brand_string"]
-        name = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        name = subprocess.run(words, capture_output=True, encoding="utf-8", check=True).stdout
     else:
         name = ""
     return name.strip() or platform.processor()

@@ -1,7 +1,7 @@
 """The errors that are the user's to mend: the command line prints them without a traceback."""
 
-import difflib
 from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class UserError(Exception):
@@ -12,6 +12,7 @@ class OutOfTimeError(UserError):
     """Stopped and saved ahead of a time limit: the same command goes on."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a question that offers the known name most like `name`; empty if none is like it."""
-    return "".join(f" (did you mean {k}?)" for k in difflib.get_close_matches(name, list(known), 1))
+def did_you_mean(word: object, known: Iterable[str]) -> str:
+    """Return a question for the end of a message: the known word nearest to `word`, if one is."""
+    near = get_close_matches(str(word)[:100], list(known), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""

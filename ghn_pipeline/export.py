@@ -14,7 +14,7 @@ import torch
 from pydantic import Field, ValidationError, create_model
 from torch import Tensor, nn
 
-from ghn_pipeline.errors import UserError, nearest
+from ghn_pipeline.errors import UserError, did_you_mean
 from ghn_pipeline.files import digest, read_bytes, read_json, write_atomically
 from ghn_pipeline.network import IMAGE, Network, Trained, run_to_budget
 from ghn_pipeline.sections import OPERATIONS_OF, Section
@@ -185,14 +185,14 @@ def _checked(content: Any) -> tuple[Architecture, Space]:
         architecture = Architecture.model_validate(content)
         arguments = dict(architecture.space)
         if not isinstance(name := arguments.pop("name", None), str) or name not in SPACES:
-            raise ValueError(f"unknown space {name!r}{nearest(str(name), SPACES)}")
+            raise ValueError(f"unknown space {name!r}{did_you_mean(str(name), SPACES)}")
         given = _SPACES[name].model_validate(arguments).model_dump()
     except ValidationError as error:
         faults = (f"{'.'.join(map(str, f['loc']))}: {f['msg']}" for f in error.errors()[:3])
         raise ValueError("; ".join(faults)) from error
     known = OPERATIONS_OF[name]
     if unknown := [op for op in given["operations"] if op not in known]:
-        raise ValueError(f"unknown operation {unknown[0]}{nearest(unknown[0], known)}")
+        raise ValueError(f"unknown operation {unknown[0]}{did_you_mean(unknown[0], known)}")
     # JSON has lists only
     space = SPACES[name](**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
     return architecture, space

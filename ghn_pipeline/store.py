@@ -273,7 +273,7 @@ def _opened(uri: str) -> Iterator[None]:
         _try(uri)
         yield
         return
-    with open(re.sub("^sqlite[^:]*:///", "", public(uri)) + ".lock", "w") as file:
+    with open(re.sub("^sqlite[^:]*:///", "", public(uri)) + ".lock", "w", encoding="utf-8") as file:
         lock(file, LOCK_PATIENCE)  # its holder may be frozen, or on a node that is lost
         _try(uri)
         yield

@@ -49,13 +49,13 @@ def deep_update(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, 
 @pytest.fixture(scope="session")
 def paper_settings() -> dict[str, Any]:
     """params.yaml as plain YAML."""
-    return yaml.safe_load((ROOT / "params.yaml").read_text())
+    return yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="session")
 def smoke_settings(paper_settings) -> dict[str, Any]:
     """The smoke preset's settings, put together without the package's own code."""
-    preset = yaml.safe_load((ROOT / "presets/smoke.yaml").read_text())
+    preset = yaml.safe_load((ROOT / "presets/smoke.yaml").read_text(encoding="utf-8"))
     return deep_update(paper_settings, preset)
 
 
@@ -100,7 +100,7 @@ def sampled_cells(
 
     def sample(changes: dict[str, Any]) -> Config:
         config = configured({**CELLS, **changes})
-        Path("cells.yaml").write_text(yaml.safe_dump(config.model_dump()))
+        Path("cells.yaml").write_text(yaml.safe_dump(config.model_dump()), encoding="utf-8")
         in_process("sample", "--config", "cells.yaml")
         return config
 
@@ -116,7 +116,7 @@ def cifar10_folder(pytestconfig) -> Path:
     if (ROOT / "data" / cifar10.FILE_NAME).exists():
         return ROOT / "data"
     folder = pytestconfig.cache.mkdir("cifar10")
-    data = yaml.safe_load((ROOT / "params.yaml").read_text())["data"]
+    data = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["data"]
     with FileLock(folder / "lock"):  # of several workers, one gets it
         cifar10.obtain(folder, data["sources"], data["local"], print)
     return folder
@@ -136,7 +136,9 @@ def not_linux(tmp_path) -> dict[str, str]:
     """The environment of processes that lack what macOS lacks, on what says to be an Apple M2."""
     (tmp_path / "bin").mkdir()
     sysctl = tmp_path / "bin/sysctl"
-    sysctl.write_text('#!/bin/sh\n[ "$*" = "-n machdep.cpu.brand_string" ] && echo Apple M2\n')
+    sysctl.write_text(
+        '#!/bin/sh\n[ "$*" = "-n machdep.cpu.brand_string" ] && echo Apple M2\n', encoding="utf-8"
+    )
     sysctl.chmod(0o755)
     # a folder on PYTHONPATH is searched for sitecustomize.py when Python starts
     paths = [str(ROOT / "tests/not_linux"), str(ROOT), os.environ.get("PYTHONPATH", "")]
@@ -181,7 +183,7 @@ class Workplace:
 
     def start(self, *words: str, **options: Any) -> "subprocess.Popen[str]":
         """Start a command in the folder."""
-        pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
         return subprocess.Popen(words, cwd=self.folder, env=self.environment, **{**pipe, **options})
 
     def run(self, *words: str) -> "subprocess.CompletedProcess[str]":
@@ -198,7 +200,7 @@ class Workplace:
         """Run a stage at the smoke preset's scale, with `changes` as one more file."""
         files = ["params.yaml", "presets/smoke.yaml"]
         if changes is not None:
-            (self.folder / "changes.yaml").write_text(yaml.safe_dump(changes))
+            (self.folder / "changes.yaml").write_text(yaml.safe_dump(changes), encoding="utf-8")
             files.append("changes.yaml")
         return self.run("ghn", *words, "--config", *files)
 

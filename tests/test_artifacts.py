@@ -29,7 +29,7 @@ from results import finish, listed
 #: {command: stage} of every stage with a record, by DVC's graph, as {"ghn train-sgd X": "sgd/X"}
 MAKERS = {
     re.sub(r"\$\{[^}]*\}", "X", stage["cmd"]): re.sub(r"\$\{item[^}]*\}", "X", found[1])
-    for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()
+    for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
     for out in stage["outs"]
     if (found := re.fullmatch(r"results/\$\{scale\}/(.*)/run\.json", str(out)))
 }

@@ -37,7 +37,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told so")
 def test_freed_memory_is_used_again() -> None:
     command = [sys.executable, "-c", PAGE_FAULTS]
-    faults = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    faults = int(
+        subprocess.run(command, capture_output=True, text=True, check=True, encoding="utf-8").stdout
+    )
     # six tensors of 16 MiB were freed and asked for again
     assert faults < 6 * 2**24 / resource.getpagesize() / 100
 
@@ -143,7 +145,7 @@ def test_a_machine_that_is_no_linux_is_described(not_linux):
         env=not_linux,
         cwd=ROOT,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stderr
     cores, workers, described = json.loads(done.stdout)
@@ -161,8 +163,8 @@ def test_a_system_that_is_neither_has_what_python_knows(monkeypatch):
 def test_the_processor_of_linux():
     if platform.system() != "Linux":
         pytest.skip("this is no Linux")
-    named = subprocess.run(["uname", "-m"], capture_output=True, text=True).stdout.strip()
+    named = subprocess.run(["uname", "-m"], capture_output=True, encoding="utf-8").stdout.strip()
     if named != "x86_64":
         pytest.skip("/proc/cpuinfo names no processor here")
-    assert f": {hardware(CPU)['processor']}\n" in Path("/proc/cpuinfo").read_text()
+    assert f": {hardware(CPU)['processor']}\n" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
     assert compute.cores() == len(os.sched_getaffinity(0))

@@ -366,6 +366,6 @@ def test_a_thousand_mutations_are_refused_or_leave_all_as_it_was(small: Path, na
 
 def test_something_else_in_place_of_the_architecture_is_refused(folder: Path, tmp_path: Path):
     shutil.copytree(folder, tmp_path / "copy")
-    (tmp_path / "copy/architecture.json").write_text("[1, 2]")
+    (tmp_path / "copy/architecture.json").write_text("[1, 2]", encoding="utf-8")
     with pytest.raises(UserError, match="do not make a network"):
         load(tmp_path / "copy")

@@ -20,7 +20,7 @@ def test_what_is_written_is_there(content, tmp_path):
     write_atomically(path, content)
     assert path.read_bytes() == (content.encode() if isinstance(content, str) else content)
     write_atomically(path, "other")
-    assert path.read_text() == "other"
+    assert path.read_text(encoding="utf-8") == "other"
     assert [f.name for f in path.parent.iterdir()] == ["file"]
 
 
@@ -28,7 +28,7 @@ def test_what_is_written_is_there(content, tmp_path):
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS])
 def test_a_failed_write_leaves_the_old_file(call, number, tmp_path, monkeypatch):
     path = tmp_path / "file"
-    path.write_text("old")
+    path.write_text("old", encoding="utf-8")
 
     def fail(*_):
         raise OSError(number, os.strerror(number))
@@ -36,7 +36,7 @@ def test_a_failed_write_leaves_the_old_file(call, number, tmp_path, monkeypatch)
     monkeypatch.setattr(os, call, fail)
     with pytest.raises(UserError, match=rf"{os.strerror(number)}.*before is untouched"):
         write_atomically(path, "new")
-    assert path.read_text() == "old"
+    assert path.read_text(encoding="utf-8") == "old"
     assert [f.name for f in tmp_path.iterdir()] == ["file"]
 
 
@@ -52,7 +52,7 @@ def test_a_failed_write_of_a_new_file_leaves_nothing(tmp_path, monkeypatch):
 
 def test_an_interrupt_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "file"
-    path.write_text("old")
+    path.write_text("old", encoding="utf-8")
 
     def interrupt(*_):
         raise KeyboardInterrupt
@@ -60,7 +60,7 @@ def test_an_interrupt_leaves_the_old_file(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_atomically(path, "new")
-    assert path.read_text() == "old"
+    assert path.read_text(encoding="utf-8") == "old"
     assert [f.name for f in tmp_path.iterdir()] == ["file"]
 
 
@@ -75,10 +75,10 @@ def test_the_content_is_on_the_disk_before_the_name(tmp_path, monkeypatch):
 
 
 def test_a_file_in_place_of_the_folder(tmp_path):
-    (tmp_path / "folder").write_text("in the way")
+    (tmp_path / "folder").write_text("in the way", encoding="utf-8")
     with pytest.raises(UserError, match="cannot write"):
         write_atomically(tmp_path / "folder" / "file", "new")
-    assert (tmp_path / "folder").read_text() == "in the way"
+    assert (tmp_path / "folder").read_text(encoding="utf-8") == "in the way"
 
 
 def test_a_folder_in_place_of_the_file(tmp_path):

@@ -162,7 +162,7 @@ def test_what_has_run_gives_the_rate_of_what_has_not(configured):
     finish(config, "sgd/3", seconds=60)
     finish(configured({"sgd.epochs": 9}), "sgd/1", seconds=9000)
     Path("results/smoke/sgd/2").mkdir()
-    Path("results/smoke/sgd/2/run.json").write_text("{")
+    Path("results/smoke/sgd/2/run.json").write_text("{", encoding="utf-8")
     found = line(config, "train-sgd")
     assert found.rate == plan.Rate(45, "measured, 2 of 6 runs")
     assert found.hours == pytest.approx(5 * 45 / 3600)

@@ -116,7 +116,9 @@ def test_an_impossible_result_is_refused_though_its_digest_is_right(
     content["result"] |= changes
     rest = {key: value for key, value in content.items() if key != "sha256"}
     own = json.dumps(rest, sort_keys=True).encode()
-    path.write_text(json.dumps(content | {"sha256": hashlib.sha256(own).hexdigest()}))
+    path.write_text(
+        json.dumps(content | {"sha256": hashlib.sha256(own).hexdigest()}), encoding="utf-8"
+    )
     with pytest.raises(UserError, match=r"run\.json is no whole record.* again"):
         record.read(config, stage)
     # nor is it written in the first place

@@ -125,7 +125,7 @@ def test_a_finished_stage_is_a_whole_run(stage, store, configured):
     assert params["data_order"] == "3"
     assert params["space.operations"] == str(config.space.operations)
 
-    said = json.loads((folder / "run.json").read_text())
+    said = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     tags = run.data.tags
     for tag in ("stage", "scale", "digest", "commit", "dirty"):
         assert tags[tag] == str(said[tag])
@@ -154,7 +154,7 @@ def test_the_curve_of_the_loss_has_only_the_points_of_the_file(stage, store):
 def test_a_long_curve_is_sent_whole(stage, store):
     folder = stage()
     rows = "\n".join(f"{k},{1 / k},0.001" for k in range(1, 1501))
-    (folder / "curve.csv").write_text(f"step,loss,learning_rate\n{rows}\n")
+    (folder / "curve.csv").write_text(f"step,loss,learning_rate\n{rows}\n", encoding="utf-8")
     run_id = tracking.send(folder)
     history = client(store).get_metric_history(run_id, "learning_rate")
     assert [m.step for m in history] == list(range(1, 1501))
@@ -181,9 +181,9 @@ def test_nothing_is_sent_twice_until_it_is_made_anew(stage, store, capsys):
     assert "sent 0 of 0" in capsys.readouterr().out
     assert len(runs(store)) == 1
     # the same work, its record written once more
-    said = json.loads((folder / "run.json").read_text())
+    said = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     said |= {"finished": "2100-01-01T00:00:00+00:00", "accelerator_seconds": 13.5}
-    (folder / "run.json").write_text(json.dumps(said))
+    (folder / "run.json").write_text(json.dumps(said), encoding="utf-8")
     assert not tracking.is_sent(folder)
     assert track() == 0
     (run,) = runs(store)
@@ -208,7 +208,7 @@ def test_results_sent_twice_are_one_run_with_each_number_once(stage, store):
 
 def test_a_sending_that_was_killed_early_is_gone_on_with(stage, store):
     folder = stage()
-    key = json.loads((folder / "run.json").read_text())["run"]
+    key = json.loads((folder / "run.json").read_text(encoding="utf-8"))["run"]
     experiment = client(store).create_experiment("ghn-pipeline")
     for _ in range(2):  # one of them by a request that was taken for lost
         client(store).create_run(experiment, tags={"ghn.run": key})
@@ -218,9 +218,14 @@ def test_a_sending_that_was_killed_early_is_gone_on_with(stage, store):
 
 
 def test_a_file_finds_its_run_and_a_run_its_files(stage, store):
-    folders = {json.loads((f / "run.json").read_text())["run"]: str(f) for f in (stage(), stage())}
+    folders = {
+        json.loads((f / "run.json").read_text(encoding="utf-8"))["run"]: str(f)
+        for f in (stage(), stage())
+    }
     folders |= {
-        json.loads((stage("oneshot") / "run.json").read_text())["run"]: "results/smoke/oneshot"
+        json.loads((stage("oneshot") / "run.json").read_text(encoding="utf-8"))[
+            "run"
+        ]: "results/smoke/oneshot"
     }
     assert len(folders) == 2  # a stage that is made again keeps its key
     for folder in folders.values():
@@ -391,7 +396,7 @@ def test_the_marker_tells_no_password(stage, monkeypatch):
     monkeypatch.setattr(tracking, "_send", lambda *_: "id")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@there:5000/mlflow")
     tracking.send(folder)
-    marker = json.loads((folder / "mlflow.json").read_text())
+    marker = json.loads((folder / "mlflow.json").read_text(encoding="utf-8"))
     assert marker["store"] == "https://there:5000/mlflow"
     assert tracking.is_sent(folder)
 
@@ -447,8 +452,8 @@ def test_a_training_that_fails_is_marked_and_goes_on_later(provenance, stage, st
         saved_as(Log(CURVE))
         until(lambda: points(store) == losses(CURVE))
         assert status(store) == "RUNNING"
-    said = json.loads((folder / "run.json").read_text()) | {"slurm_job": "15"}
-    (folder / "run.json").write_text(json.dumps(said))
+    said = json.loads((folder / "run.json").read_text(encoding="utf-8")) | {"slurm_job": "15"}
+    (folder / "run.json").write_text(json.dumps(said), encoding="utf-8")
     tracking.send(folder)
     assert status(store) == "FINISHED"
     assert runs(store)[0].data.tags["slurm_job"] == "12,15"
@@ -648,7 +653,7 @@ def _is_there(uri, key):
 def _follow_and_send(folder, uri, barrier):
     os.environ.update(MLFLOW_TRACKING_URI=uri, MLFLOW_DISABLE_TELEMETRY="true")
     os.chdir(folder.parents[3])
-    known = json.loads((folder / "run.json").read_text())
+    known = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     barrier.wait()
     with tracking.follow(known, folder) as saved_as:
         saved_as(Log(CURVE[:1]))
@@ -691,13 +696,13 @@ def test_a_marker_that_is_not_whole_counts_as_not_sent(content, stage, store):
     folder = stage()
     tracking.send(folder)
     assert tracking.is_sent(folder)
-    (folder / "mlflow.json").write_text(content)
+    (folder / "mlflow.json").write_text(content, encoding="utf-8")
     assert not tracking.is_sent(folder)
 
 
 def test_one_bad_record_does_not_keep_the_others_from_being_sent(stage, capsys):
     first, bad, last = stage("ghn/default"), stage("oneshot"), stage("sgd/0")
-    (bad / "run.json").write_text('{"stage": ')
+    (bad / "run.json").write_text('{"stage": ', encoding="utf-8")
     with pytest.raises(UserError, match="some results could not be sent"):
         cli.track(argparse.Namespace())
     assert tracking.is_sent(first)
@@ -722,7 +727,7 @@ def test_an_empty_variable_names_no_store(monkeypatch):
 def test_a_store_that_is_held_for_ever_costs_a_warning(stage, store, monkeypatch, capsys):
     monkeypatch.setattr(stores, "LOCK_PATIENCE", 0.2)
     folder = stage()
-    with open(store.removeprefix("sqlite:///") + ".lock", "w") as file:
+    with open(store.removeprefix("sqlite:///") + ".lock", "w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert tracking.send(folder) is None
     assert "is held by another process" in capsys.readouterr().err

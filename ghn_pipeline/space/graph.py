@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from ghn_pipeline.errors import UserError, nearest
+from ghn_pipeline.errors import UserError, did_you_mean
 from ghn_pipeline.space.isomorphism import canonical_form
 
 #: Nodes that a block which is read may have; the paper's have 54 at most. Comparing a much larger
@@ -119,7 +119,7 @@ class Block:
         if unknown := sorted({n.op for n in block.nodes} - set(known)):
             listed = textwrap.shorten(", ".join(unknown), 100, placeholder=" ...")
             raise UserError(
-                f"unknown operations {listed}{nearest(unknown[0], known)} in {block.shown}; "
+                f"unknown operations {listed}{did_you_mean(unknown[0], known)} in {block.shown}; "
                 f"this space has {', '.join(known)}"
             )
         return block

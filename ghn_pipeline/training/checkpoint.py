@@ -203,7 +203,7 @@ def only_writer(path: Path) -> Iterator[None]:
     held = path.with_suffix(".lock")
     try:
         held.parent.mkdir(parents=True, exist_ok=True)
-        file = open(held, "w")  # noqa: SIM115
+        file = open(held, "w", encoding="utf-8")  # noqa: SIM115
     except OSError as error:
         raise UserError(f"cannot write {held}: {error.strerror}. Give write permission.") from error
     with file:

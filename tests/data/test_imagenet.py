@@ -48,10 +48,10 @@ def tree(tmp_path_factory) -> Path:
         for i in range(2 + c % 2):
             write_noise(root / "val" / name / f"{i}.JPEG", 100 + 10 * c + i)
     # none of these is an image to read
-    (root / "train/n01/notes.txt").write_text("words")
-    (root / "train/n01/._a.JPEG").write_text("what macOS leaves")
+    (root / "train/n01/notes.txt").write_text("words", encoding="utf-8")
+    (root / "train/n01/._a.JPEG").write_text("what macOS leaves", encoding="utf-8")
     (root / "train/.hidden").mkdir()
-    (root / "train/list.txt").write_text("words")
+    (root / "train/list.txt").write_text("words", encoding="utf-8")
     return root
 
 
@@ -412,7 +412,7 @@ def test_processes_that_read_change_nothing_and_leave(tree, helpers):
 
 def test_an_image_that_a_process_cannot_read_is_told_without_a_traceback(damaged):
     found = find(damaged)
-    (damaged / "val/n10/0.JPEG").write_text("words")
+    (damaged / "val/n10/0.JPEG").write_text("words", encoding="utf-8")
     given = validation_batches(found, batch=2, resolution=8, processes=1)
     assert len(next(given)[0]) == 2
     with pytest.raises(UserError, match=r"val/n10/0.JPEG is no image") as caught:
@@ -447,7 +447,7 @@ Path({str(tmp_path / "helper")!r}).write_text(str(helper.pid))
 os.kill(os.getpid(), signal.SIGKILL)
 """
     subprocess.run([sys.executable, "-c", program])
-    helper = int((tmp_path / "helper").read_text())
+    helper = int((tmp_path / "helper").read_text(encoding="utf-8"))
     end = time.monotonic() + 10
     while (alive := lives(helper)) and time.monotonic() < end:
         time.sleep(0.05)

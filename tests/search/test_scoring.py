@@ -70,7 +70,7 @@ class Maker:
         if self.happens == "refuse":
             raise UserError("the images are altered")
         if self.happens == "wait":
-            with open(self.folder / "lock", "w") as file:
+            with open(self.folder / "lock", "w", encoding="utf-8") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 (self.folder / "waiting").touch()
                 time.sleep(600)
@@ -136,7 +136,7 @@ def test_processes_score_where_there_is_no_linux(traces, tmp_path, not_linux):
         [sys.executable, "-c", NOT_LINUX, traces, tmp_path / "p.json"],
         env={**not_linux, "HOME": str(tmp_path)},  # nobody says how many cores this job has
         capture_output=True,
-        text=True,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) == os.cpu_count()
@@ -265,7 +265,7 @@ def test_a_killed_worker_is_one_clear_message(traces, tmp_path, capfd):
     assert "Traceback" not in capfd.readouterr().err
     # what was kept is whole, and used
     partial = tmp_path / "p.json"
-    kept = json.loads(partial.read_text())["groups"] if partial.exists() else {}
+    kept = json.loads(partial.read_text(encoding="utf-8"))["groups"] if partial.exists() else {}
     done = Maker(traces).counts()
     scores = run(Maker(traces), tmp_path / "p.json")
     assert [s.values["accuracy"] for s in scores] == pytest.approx(EXPECTED)
@@ -282,7 +282,7 @@ def test_workers_die_with_their_parent(traces, tmp_path, forkserver):
     parent.join()
 
     def released():  # only a process that is dead gives up the lock while it sleeps
-        with open(traces / "lock") as file:
+        with open(traces / "lock", encoding="utf-8") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -386,7 +386,7 @@ def test_a_search_by_many_processes_keeps_them_and_finds_the_same(undisturbed, t
 def test_a_search_goes_on_after_a_worker_was_killed(undisturbed, traces, tmp_path):
     with pytest.raises(UserError, match=r"was killed.*memory.*the same command goes on"):
         search(Toy(traces, last=7), tmp_path / "p.json", workers=2)
-    groups = json.loads((tmp_path / "p.json").read_text())["groups"].values()
+    groups = json.loads((tmp_path / "p.json").read_text(encoding="utf-8"))["groups"].values()
     kept, before = {s["hash"] for group in groups for s in group}, Toy(traces).counts()
     assert len(kept) >= 5  # the first generation was over
     assert search(Toy(traces), tmp_path / "p.json") == undisturbed

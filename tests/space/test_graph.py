@@ -145,6 +145,7 @@ def test_hash_is_16_hex_digits_and_the_same_in_every_process() -> None:
             check=True,
             capture_output=True,
             text=True,
+            encoding="utf-8",
         ).stdout
         for seed in ("1", "2")
     }

@@ -324,7 +324,7 @@ def tiny_disk(tmp_path):
     if shutil.which("mount") is None:
         pytest.skip("there is no mount here")
     words = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
-    done = subprocess.run(words, capture_output=True, text=True)
+    done = subprocess.run(words, capture_output=True, text=True, encoding="utf-8")
     if done.returncode:
         pytest.skip(f"a file system cannot be mounted here: {done.stderr.strip()}")
     yield folder
@@ -345,7 +345,7 @@ def test_a_disk_that_is_really_full(tiny_disk):
 
 def test_a_folder_that_cannot_be_written(tmp_path):
     # a file where the folder should be stops root as well
-    (tmp_path / "folder").write_text("in the way")
+    (tmp_path / "folder").write_text("in the way", encoding="utf-8")
     with pytest.raises(UserError, match="cannot write"):
         checkpoint.save(tmp_path / "folder" / "c.pt", STATE, "abc")
     with (
@@ -353,7 +353,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
         checkpoint.only_writer(tmp_path / "folder" / "c.pt"),
     ):
         pass
-    assert (tmp_path / "folder").read_text() == "in the way"
+    assert (tmp_path / "folder").read_text(encoding="utf-8") == "in the way"
 
 
 def _hold(path, ready):

@@ -59,7 +59,7 @@ def small_team_training(team: Team, pause: float = 0.0, workers: int = 2) -> Tra
 def work(folder: Path, pause: float, workers: int) -> None:
     torch.set_num_threads(1)
     with joined(CPU, workers) as team:
-        (folder / f"worker{team.rank}").write_text(str(os.getpid()))
+        (folder / f"worker{team.rank}").write_text(str(os.getpid()), encoding="utf-8")
         training = small_team_training(team, pause)
         fit(training, folder / "c", "d", checkpoint_seconds=0, log_seconds=60, device=CPU)
 
@@ -89,6 +89,7 @@ def start(folder: Path, pause: float = 0.0, nodes: int = 1, **environment: str):
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        encoding="utf-8",
     )
 
 
@@ -105,7 +106,7 @@ def begun(folder: Path) -> list[int]:
     while not (folder / "c").exists() or saved_step(folder) < 3:
         assert time.monotonic() < end
         time.sleep(0.05)
-    return [int((folder / f"worker{rank}").read_text()) for rank in range(2)]
+    return [int((folder / f"worker{rank}").read_text(encoding="utf-8")) for rank in range(2)]
 
 
 def saved_step(folder: Path) -> int:
@@ -204,12 +205,12 @@ wait $first
 
 def test_in_a_slurm_job_each_node_has_an_agent(undisturbed, tmp_path):
     srun = tmp_path / "srun"
-    srun.write_text(FAKE_SRUN)
+    srun.write_text(FAKE_SRUN, encoding="utf-8")
     srun.chmod(0o755)
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     ended(start(tmp_path / "f", nodes=2, SLURM_JOB_ID="7", PATH=path))
     assert same(content(tmp_path / "f" / "c"), undisturbed)
-    words = (tmp_path / "words").read_text().split()
+    words = (tmp_path / "words").read_text(encoding="utf-8").split()
     assert {"--jobid=7", "--nodes=2", "--ntasks=2", "--nproc-per-node=1"} <= set(words)
 
 

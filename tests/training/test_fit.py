@@ -226,7 +226,7 @@ def test_what_is_not_finite_stops_and_is_reported(kind, value, tmp_path):
     assert str(report) in str(stopped.value)
     # nothing was saved before the step, so the message speaks of no checkpoint
     assert ("is untouched" in str(stopped.value)) == path.exists()
-    said = json.loads(report.read_text())
+    said = json.loads(report.read_text(encoding="utf-8"))
     assert said["step"] == 7
     assert said["learning_rate"] == training.rate(7)
     if value == "gradient":
@@ -265,7 +265,7 @@ def test_the_report_names_only_the_gradient_at_fault(tmp_path):
     training = Training("t", model, optimizer, loss, lambda step: 0.1, 3, clip=1.0)
     with pytest.raises(UserError):
         run(training, tmp_path / "c.pt")
-    said = json.loads((tmp_path / "c.not-finite.json").read_text())
+    said = json.loads((tmp_path / "c.not-finite.json").read_text(encoding="utf-8"))
     assert said["gradients_not_finite"] == ["0.bias"]
 
 
@@ -281,7 +281,7 @@ def test_the_report_is_json_even_when_parameters_are_not_finite(tmp_path):
     def refuse(constant):
         raise AssertionError(f"{constant} is no JSON")
 
-    json.loads((tmp_path / "c.not-finite.json").read_text(), parse_constant=refuse)
+    json.loads((tmp_path / "c.not-finite.json").read_text(encoding="utf-8"), parse_constant=refuse)
 
 
 # ---- checkpoints that cannot be gone on from ----------------------------------------------------

@@ -92,7 +92,7 @@ def test_an_ablation_is_one_entry_for_both(workplaces):
     place = workplaces("ablation")
     ghns = ["default", "nodes-5", "synchronous-1", "individual", "stacked", "short"]
     more = {"ghns": {"short": {"passes": 2}}, "correlation": {"ghns": ghns}}
-    (place.folder / "more.yaml").write_text(yaml.safe_dump(more))
+    (place.folder / "more.yaml").write_text(yaml.safe_dump(more), encoding="utf-8")
     place.run("ghn", "configure", "presets/smoke.yaml", "more.yaml")
     for graph in (of_snakemake(place), of_dvc(place)):
         assert {"ghn train-ghn short", "ghn score ghn/short"} < set(graph)
@@ -205,7 +205,7 @@ def test_dvc_shows_metrics_plots_and_changed_parameters(reproduced):
     assert '"ghn": {"pearson": ' in shown
     done = reproduced.run("dvc", "plots", "show")
     assert done.returncode == 0, done.stderr
-    page = (reproduced.folder / "dvc_plots/index.html").read_text()
+    page = (reproduced.folder / "dvc_plots/index.html").read_text(encoding="utf-8")
     assert "learning curves" in page
     assert "figure6" in page
     difference = reproduced.run("dvc", "params", "diff").stdout
@@ -223,8 +223,8 @@ def planned_by_snakemake(place, changes):
 def test_one_parameter_reruns_the_same_stages_in_both(reproduced):
     """Also where the engine that is asked is not the one that made the results."""
     changes, back = reproduced.folder / "changes.yaml", reproduced.folder / "back.yaml"
-    changes.write_text("oneshot: {clip: 4.0}\n")
-    back.write_text("oneshot: {clip: 5.0}\n")
+    changes.write_text("oneshot: {clip: 4.0}\n", encoding="utf-8")
+    back.write_text("oneshot: {clip: 5.0}\n", encoding="utf-8")
     planned = planned_by_snakemake(reproduced, changes)
     expected = {"train_oneshot": 1, "score": 1, "table4": 1}
     assert {r: n for r, n in planned.items() if r not in ("all", "total")} == expected
@@ -240,7 +240,7 @@ def test_one_parameter_reruns_the_same_stages_in_both(reproduced):
 
 def test_the_table_refuses_what_the_other_engine_left_stale(reproduced):
     stale = Path(reproduced.folder / "stale.yaml")
-    stale.write_text("ghn: {clip: 4.0}\n")
+    stale.write_text("ghn: {clip: 4.0}\n", encoding="utf-8")
     done = reproduced.run("ghn", "table4", "--config", "params.yaml", "stale.yaml")
     assert done.returncode == 1
     assert f"{RESULTS}/ghn/default/run.json is stale" in done.stderr

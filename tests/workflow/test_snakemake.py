@@ -48,7 +48,7 @@ def killed(tmp_path_factory, finished):
     # a store that does not answer must not change a result either
     place.environment["MLFLOW_TRACKING_URI"] = "nowhere://"
     # saved after each step, so that there is a middle; it changes no result
-    (place.folder / "save.yaml").write_text("compute: {checkpoint_seconds: 0}\n")
+    (place.folder / "save.yaml").write_text("compute: {checkpoint_seconds: 0}\n", encoding="utf-8")
     often = ("snakemake", "--cores", "2", "--configfile", "presets/smoke.yaml", "save.yaml")
     process = place.start(*often, "--", "results/smoke/ghn/default/model.pt")
     folder = place.folder / "checkpoints/smoke/ghn"
@@ -80,17 +80,19 @@ def test_every_job_leaves_a_log_and_a_benchmark(finished):
     results = finished.folder / "results/smoke"
     # these two are of other spaces, and so of other presets
     for stage in EVERY_RUN | set(stages.TABLES) - {"benchmark", "anytime_curves"}:
-        assert (results / "logs" / f"{stage}.log").read_text()
-        header, row = (results / "benchmarks" / f"{stage}.tsv").read_text().splitlines()
+        assert (results / "logs" / f"{stage}.log").read_text(encoding="utf-8")
+        header, row = (
+            (results / "benchmarks" / f"{stage}.tsv").read_text(encoding="utf-8").splitlines()
+        )
         assert float(dict(zip(header.split("\t"), row.split("\t"), strict=True))["s"]) > 0
 
 
 def test_the_provenance_names_every_run(finished):
     results = finished.folder / "results/smoke"
-    said = json.loads((results / "table4.provenance.json").read_text())
+    said = json.loads((results / "table4.provenance.json").read_text(encoding="utf-8"))
     assert {run["stage"] for run in said["made_of"]} == TABLE4_RUNS
     for run in said["made_of"]:
-        assert run == json.loads((results / run["stage"] / "run.json").read_text())
+        assert run == json.loads((results / run["stage"] / "run.json").read_text(encoding="utf-8"))
         assert set(run) >= {"commit", "dirty", "digest", "settings", "packages", "finished"}
         assert re.fullmatch("[0-9a-f]{16}", run["digest"])
         # the seeds it was made with, of params.yaml
@@ -105,7 +107,10 @@ def test_the_provenance_names_every_run(finished):
 def test_every_training_and_scoring_is_in_mlflow(finished):
     for stage in EVERY_RUN:
         folder = finished.folder / "results/smoke" / stage
-        sent, run = (json.loads((folder / f).read_text()) for f in ("mlflow.json", "run.json"))
+        sent, run = (
+            json.loads((folder / f).read_text(encoding="utf-8"))
+            for f in ("mlflow.json", "run.json")
+        )
         assert sent["finished"] == run["finished"]
 
 
@@ -137,7 +142,7 @@ def test_a_killed_training_is_a_failure_and_publishes_nothing(killed):
 
 def test_started_again_it_goes_on_where_it_was(killed):
     assert killed.second.returncode == 0, killed.second.stderr[-3000:]
-    log = (killed.folder / "results/smoke/logs/ghn/default.log").read_text()
+    log = (killed.folder / "results/smoke/logs/ghn/default.log").read_text(encoding="utf-8")
     assert f"goes on from step {killed.step} of 120" in log
     assert "was not sent to MLflow" in log
 
@@ -193,7 +198,7 @@ SEARCH = {
 )  # fmt: skip
 def test_one_parameter_makes_anew_what_depends_on_it(changes, expected, finished):
     # a dry run: the finished folder stays as it is
-    (finished.folder / "changes.yaml").write_text(yaml.safe_dump(changes))
+    (finished.folder / "changes.yaml").write_text(yaml.safe_dump(changes), encoding="utf-8")
     done = finished.run(
         *("snakemake", "--cores", "2", "--dry-run", "--quiet", "reason"),
         *("--configfile", "presets/smoke.yaml", "changes.yaml"),
@@ -210,7 +215,9 @@ def test_one_parameter_makes_anew_what_depends_on_it(changes, expected, finished
 
 
 def test_faults_of_the_configuration_end_it_with_their_message(workplace):
-    (workplace.folder / "bad.yaml").write_text("sgd: {epoch: 3, batch: x}\ncpu_is_enough: 7\n")
+    (workplace.folder / "bad.yaml").write_text(
+        "sgd: {epoch: 3, batch: x}\ncpu_is_enough: 7\n", encoding="utf-8"
+    )
     done = workplace.run(
         *("snakemake", "--cores", "2", "--configfile", "presets/smoke.yaml", "bad.yaml")
     )

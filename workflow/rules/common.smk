@@ -105,7 +105,7 @@ def not_stale(stage, record="{stage}/run.json"):
 
 def contents(path):
     try:
-        return dict(json.loads(path.read_text()))
+        return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return {}  # not there, or not whole
 
