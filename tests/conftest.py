@@ -3,30 +3,48 @@
 import copy
 import multiprocessing
 import os
-import shutil
-import subprocess
-import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import leftovers
 import pytest
 import torch
 import yaml
 from filelock import FileLock
+from workplace import ROOT, Workplace
 
 from ghn_pipeline import cli
 from ghn_pipeline.config import Config, validate
 from ghn_pipeline.data import cifar10
 
-ROOT = Path(__file__).parents[1]
-SMOKE = ("--configfile", "presets/smoke.yaml")
 #: What makes a configuration one of NAS-Bench-201.
 CELLS = {
     "space.name": "nasbench201",
     "space.max_inputs": None,
     "space.operations": ["none", "identity", "conv_1x1", "conv_3x3", "avg_pool_3x3"],
 }
+
+
+#: Seconds that the other workers may go on when one was killed: the run has failed by then.
+LAST_SECONDS = 180.0
+
+
+def pytest_configure() -> None:
+    """Let nothing outlive this process, a worker or the only one, however it ends."""
+    leftovers.guard()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(error: object) -> None:
+    """End the run soon where a worker was killed: the others would go on with whole files."""
+    if error:
+        # what this process has started are the workers; each has a mark of its own for the rest
+        words = (leftovers.TESTS, os.environ[leftovers.TESTS])
+        timer = threading.Timer(LAST_SECONDS, leftovers.end, words)
+        timer.daemon = True
+        timer.start()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -146,91 +164,6 @@ def not_linux(tmp_path) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "PATH": f"{sysctl.parent}{os.pathsep}{os.environ['PATH']}",
     }
-
-
-class Workplace:
-    """A folder to run commands in, as a user's checkout is, with results of its own."""
-
-    def __init__(self, folder: Path, data: Path) -> None:
-        self.folder = folder
-        if not (folder / "params.yaml").exists():
-            self._furnish(data)
-        self.environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
-        self.environment.update(
-            PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            OMP_NUM_THREADS="1",
-            CUDA_VISIBLE_DEVICES="",  # the same on a machine with an accelerator
-            DVC_NO_ANALYTICS="1",
-            # no cluster, even where Slurm is installed: its plugin would ask for one, in vain
-            SLURM_CONF=os.devnull,
-        )
-
-    def _furnish(self, data: Path) -> None:
-        folder = self.folder
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in ("params.yaml", "Snakefile", "dvc.yaml", ".dvcignore"):
-            shutil.copy(ROOT / name, folder)
-        for name in ("presets", "workflow", "slurm"):
-            shutil.copytree(ROOT / name, folder / name)
-        # DVC needs a repository, and takes the settings of the last commit to compare with
-        (folder / ".dvc").mkdir()
-        shutil.copy(ROOT / ".dvc/config", folder / ".dvc")
-        git = ("git", "-c", "user.name=test", "-c", "user.email=test", "-C", str(folder))
-        subprocess.run([*git, "init", "--quiet"], check=True)
-        subprocess.run([*git, "add", "params.yaml", "dvc.yaml", ".dvc"], check=True)
-        subprocess.run([*git, "commit", "--quiet", "-m", "as shipped"], check=True)
-        (folder / "data").symlink_to(data)
-
-    def start(self, *words: str, **options: Any) -> "subprocess.Popen[str]":
-        """Start a command in the folder."""
-        pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
-        return subprocess.Popen(words, cwd=self.folder, env=self.environment, **{**pipe, **options})
-
-    def run(self, *words: str) -> "subprocess.CompletedProcess[str]":
-        """Run a command in the folder to its end."""
-        process = self.start(*words)
-        out, err = process.communicate()
-        return subprocess.CompletedProcess(words, process.returncode, out, err)
-
-    def snakemake(self, *words: str) -> "subprocess.CompletedProcess[str]":
-        """Run the workflow at the smoke preset's scale."""
-        return self.run("snakemake", "--cores", "2", *SMOKE, *words)
-
-    def ghn(self, *words: str, changes: dict[str, Any] | None = None):
-        """Run a stage at the smoke preset's scale, with `changes` as one more file."""
-        files = ["params.yaml", "presets/smoke.yaml"]
-        if changes is not None:
-            (self.folder / "changes.yaml").write_text(yaml.safe_dump(changes), encoding="utf-8")
-            files.append("changes.yaml")
-        return self.run("ghn", *words, "--config", *files)
-
-    def processes(self, verb: str) -> list[int]:
-        """Return the numbers of the `ghn VERB` processes that work in the folder.
-
-        The process that supervises one is not among them.
-        """
-        if not Path("/proc").exists():
-            pytest.skip("processes are found through /proc, which only Linux has")
-        found, parents = [], set()
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-                there = os.readlink(entry / "cwd") == str(self.folder.resolve())
-                parent = (entry / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1]
-            except OSError:  # gone in the meantime
-                continue
-            if there and verb.encode() in words and b"python" in words[0]:
-                found.append(int(entry.name))
-                parents.add(int(parent))
-        return [number for number in found if number not in parents]
-
-    def copy_to(self, folder: Path) -> "Workplace":
-        """Return a workplace with the same results and checkpoints."""
-        other = Workplace(folder, (self.folder / "data").resolve())
-        for name in ("results", "checkpoints"):
-            shutil.copytree(self.folder / name, folder / name)
-        shutil.copy(self.folder / "mlflow.db", folder)
-        return other
 
 
 @pytest.fixture(scope="session")
