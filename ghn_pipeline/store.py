@@ -275,8 +275,24 @@ def _opened(uri: str) -> Iterator[None]:
         return
     with open(re.sub("^sqlite[^:]*:///", "", public(uri)) + ".lock", "w", encoding="utf-8") as file:
         lock(file, LOCK_PATIENCE)  # its holder may be frozen, or on a node that is lost
+        if uri.startswith("sqlite:///"):
+            _make(Path(uri.removeprefix("sqlite:///").partition("?")[0]))
         _try(uri)
         yield
+
+
+def _make(path: Path) -> None:
+    """Make a new SQLite store, whole or not at all: MLflow cannot mend one half made by a kill."""
+    if path.exists():
+        return
+    from mlflow.store.db import utils
+
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    engine = utils.create_sqlalchemy_engine(f"sqlite:///{new}")  # type: ignore[no-untyped-call]
+    utils._initialize_tables(engine)  # type: ignore[no-untyped-call]
+    engine.dispose()
+    os.replace(new, path)
 
 
 @cache  # of a success

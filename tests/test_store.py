@@ -403,6 +403,22 @@ def test_a_database_that_cannot_be_opened_says_so_at_once(folder, monkeypatch, c
     assert "unable to open database file" in capfd.readouterr().err
 
 
+@pytest.mark.slow
+def test_a_kill_while_a_database_is_made_leaves_none_or_a_whole_one(folder, monkeypatch, capfd):
+    uri = f"sqlite:///{folder}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    words = [sys.executable, "-c", "from ghn_pipeline import tracking; tracking.prepare()"]
+    for seconds in (0.2, 0.6):  # since its making began, which takes more than a second
+        with subprocess.Popen(words, stderr=subprocess.DEVNULL) as killed:
+            while not list(folder.glob("mlflow.db*[!k]")):
+                assert killed.poll() is None
+                time.sleep(0.005)
+            time.sleep(seconds)
+            killed.kill()
+    assert tracking.send(folder) is not None
+    assert "warning" not in capfd.readouterr().err
+
+
 # ---- databases of other versions ---------------------------------------------------------------
 
 
