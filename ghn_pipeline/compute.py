@@ -8,6 +8,7 @@ import torch
 
 from ghn_pipeline.config import Config
 from ghn_pipeline.errors import UserError
+from ghn_pipeline.sections import PRESETS_OF
 
 #: Of mallopt in glibc's malloc.h, and the largest that M_MMAP_THRESHOLD may be on 64 bits.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, LARGEST_THRESHOLD = -1, -3, 2**25
@@ -25,11 +26,11 @@ def prepare_device(config: Config) -> torch.device:
         raise UserError("compute.device is cuda, and no CUDA device is to be found here.")
     device = torch.device("cuda" if available and config.compute.device != "cpu" else "cpu")
     if device.type == "cpu" and not config.cpu_is_enough:
-        of = "anytime-" if config.space.exits else ""
+        first, second = PRESETS_OF[config.space.name]
         raise UserError(
             f"the scale {config.scale!r} takes weeks without an accelerator; none is used here. "
-            f"Choose a preset (snakemake --cores all --configfile presets/{of}quick.yaml, or "
-            f"presets/{of}smoke.yaml), or insist: cpu_is_enough: true in the configuration."
+            f"Choose a preset (snakemake --cores all --configfile presets/{first}.yaml, or "
+            f"presets/{second}.yaml), or insist: cpu_is_enough: true in the configuration."
         )
     return device
 
