@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,8 +42,6 @@ from ghn_pipeline.training.batches import fixed_batches, judge
 from ghn_pipeline.training.oneshot import OneShot
 from ghn_pipeline.training.search import build
 
-S = TypeVar("S", Classification, Anytime)
-
 CLASSES = 10  # of CIFAR-10
 SEEDS_APART = 1000  # between the streams of GHNs that differ in their seed
 #: What scores without a model trained before.
@@ -70,21 +68,17 @@ def space_of(config: Config, weights: Mapping[str, int] | None = None) -> Space:
 
 
 def paper_space(config: Config) -> Classification:
-    """Return the search space of the configuration, which must be that of section 5.1.1.
-
-    Raises:
-        UserError: it is another.
-    """
-    return _of_kind(Classification, config)
+    """Return the search space of a chapter of section 5.1.1: see `stages.check_space`."""
+    space = space_of(config)
+    assert isinstance(space, Classification)
+    return space
 
 
 def anytime_space(config: Config) -> Anytime:
-    """Return the search space of the configuration, which must be that of section 5.2.
-
-    Raises:
-        UserError: it is another.
-    """
-    return _of_kind(Anytime, config)
+    """Return the search space of the chapter of section 5.2: see `stages.check_space`."""
+    space = space_of(config)
+    assert isinstance(space, Anytime)
+    return space
 
 
 def rival(config: Config, name: str) -> MultiExit:
@@ -95,30 +89,6 @@ def rival(config: Config, name: str) -> MultiExit:
 def comparable(config: Config) -> int:
     """Multiply-adds up to the last exit of the first rival, which the best may take (7.3)."""
     return multiply_adds(rival(config, config.anytime.rivals[0]), config.images.resolution)[-1]
-
-
-def _of_kind(kind: type[S], config: Config) -> S:
-    space = space_of(config)
-    if not isinstance(space, kind):
-        (name,) = (name for name, made in SPACES.items() if made is kind)
-        raise UserError(
-            f"this is a chapter of the space {name}, and space.name is {config.space.name}: use "
-            "another preset."
-        )
-    return space
-
-
-def check_without_exits(config: Config) -> None:
-    """Refuse what is not there for networks with early exits.
-
-    Raises:
-        UserError: the space has them.
-    """
-    if config.space.exits:
-        raise UserError(
-            f"this is not there for networks with early exits (the space {config.space.name}): "
-            "use another preset."
-        )
 
 
 def mobile_space(config: Config, images: ImageNet | None) -> Classification:
@@ -220,7 +190,6 @@ def untrained(config: Config, stage: str) -> nn.Module:
     """Make the GHN or the one-shot model of `stage` as it is before training."""
     space, seed = space_of(config), config.seeds.initialisation
     if stage == "oneshot":
-        check_without_exits(config)
         return OneShot(space, config.space.nodes, stream(seed, "oneshot"))
     ghn = config.named_ghn(stage.removeprefix("ghn/"))
     return build(space, ghn, seed + SEEDS_APART * ghn.seed)
@@ -246,7 +215,6 @@ def scorer_of(config: Config, stage: str, device: torch.device) -> Scorer:
     config = config.of_proxies if stage == "proxies" else config
     space, splits = space_of(config), images_of(config, device)
     if stage in UNTRAINED:
-        check_without_exits(config)
         return UNTRAINED[stage](space, splits, config)
     model = untrained(config, stage).to(device)
     load_weights(config, stage, model)

@@ -9,6 +9,7 @@ import torch
 
 from ghn_pipeline.config import Config
 from ghn_pipeline.errors import UserError
+from ghn_pipeline.sections import PRESETS_OF
 
 CPU = torch.device("cpu")
 
@@ -31,11 +32,11 @@ def prepare_device(config: Config) -> torch.device:
         )
     device = CPU if asked == "cpu" else found
     if device.type == "cpu" and not config.cpu_is_enough:
-        of = "anytime-" if config.space.exits else ""
+        first, second = PRESETS_OF[config.space.name]
         raise UserError(
             f"the scale {config.scale!r} takes weeks without an accelerator; none is used here. "
-            f"Choose a preset (snakemake --cores all --configfile presets/{of}quick.yaml, or "
-            f"presets/{of}smoke.yaml), or insist: cpu_is_enough: true in the configuration."
+            f"Choose a preset (snakemake --cores all --configfile presets/{first}.yaml, or "
+            f"presets/{second}.yaml), or insist: cpu_is_enough: true in the configuration."
         )
     return device
 

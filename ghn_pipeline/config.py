@@ -13,6 +13,7 @@ from ghn_pipeline.agreements import disagreements
 from ghn_pipeline.errors import UserError, did_you_mean
 from ghn_pipeline.files import write_atomically
 from ghn_pipeline.sections import (
+    PRESETS_OF,
     Ablations,
     Anytime,
     Benchmark,
@@ -43,8 +44,11 @@ from ghn_pipeline.space.anytime import sizes
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-#: Scales that are the paper's own: params.yaml and presets/anytime.yaml.
-PAPER_SCALES = ("paper", "anytime")
+#: Scales that are the paper's own, params.yaml and presets/anytime.yaml, and what they take.
+PAPER_SCALES = {
+    "paper": "by the paper's figures some 500 hours of a GPU",
+    "anytime": "at a cost that the paper does not state",
+}
 
 
 class Config(Section):
@@ -139,7 +143,7 @@ class Config(Section):
     @property
     def whole_note(self) -> str:
         """Of all that the workflow makes of the space."""
-        if self.correlation.selection:  # held against published accuracies
+        if self.space.name == "nasbench201":  # held against published accuracies
             return self.images_note
         return self.anytime_note if self.space.exits else self.scale_note
 
@@ -150,6 +154,18 @@ class Config(Section):
         return (
             f"{self._preset}images of {side}×{side}, {mobile.blocks} blocks of {self.space.nodes} "
             f"nodes, at most {mobile.multiply_adds} million multiply-adds, {mobile.epochs} epochs"
+        )
+
+    @property
+    def notice(self) -> str:
+        """What somebody must know who may have forgotten a preset; "" at other scales."""
+        if self.scale not in PAPER_SCALES:
+            return ""
+        small = PRESETS_OF[self.space.name][0]
+        return (
+            f"This is the paper's scale ({self.scale}), {PAPER_SCALES[self.scale]}; `ghn plan` "
+            "lists what each stage takes. For a laptop choose a preset: snakemake --cores all "
+            f"--configfile presets/{small}.yaml"
         )
 
     def small(self, note: str) -> str:

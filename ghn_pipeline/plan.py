@@ -102,9 +102,8 @@ def plan(config: Config) -> list[Line]:
     runs: what is held against published accuracies where these are, the chapter of networks with
     exits where these are searched, else those of the paper's tables.
     """
-    if config.correlation.selection:
-        return _published(config)
-    return _with_exits(config) if config.space.exits else _paper(config)
+    of_space = {"classification": _paper, "nasbench201": _published, "anytime": _with_exits}
+    return of_space[config.space.name](config)
 
 
 def _published(config: Config) -> list[Line]:

@@ -80,6 +80,12 @@ OPERATIONS_OF = {
     "nasbench201": {"none", "identity", "conv_1x1", "conv_3x3", "avg_pool_3x3"},
     "anytime": _DENSE,
 }
+#: Presets of each for a laptop, the first of which a newcomer is pointed to.
+PRESETS_OF = {
+    "classification": ("quick", "smoke"),
+    "nasbench201": ("nasbench201", "nasbench201-long"),
+    "anytime": ("anytime-quick", "anytime-smoke"),
+}
 #: Which settings of `space` each has; the others are null.
 OWN_SETTINGS = {
     "classification": {"max_inputs"},

@@ -212,13 +212,6 @@ def test_the_space_is_the_one_that_is_named(configured: Any) -> None:
     assert artifacts.paper_space(paper).max_inputs == 2  # presets/smoke.yaml, params.yaml
 
 
-def test_chapters_of_the_papers_space_refuse_another(configured: Any) -> None:
-    cells = configured(CELLS)
-    for refused in (artifacts.paper_space, lambda c: artifacts.mobile_space(c, None)):
-        with pytest.raises(UserError, match=r"space\.name is nasbench201: use another preset"):
-            refused(cells)
-
-
 def test_ghns_of_other_seeds_start_from_other_weights(configured: Any) -> None:
     config = configured({"ghns": {"again": {}, "other": {"seed": 1}}})
     first, again, other = (

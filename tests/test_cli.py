@@ -369,6 +369,29 @@ def test_faults_of_the_configuration(workplace):
     assert not (workplace.folder / "results").exists()
 
 
+@pytest.mark.parametrize(
+    ("preset", "words", "chapter"),
+    [
+        ("nasbench201", ["export"], "search"),
+        ("nasbench201", ["train-short", "0"], "search"),
+        ("nasbench201", ["train-finalist", "top/0"], "search"),
+        ("nasbench201", ["memory"], "memory"),
+        ("nasbench201", ["table3"], "transfer"),
+        ("nasbench201", ["train-anytime", "msdnet"], "anytime"),
+        ("anytime-smoke", ["train-oneshot"], "correlation"),
+        ("anytime-smoke", ["score", "proxies"], "correlation"),
+        ("anytime-smoke", ["choose"], "search"),
+        ("anytime-smoke", ["train-mobile"], "transfer"),
+        ("smoke", ["anytime-curves"], "anytime"),
+        ("smoke", ["benchmark"], "benchmark"),
+    ],
+)
+def test_a_verb_of_a_chapter_that_the_space_has_not_is_refused(preset, words, chapter, workplace):
+    done = workplace.run("ghn", *words, "--config", "params.yaml", f"presets/{preset}.yaml")
+    assert_refused(done, words[0], chapter, "which the space")
+    assert not (workplace.folder / "results").exists()
+
+
 def test_check_writes_nothing(workplace):
     before = sorted(workplace.folder.rglob("*"))
     done = workplace.ghn("check")

@@ -26,13 +26,12 @@ def train_anytime(args: argparse.Namespace) -> None:
     Writes results/SCALE/anytime/NAME: model.pt, curve.csv, run.json; checkpoints below
     checkpoints/.
     """
-    from ghn_pipeline.artifacts import anytime_space, images_of
+    from ghn_pipeline.artifacts import images_of
     from ghn_pipeline.compute import prepare_device
     from ghn_pipeline.training.anytime import anytime_training
 
     stage = f"anytime/{args.name}"
     config = start(args, stage)
-    anytime_space(config)  # rivals are of no space, but of this chapter
     device = prepare_device(config)
     model, spent, said = _model(config, args.name)
     model.to(device)
@@ -118,7 +117,7 @@ def anytime_curves(args: argparse.Namespace) -> None:
     """
     import json
 
-    from ghn_pipeline.artifacts import anytime_space, comparable
+    from ghn_pipeline.artifacts import comparable
     from ghn_pipeline.files import write_atomically
     from ghn_pipeline.paper import anytime_table, figure3, figure4
     from ghn_pipeline.paper.figure import save
@@ -126,7 +125,6 @@ def anytime_curves(args: argparse.Namespace) -> None:
     from ghn_pipeline.record import write_provenance
 
     config = start(args, "anytime_curves")
-    anytime_space(config)
     folder, note, budgets = Path("results", config.scale), config.anytime_note, _budgets(config)
     space, block = stacked(config, "best")
     methods, of_methods = _methods(config, block)

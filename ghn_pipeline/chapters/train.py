@@ -41,14 +41,13 @@ def train_sgd(args: argparse.Namespace) -> None:
     Reads {data.folder}/cifar10.bin and results/SCALE/architectures.
     Writes results/SCALE/sgd/INDEX: curve.csv, run.json; checkpoints below checkpoints/.
     """
-    from ghn_pipeline.artifacts import architectures_of, check_without_exits, images_of, space_of
+    from ghn_pipeline.artifacts import architectures_of, images_of, space_of
     from ghn_pipeline.compute import prepare_device
     from ghn_pipeline.data.images import stream
     from ghn_pipeline.network import Network, Trained
     from ghn_pipeline.training.sgd import sgd_training
 
     config = start(args, f"sgd/{args.index}")
-    check_without_exits(config)
     device, blocks = prepare_device(config), architectures_of(config)
     if args.index not in config.correlation.architectures:
         last = config.correlation.architectures[-1]

@@ -229,10 +229,123 @@ def test_faults_of_the_configuration_end_it_with_their_message(workplace):
     assert not (workplace.folder / "results").exists()
 
 
+@pytest.mark.parametrize(
+    ("preset", "asked", "chapter", "has", "instead"),
+    [
+        ("nasbench201", "search", "search", "benchmark", "quick"),
+        ("nasbench201", "correlation", "correlation", "benchmark", "quick"),
+        (
+            "nasbench201",
+            "results/nasbench201/finalists/best/0/model.pt",
+            "search",
+            "benchmark",
+            "quick",
+        ),
+        ("nasbench201", "results/nasbench201/memory/memory.csv", "memory", "benchmark", "quick"),
+        ("anytime-smoke", "transfer", "transfer", "anytime", "quick"),
+        ("anytime-smoke", "ablations", "ablations", "anytime", "quick"),
+        ("anytime-smoke", "results/anytime-smoke/oneshot/run.json", "correlation", "it", "quick"),
+        ("anytime-smoke", "results/anytime-smoke/scores/proxies/run.json", "", "it", "quick"),
+        ("anytime-smoke", "benchmark", "benchmark", "anytime", "nasbench201"),
+        ("smoke", "anytime", "anytime", "correlation, ablations, search", "anytime-quick"),
+        ("smoke", "benchmark", "benchmark", "transfer, memory", "nasbench201"),
+        ("smoke", "results/smoke/figure8.svg", "anytime", "transfer, memory", "anytime-quick"),
+    ],
+)
+def test_a_chapter_that_the_space_has_not_is_refused_before_any_job(
+    preset, asked, chapter, has, instead, workplace
+):
+    words = ("--cores", "1", "--configfile", f"presets/{preset}.yaml", "--", asked)
+    for dry in ((), ("--dry-run",)):
+        done = workplace.run("snakemake", *dry, *words)
+        assert done.returncode == 1, done.stdout + done.stderr
+        last = done.stderr.strip().splitlines()[-1]
+        assert last.startswith("snakemake: ")
+        for said in (
+            f"belongs to the chapter {chapter}",
+            "which the space",
+            has,
+            f"presets/{instead}",
+        ):
+            assert said in last
+        assert "Traceback" not in done.stderr
+        assert "rule " not in done.stdout + done.stderr  # no job was planned
+    assert not (workplace.folder / "results").exists()
+    assert not list((workplace.folder / ".snakemake/locks").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("preset", "asked"),
+    [("nasbench201", "benchmark"), ("anytime-smoke", "anytime"), ("smoke", "transfer")],
+)
+def test_a_chapter_of_the_space_is_planned_without_a_word(preset, asked, workplace):
+    done = workplace.run(
+        *("snakemake", "--dry-run", "--configfile", f"presets/{preset}.yaml", "--", asked)
+    )
+    assert done.returncode == 0, done.stderr
+    assert "paper's scale" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("files", "preset"),
+    [((), "quick"), (("--configfile", "presets/anytime.yaml"), "anytime-quick")],
+)
+def test_a_dry_run_at_the_papers_scale_says_so_at_its_end(files, preset, workplace):
+    done = workplace.run("snakemake", "--dry-run", *files)
+    assert done.returncode == 0, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    for words in ("the paper's scale", "`ghn plan`", f"--configfile presets/{preset}.yaml"):
+        assert words in last
+    # what only lists rules has nothing to say
+    assert "paper's scale" not in workplace.run("snakemake", "--list-rules", *files).stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("sgd: {epochs: 3,\n  epochs: 4}\n", ["line 2", "'epochs' is given twice"]),
+        ("sgd: [1\n", ["not valid JSON or YAML"]),  # Snakemake reads these files first
+        ("sgd: &a {epochs: 3}\n", ["line 1", "anchors"]),
+        ("sgd: {learning_rate: 1e-3, epochs: yes}\n", ["1 fault", "sgd.epochs", "'yes'"]),
+        ("- a\n", ["keys at top level"]),
+    ],
+)
+def test_a_preset_that_is_not_read_ends_it_with_one_message(content, words, workplace):
+    (workplace.folder / "bad.yaml").write_text(content, encoding="utf-8")
+    done = workplace.run(
+        *("snakemake", "--dry-run", "--configfile", "presets/smoke.yaml"), "bad.yaml"
+    )
+    assert done.returncode == 1
+    for word in words:
+        assert word in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\nscale: mine\n", ["line", "'scale' is given twice"]),
+        (b"\nmore: " + b"[" * 5000, ["more than 20 deep"]),
+        (b"\nmore: [1", ["is not plain YAML, line"]),
+        (b"\n# caf\xe9\n", ["is not UTF-8"]),
+        (b"\x00", ["#x0000"]),
+    ],
+)
+def test_a_params_yaml_that_is_not_read_ends_it_with_one_message(content, words, workplace):
+    with open(workplace.folder / "params.yaml", "ab") as file:
+        file.write(content)
+    done = workplace.run("snakemake", "--dry-run")
+    assert done.returncode == 1
+    for word in ("params.yaml", *words):
+        assert word in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
 def test_the_papers_scale_without_an_accelerator_ends_with_the_presets_named(workplace):
     done = workplace.run("snakemake", "--cores", "2")
     assert done.returncode != 0
     said = done.stdout + done.stderr
+    assert "This is the paper's scale" in said
     assert "presets/quick.yaml" in said
     assert "Traceback" not in said
     assert not list((workplace.folder / "results").rglob("run.json"))
