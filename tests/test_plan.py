@@ -1,6 +1,7 @@
 """What a scale is said to take, against hand computation, hand-written records, real files."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from statistics import mean
@@ -54,6 +55,13 @@ def finish(config: Config, stage: str, seconds: float, made_with: Config | None 
 
 
 # ---- stated ------------------------------------------------------------------------------------
+
+
+def test_the_notice_of_the_papers_scale_is_of_the_plan(paper, configured):
+    hours = sum(line.hours or 0 for line in plan.plan(paper()))
+    said = int(re.search(r"some (\d+) hours", paper().notice)[1])
+    assert said == pytest.approx(hours, rel=0.05)
+    assert configured().notice == ""
 
 
 def test_the_papers_scale_takes_what_the_paper_says(paper):
