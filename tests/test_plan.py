@@ -1,5 +1,6 @@
 """What a scale is said to take, against hand computation, hand-written records, real files."""
 
+import re
 from pathlib import Path
 from statistics import mean
 
@@ -43,6 +44,13 @@ def line(config: Config, command: str) -> plan.Line:
 
 
 # ---- stated ------------------------------------------------------------------------------------
+
+
+def test_the_notice_of_the_papers_scale_is_of_the_plan(paper, configured):
+    hours = sum(line.hours or 0 for line in plan.plan(paper()))
+    said = int(re.search(r"some (\d+) hours", paper().notice)[1])
+    assert said == pytest.approx(hours, rel=0.05)
+    assert configured().notice == ""
 
 
 def test_the_papers_scale_takes_what_the_paper_says(paper):
