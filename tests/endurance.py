@@ -93,7 +93,7 @@ class Endurance:
         now = Round(place, undisturbed, engine, scale, stage, rng, self._hit)
         now.play(OF_STAGE if stage else OF_WHOLE, self.pace[stage.kind] if stage else 1.0)
         if stage and not now.kills:  # each time it was too late
-            self.pace[stage.kind] *= 0.8
+            self.pace[stage.kind] *= 0.7
         line = {
             "engine": engine,
             "scale": scale,
