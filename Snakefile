@@ -3,6 +3,7 @@
 # Rules stand in workflow/rules, one file per chapter of the paper; each is one `ghn` command.
 
 import os
+import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -10,12 +11,6 @@ from snakemake.exceptions import WorkflowError
 from ghn_pipeline import stages
 from ghn_pipeline.config import load
 from ghn_pipeline.errors import UserError
-
-configfile: "params.yaml"
-
-
-report: "workflow/report/workflow.rst"
-
 
 if workflow.config_settings.config:
     raise WorkflowError(
@@ -31,6 +26,14 @@ try:
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
+
+# below, so that a fault of the file is answered with the message of `load`
+configfile: "params.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
 if Path("results").exists() and not Path("results").is_dir():
     raise WorkflowError("results is a file, and the results need a folder: move it away.")
 
@@ -41,6 +44,8 @@ onstart:
     from ghn_pipeline import tracking
     from ghn_pipeline.compute import prepare_device
 
+    if CONFIG.notice:
+        print(CONFIG.notice, file=sys.stderr, flush=True)
     # on a cluster it is the jobs that need an accelerator
     if workflow.local_exec:
         try:
@@ -76,10 +81,9 @@ include: "workflow/rules/benchmark.smk"
 rule all:
     default_target: True
     input:
-        # where accuracies are published, what is held against them; of networks with exits, their
-        # chapter; else the paper's others
-        rules.benchmark.output if CONFIG.correlation.selection else
-        rules.anytime_curves.output if CONFIG.space.exits else [
+        # the chapters of the space
+        rules.benchmark.output if CONFIG.space.name == "nasbench201" else
+        rules.anytime_curves.output if CONFIG.space.name == "anytime" else [
             rules.table4.output,
             rules.ablations.output,
             rules.table1.output,

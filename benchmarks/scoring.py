@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 
 from ghn_pipeline.artifacts import scorer, space_of
-from ghn_pipeline.compute import hardware, prepare_process
+from ghn_pipeline.commit import commit
+from ghn_pipeline.compute import cores, hardware, prepare_process
 from ghn_pipeline.config import Config, load
 from ghn_pipeline.data.images import Images, Splits
-from ghn_pipeline.record import commit
 from ghn_pipeline.search.scoring import Scored, Scorer, score
 from ghn_pipeline.search.strategies import random_search
 from ghn_pipeline.training.search import build
@@ -58,6 +58,7 @@ def timed(config: Config, architectures: int, processes: int) -> tuple[float, fl
             together=config.evaluation.together,
             partial=Path(folder, "partial.json"),
             digest="",
+            made_by="python benchmarks/scoring.py",
             log_seconds=config.compute.log_seconds,
         )
         return time.perf_counter() - begun, processor_seconds() - used, scored
@@ -75,15 +76,16 @@ def main() -> None:
     architectures = parser.parse_args().architectures
     config = load([ROOT / "params.yaml", ROOT / "presets/quick.yaml"])
     prepare_process(config)
-    cores = len(os.sched_getaffinity(0))
+    processes = cores()
     print({**hardware(torch.device("cpu")), **commit(), "torch": torch.__version__}, flush=True)
     one, one_used, found = timed(config, architectures, 1)
-    all_cores, all_used, same = timed(config, architectures, cores)
-    if [s.score.accuracy for s in same] != [s.score.accuracy for s in found]:
+    all_cores, all_used, same = timed(config, architectures, processes)
+    if [s.score.values for s in same] != [s.score.values for s in found]:
         raise SystemExit("one process and many found different accuracies")
     print(
         f"{architectures} architectures, quick preset: {one:.1f} s by one process, "
-        f"{all_cores:.1f} s by {cores}   ratio {one / all_cores:.2f}   target 1.8 on two cores\n"
+        f"{all_cores:.1f} s by {processes}   ratio {one / all_cores:.2f}   "
+        "target 1.8 on two cores\n"
         f"processor time: {one_used:.1f} s and {all_used:.1f} s; others on this machine spoil the "
         "ratio more than this"
     )

@@ -19,10 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ghn_pipeline.artifacts import space_of
-from ghn_pipeline.compute import hardware, prepare_process
+from ghn_pipeline.commit import commit
+from ghn_pipeline.compute import fastest, hardware, prepare_process, synchronize
 from ghn_pipeline.config import Config, load
 from ghn_pipeline.network import Network, Trained, batch_statistics, run
-from ghn_pipeline.record import commit
 from ghn_pipeline.space.operations import OPERATIONS, Norm
 from ghn_pipeline.training.search import build
 
@@ -33,12 +33,10 @@ from test_propagation import slow_embed  # noqa: E402  the slow loop that the te
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
     """Time one call."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+    synchronize(device)
     begun = time.perf_counter()
     work()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+    synchronize(device)
     return time.perf_counter() - begun
 
 
@@ -234,7 +232,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--quick", action="store_true", help="leave out the paper's shape")
     args = parser.parse_args()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = fastest()
     print({**hardware(device), **commit(), "torch": torch.__version__})
     quick = load([ROOT / "params.yaml", ROOT / "presets/quick.yaml"])
     paper = load([ROOT / "params.yaml"])
@@ -244,10 +242,10 @@ def main() -> None:
         if args.threads:
             torch.set_num_threads(args.threads)
         print(f"{config.scale} shape, {torch.get_num_threads()} threads")
-        repeats = args.repeats if config is quick or device.type == "cuda" else 5
+        repeats = args.repeats if config is quick or device.type != "cpu" else 5
         training_steps(config, repeats, device)
         pixels_first(config, repeats, device)
-        if config is quick or device.type == "cuda":
+        if config is quick or device.type != "cpu":
             scoring(config, repeats, device)
         generation(config, 3, device)
 

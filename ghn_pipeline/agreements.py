@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from inspect import signature
 from typing import Any
 
+from ghn_pipeline.errors import did_you_mean
 from ghn_pipeline.sections import (
     OPERATIONS_OF,
     OWN_SETTINGS,
@@ -28,6 +29,8 @@ from ghn_pipeline.sections import (
     changed,
 )
 from ghn_pipeline.space.anytime import sizes
+
+MOST_NODES = 20_000  # of all blocks of a network together; the paper's has 306
 
 
 def _validation_images(evaluation: Evaluation, images: Images) -> list[str]:
@@ -69,6 +72,17 @@ def _reductions(network: Macro, images: Images, proxies: Proxies) -> list[str]:
     return list(dict.fromkeys(faults))
 
 
+def _modules(space: Space, network: Macro, proxies: Proxies) -> list[str]:
+    """As many modules as a network of such a size has take all memory before any training."""
+    stacks = {"network": network, "proxies.network": proxies.network or network}
+    return [
+        f"{key}.blocks: with space.nodes these are {count:,} nodes, more than {MOST_NODES:,}"
+        for key, stack in stacks.items()
+        if (count := stack.blocks * space.nodes) > MOST_NODES
+        if key == "network" or proxies.network
+    ]
+
+
 def _stacked(key: str, network: Macro | Mobile, of: str, resolution: int) -> list[str]:
     faults = []
     if any(r > network.blocks for r in network.reductions):
@@ -92,6 +106,7 @@ def _operation_weights(space: Space, ghn: Ghn, ghns: dict[str, GhnChanges]) -> l
     named: dict[str, Ghn | GhnChanges] = {"ghn": ghn, **{f"ghns.{n}": g for n, g in ghns.items()}}
     return [
         f"{key}.operation_weights: {op} is not in space.operations"
+        f"{did_you_mean(op, space.operations)}"
         for key, settings in named.items()
         for op in settings.operation_weights or {}
         if op not in space.operations
@@ -234,7 +249,9 @@ def _time_to_stop(compute: Compute) -> list[str]:
 
 def _named_ghns(correlation: Correlation, ghns: dict[str, GhnChanges]) -> list[str]:
     faults = [
-        f"correlation.ghns: {n!r} is not in `ghns`" for n in correlation.ghns if n not in ghns
+        f"correlation.ghns: {n!r} is not in `ghns`{did_you_mean(n, ghns)}"
+        for n in correlation.ghns
+        if n not in ghns
     ]
     if len(set(correlation.ghns)) < len(correlation.ghns):
         faults.append("correlation.ghns: a GHN is listed twice")
@@ -260,7 +277,11 @@ def _ablations(
     faults = []
     for part, keys in shown.items():
         names: list[str] = getattr(ablations, part)
-        faults += [f"ablations.{part}: {n!r} is not in `ghns`" for n in names if n not in ghns]
+        faults += [
+            f"ablations.{part}: {n!r} is not in `ghns`{did_you_mean(n, ghns)}"
+            for n in names
+            if n not in ghns
+        ]
         made = [changed(ghn, ghns[n]) for n in names if n in ghns and n in correlation.ghns]
         if len({repr(g.model_dump(exclude=set(keys))) for g in made}) > 1:
             faults.append(f"ablations.{part}: its GHNs differ in more than {' and '.join(keys)}")
@@ -319,6 +340,7 @@ _AGREEMENTS: list[Callable[..., list[str]]] = [
     _batches,
     _changed_batches,
     _reductions,
+    _modules,
     _operations,
     _operation_weights,
     _own_settings,

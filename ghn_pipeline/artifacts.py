@@ -1,15 +1,15 @@
 """What earlier stages made, read back from the results folder as objects."""
 
-import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from ghn_pipeline import record
@@ -19,12 +19,13 @@ from ghn_pipeline.data import cifar10
 from ghn_pipeline.data.imagenet import ImageNet
 from ghn_pipeline.data.images import Splits, split, stream
 from ghn_pipeline.errors import UserError
-from ghn_pipeline.files import digest, read_bytes, read_json
+from ghn_pipeline.files import digest, read_json
 from ghn_pipeline.network import Network
 from ghn_pipeline.paper.classifiers import IMAGENET
 from ghn_pipeline.paper.table4 import Row
 from ghn_pipeline.rivals import made, multiply_adds
 from ghn_pipeline.rivals.exits import MultiExit
+from ghn_pipeline.schemas import Entries, faults
 from ghn_pipeline.search import held_out as drawing
 from ghn_pipeline.search.correlation import Floats
 from ghn_pipeline.search.proxies import synflow
@@ -35,13 +36,11 @@ from ghn_pipeline.space.classification import Classification
 from ghn_pipeline.space.graph import Block
 from ghn_pipeline.space.space import Space
 from ghn_pipeline.space.spaces import SPACES
-from ghn_pipeline.stages import chooser, first_ghn, result_folder, settings
+from ghn_pipeline.stages import chooser, first_ghn, maker_of, result_folder, settings
 from ghn_pipeline.training import checkpoint
 from ghn_pipeline.training.batches import fixed_batches, judge
 from ghn_pipeline.training.oneshot import OneShot
 from ghn_pipeline.training.search import build
-
-S = TypeVar("S", Classification, Anytime)
 
 CLASSES = 10  # of CIFAR-10
 SEEDS_APART = 1000  # between the streams of GHNs that differ in their seed
@@ -69,21 +68,17 @@ def space_of(config: Config, weights: Mapping[str, int] | None = None) -> Space:
 
 
 def paper_space(config: Config) -> Classification:
-    """Return the search space of the configuration, which must be that of section 5.1.1.
-
-    Raises:
-        UserError: it is another.
-    """
-    return _of_kind(Classification, config)
+    """Return the search space of a chapter of section 5.1.1: see `stages.check_space`."""
+    space = space_of(config)
+    assert isinstance(space, Classification)
+    return space
 
 
 def anytime_space(config: Config) -> Anytime:
-    """Return the search space of the configuration, which must be that of section 5.2.
-
-    Raises:
-        UserError: it is another.
-    """
-    return _of_kind(Anytime, config)
+    """Return the search space of the chapter of section 5.2: see `stages.check_space`."""
+    space = space_of(config)
+    assert isinstance(space, Anytime)
+    return space
 
 
 def rival(config: Config, name: str) -> MultiExit:
@@ -94,30 +89,6 @@ def rival(config: Config, name: str) -> MultiExit:
 def comparable(config: Config) -> int:
     """Multiply-adds up to the last exit of the first rival, which the best may take (7.3)."""
     return multiply_adds(rival(config, config.anytime.rivals[0]), config.images.resolution)[-1]
-
-
-def _of_kind(kind: type[S], config: Config) -> S:
-    space = space_of(config)
-    if not isinstance(space, kind):
-        (name,) = (name for name, made in SPACES.items() if made is kind)
-        raise UserError(
-            f"this is a chapter of the space {name}, and space.name is {config.space.name}: use "
-            "another preset."
-        )
-    return space
-
-
-def check_without_exits(config: Config) -> None:
-    """Refuse what is not there for networks with early exits.
-
-    Raises:
-        UserError: the space has them.
-    """
-    if config.space.exits:
-        raise UserError(
-            f"this is not there for networks with early exits (the space {config.space.name}): "
-            "use another preset."
-        )
 
 
 def mobile_space(config: Config, images: ImageNet | None) -> Classification:
@@ -188,36 +159,50 @@ def held_out(config: Config) -> set[str]:
 
 
 def _drawn(config: Config, which: str, count: int) -> list[Block]:
-    record.read(config, "architectures", "ghn sample")
-    path, space = result_folder(config, "architectures") / f"{which}.json", space_of(config)
-    entries = read_json(path, "ghn sample")
-    try:
-        blocks = [space.read(entry["block"]) for entry in entries]
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path} holds no architectures. Run `ghn sample` again.") from error
+    blocks = [block for block, _ in _listed(config, "architectures", f"{which}.json")]
     if len(blocks) != count:
+        path = result_folder(config, "architectures") / f"{which}.json"
         raise UserError(f"{path} holds {len(blocks)} architectures. Run `ghn sample` again.")
     return blocks
 
 
-def maker_of(stage: str) -> str:
-    """Return the command that makes the results of a stage."""
-    kind, _, name = stage.partition("/")
-    verbs = {"architectures": "sample", "scores": "score", "winner": "choose"}
-    verbs |= {kind: kind for kind in ("search", "memory", "export")}
-    # finalists/top/0: train-finalist top/0
-    verb = verbs.get(kind, f"train-{kind.removesuffix('s')}")
-    return f"ghn {verb} {name}".strip()
+def _listed(config: Config, stage: str, name: str) -> list[tuple[Block, dict[str, float]]]:
+    """Read a list of architectures that a stage wrote, each with the values of its measures.
+
+    Raises:
+        UserError: it is missing, damaged or stale, or an entry has another hash than its block.
+    """
+    path, space = record.output(config, stage, name), space_of(config)
+    try:
+        entries = Entries.model_validate(read_json(path, maker_of(stage))).root
+        found = [(space.read(entry.block), entry.values) for entry in entries]
+        if wrong := [e.hash for e, (b, _) in zip(entries, found, strict=True) if e.hash != b.hash]:
+            raise UserError(f"the hash of another block: {', '.join(wrong[:3])}")
+    except (ValidationError, UserError) as error:
+        reason = faults(error) if isinstance(error, ValidationError) else error
+        raise UserError(
+            f"{path} holds no list of architectures ({reason}). Run `{maker_of(stage)}` again."
+        ) from error
+    return found
 
 
 def untrained(config: Config, stage: str) -> nn.Module:
     """Make the GHN or the one-shot model of `stage` as it is before training."""
     space, seed = space_of(config), config.seeds.initialisation
     if stage == "oneshot":
-        check_without_exits(config)
         return OneShot(space, config.space.nodes, stream(seed, "oneshot"))
     ghn = config.named_ghn(stage.removeprefix("ghn/"))
     return build(space, ghn, seed + SEEDS_APART * ghn.seed)
+
+
+def load_weights(config: Config, stage: str, model: nn.Module) -> None:
+    """Give a model the weights that a finished training ended with.
+
+    Raises:
+        UserError: they are missing, damaged, stale, not finite, or of another model.
+    """
+    path = record.output(config, stage, "model.pt")
+    checkpoint.load_model(path, digest(settings(config, stage)), maker_of(stage), model)
 
 
 def scorer_of(config: Config, stage: str, device: torch.device) -> Scorer:
@@ -230,12 +215,9 @@ def scorer_of(config: Config, stage: str, device: torch.device) -> Scorer:
     config = config.of_proxies if stage == "proxies" else config
     space, splits = space_of(config), images_of(config, device)
     if stage in UNTRAINED:
-        check_without_exits(config)
         return UNTRAINED[stage](space, splits, config)
     model = untrained(config, stage).to(device)
-    path = result_folder(config, stage) / "model.pt"
-    state = checkpoint.load(path, digest(settings(config, stage)), maker_of(stage))
-    model.load_state_dict(state["model"])
+    load_weights(config, stage, model)
     return scorer(model, space, splits, config)
 
 
@@ -284,8 +266,8 @@ def weights_of(config: Config, model: str) -> str:
     """
     if model in UNTRAINED:
         return ""
-    content = read_bytes(result_folder(config, model) / "model.pt", maker_of(model))
-    return hashlib.sha256(content).hexdigest()
+    record.output(config, model, "model.pt")
+    return str(record.read(config, model)["outputs"]["model.pt"])
 
 
 def scored_with(config: Config, stage: str, model: str) -> dict[str, Any]:
@@ -294,7 +276,7 @@ def scored_with(config: Config, stage: str, model: str) -> dict[str, Any]:
     Raises:
         UserError: it is missing or stale, or was made with other weights.
     """
-    run = record.read(config, stage, maker_of(stage))
+    run = record.read(config, stage)
     if run["inputs"].get("model.pt", "") != weights_of(config, model):
         raise UserError(
             f"{stage} was made with weights of {model} that are there no more. Run "
@@ -310,12 +292,15 @@ def searched(config: Config, stage: str) -> list[tuple[Block, float]]:
         UserError: the search is missing, stale or not whole.
     """
     scored_with(config, stage, first_ghn(config))
-    path, space = result_folder(config, stage) / "architectures.json", space_of(config)
-    entries, by = read_json(path, maker_of(stage)), config.evaluation.measure
+    by = config.evaluation.measure
     try:
-        return [(space.read(entry["block"]), float(entry[by])) for entry in entries]
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path} holds no search. Run `{maker_of(stage)}` again.") from error
+        return [
+            (block, values[by]) for block, values in _listed(config, stage, "architectures.json")
+        ]
+    except KeyError as error:
+        raise UserError(
+            f"{stage} has an architecture without {by}. Run `{maker_of(stage)}` again."
+        ) from error
 
 
 def finalist(config: Config, group: str, rank: int) -> Block:
@@ -359,7 +344,7 @@ def winner(config: Config) -> Block:
     Raises:
         UserError: it is missing, stale or not whole.
     """
-    result = record.read(config, "winner", maker_of("winner"))["result"]
+    result = record.read(config, "winner")["result"]
     return space_of(config).read(result.get("block", ()))
 
 
@@ -369,7 +354,7 @@ def trained_on(config: Config, stage: str, block: Block) -> dict[str, Any]:
     Raises:
         UserError: it is missing or stale, or of another architecture than is chosen now.
     """
-    run = record.read(config, stage, maker_of(stage))
+    run = record.read(config, stage)
     if run["result"]["hash"] != block.hash:
         raise UserError(
             f"{stage} is of the architecture {run['result']['hash']}, and {block.hash} is chosen "
@@ -403,7 +388,7 @@ def truths(config: Config) -> list[dict[str, Any]]:
         UserError: one is missing, or was made with other settings; it is named.
     """
     stages = [f"sgd/{i}" for i in config.correlation.architectures]
-    return [record.read(config, stage, maker_of(stage)) for stage in stages]
+    return [record.read(config, stage) for stage in stages]
 
 
 def _final_accuracies(sgd: Sequence[dict[str, Any]]) -> Floats:
@@ -446,7 +431,7 @@ def table4_rows(config: Config) -> tuple[dict[str, Row], list[dict[str, Any]]]:
         seconds = float(np.mean([e["seconds"] for e in early]))
         rows[f"sgd-{k}"] = Row(None, seconds, np.array([e["accuracy"] for e in early]), truth)
     for key, stage in (("oneshot", "oneshot"), ("ghn", first_ghn(config))):
-        trained = record.read(config, stage, maker_of(stage))
+        trained = record.read(config, stage)
         scored = scores_of(config, stage, sgd)
         each = scored["result"]["seconds_each"]["accuracy"]
         rows[key] = Row(trained["accelerator_seconds"], each, _predicted(scored, truth), truth)

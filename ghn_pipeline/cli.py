@@ -1,9 +1,12 @@
 """The command `ghn`: one verb per stage, in `chapters`; here those that are about all of them."""
 
 import argparse
+import io
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from ghn_pipeline.chapters import (
     anytime,
@@ -18,7 +21,7 @@ from ghn_pipeline.chapters import (
     train,
 )
 from ghn_pipeline.chapters.shared import configuration
-from ghn_pipeline.errors import OutOfTimeError, UserError
+from ghn_pipeline.errors import OutOfTimeError, UserError, did_you_mean
 from ghn_pipeline.processes import is_worker
 from ghn_pipeline.supervised import supervised
 
@@ -81,13 +84,14 @@ def ui(args: argparse.Namespace) -> None:
     """
     import os
 
-    from ghn_pipeline.tracking import store
+    from ghn_pipeline import store, tracking
 
-    if store().startswith(("http://", "https://")):
+    if store.address().lower().startswith(("http://", "https://")):
         raise UserError("the runs are on the server that MLFLOW_TRACKING_URI names: open it there")
+    tracking.check()  # what MLflow itself says of a store shows the address
     os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
     # not among the words, which everybody on the machine may read
-    os.environ["MLFLOW_BACKEND_STORE_URI"] = store()
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = store.address()
     words = ["mlflow", "ui", "--port", str(args.port)]
     os.execv(sys.executable, [sys.executable, "-m", *words])
 
@@ -150,9 +154,18 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], dict[str, dict[str,
 }
 
 
+class _Parser(argparse.ArgumentParser):
+    """Answers an unknown verb with the nearest one, in place of all of them."""
+
+    def error(self, message: str) -> NoReturn:
+        if unknown := re.search(r"argument VERB: invalid choice: '(.*?)'", message):
+            message = f"there is no verb {unknown[1]!r}{did_you_mean(unknown[1], VERBS)}"
+        super().error(message)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line; each verb's help is its docstring."""
-    top = argparse.ArgumentParser("ghn", description="Graph HyperNetworks, reproduced.")
+    top = _Parser("ghn", description="Graph HyperNetworks, reproduced.")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, (verb, arguments) in VERBS.items():
         text = verb.__doc__ or ""
@@ -176,6 +189,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     """Run one verb in a child process, so that this one can say which signal ended it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # a locale without ± or × must not end the work
+            stream.reconfigure(errors="backslashreplace")
     args = parser().parse_args()
     # torchrun supervises its workers itself
     if is_worker():

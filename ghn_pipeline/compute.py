@@ -3,11 +3,15 @@
 import ctypes
 import os
 import platform
+import subprocess
 
 import torch
 
 from ghn_pipeline.config import Config
 from ghn_pipeline.errors import UserError
+from ghn_pipeline.sections import PRESETS_OF
+
+CPU = torch.device("cpu")
 
 #: Of mallopt in glibc's malloc.h, and the largest that M_MMAP_THRESHOLD may be on 64 bits.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, LARGEST_THRESHOLD = -1, -3, 2**25
@@ -20,18 +24,32 @@ def prepare_device(config: Config) -> torch.device:
         UserError: there is no accelerator and the scale needs one, or the device is not there.
     """
     prepare_process(config)
-    available = torch.cuda.is_available()
-    if config.compute.device == "cuda" and not available:
-        raise UserError("compute.device is cuda, and no CUDA device is to be found here.")
-    device = torch.device("cuda" if available and config.compute.device != "cpu" else "cpu")
+    asked, found = config.compute.device, fastest()
+    if asked not in ("auto", "cpu", found.type):
+        raise UserError(
+            f"compute.device is {asked}, and torch finds no {asked.upper()} device here: set it to "
+            f"auto or {found.type}."
+        )
+    device = CPU if asked == "cpu" else found
     if device.type == "cpu" and not config.cpu_is_enough:
-        of = "anytime-" if config.space.exits else ""
+        first, second = PRESETS_OF[config.space.name]
         raise UserError(
             f"the scale {config.scale!r} takes weeks without an accelerator; none is used here. "
-            f"Choose a preset (snakemake --cores all --configfile presets/{of}quick.yaml, or "
-            f"presets/{of}smoke.yaml), or insist: cpu_is_enough: true in the configuration."
+            f"Choose a preset (snakemake --cores all --configfile presets/{first}.yaml, or "
+            f"presets/{second}.yaml), or insist: cpu_is_enough: true in the configuration."
         )
     return device
+
+
+def fastest() -> torch.device:
+    """Return the kind of accelerator that torch finds (CUDA, MPS, XPU), else the processor."""
+    return torch.accelerator.current_accelerator(check_available=True) or CPU
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until all that is queued on `device` is done; the processor queues nothing."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
 
 
 def prepare_process(config: Config) -> None:
@@ -53,7 +71,8 @@ def _keep_freed_memory() -> None:
 def precision(config: Config, device: torch.device) -> torch.dtype:
     """Return the type of numbers in which finalists are multiplied; their weights are float32."""
     asked = config.compute.precision
-    fit = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    # torch cannot be asked whether MPS has them
+    fit = device.type in ("cuda", "xpu") and torch.get_device_module(device).is_bf16_supported()
     return torch.bfloat16 if asked == "bfloat16" or (asked == "auto" and fit) else torch.float32
 
 
@@ -62,17 +81,24 @@ def devices(device: torch.device, workers: int) -> list[torch.device]:
 
     The cores are those that Slurm or Snakemake has given to this job, where one of them has.
     """
-    if device.type == "cuda":
-        count = torch.cuda.device_count()
-        return [torch.device("cuda", i % count) for i in range(workers or count)]
+    if device.type != "cpu":
+        count = torch.accelerator.device_count()
+        return [torch.device(device.type, i % count) for i in range(workers or count)]
     given = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("OMP_NUM_THREADS")
-    return [device] * (workers or int(given or len(os.sched_getaffinity(0))))
+    return [device] * (workers or int(given or cores()))
+
+
+def cores() -> int:
+    """Return how many cores this process may use; where only Linux could tell, all that exist."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def hardware(device: torch.device) -> dict[str, str | int]:
     """Describe the machine for the record of a run."""
     return {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "device": _name(device),
         "processor": _processor(),
         "instruction_set": _instruction_set(),
         "cores": os.cpu_count() or 0,
@@ -88,12 +114,21 @@ def _instruction_set() -> str:
     return f"{own}, oneDNN at most {limit}" if limit else own
 
 
+def _name(device: torch.device) -> str:
+    if device.type in ("cuda", "xpu"):
+        name: str = torch.get_device_module(device).get_device_name(device)
+        return name
+    return device.type  # an MPS is a part of the processor, whose name is told as well
+
+
 def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo") as file:
-            names = [
-                line.split(":", 1)[1].strip() for line in file if line.startswith("model name")
-            ]
-    except OSError:  # not Linux
-        names = []
-    return names[0] if names else platform.processor()
+    if platform.system() == "Linux":
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.split(":", 1)[1] for line in file if line.startswith("model name")]
+        name = names[0] if names else ""  # processors by ARM have none there
+    elif platform.system() == "Darwin":
+        words = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        name = subprocess.run(words, capture_output=True, encoding="utf-8", check=True).stdout
+    else:
+        name = ""
+    return name.strip() or platform.processor()

@@ -1,19 +1,19 @@
 """params.yaml and presets to typed, validated settings; every fault is reported at once."""
 
+import re
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import Field, TypeAdapter, ValidationError
-from ruamel.yaml import YAML
 
+from ghn_pipeline import plain_yaml
 from ghn_pipeline.agreements import disagreements
-from ghn_pipeline.errors import UserError
+from ghn_pipeline.errors import UserError, did_you_mean
 from ghn_pipeline.files import write_atomically
 from ghn_pipeline.sections import (
-    NAME,
+    PRESETS_OF,
     Ablations,
     Anytime,
     Benchmark,
@@ -28,6 +28,7 @@ from ghn_pipeline.sections import (
     Macro,
     Memory,
     Mobile,
+    Name,
     Proxies,
     Schedule,
     Search,
@@ -40,22 +41,28 @@ from ghn_pipeline.sections import (
 )
 from ghn_pipeline.space.anytime import sizes
 
-#: Scales that are the paper's own: params.yaml and presets/anytime.yaml.
-PAPER_SCALES = ("paper", "anytime")
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+#: Scales that are the paper's own, params.yaml and presets/anytime.yaml, and what they take.
+PAPER_SCALES = {
+    "paper": "by the paper's figures some 500 hours of a GPU",
+    "anytime": "at a cost that the paper does not state",
+}
 
 
 class Config(Section):
     """All settings of one scale."""
 
     method: Literal[2]
-    scale: Annotated[str, Field(pattern=NAME)]
+    scale: Name
     cpu_is_enough: bool
     data: Data
     images: Images
     space: Space
     network: Macro
     ghn: Ghn
-    ghns: Annotated[dict[Annotated[str, Field(pattern=NAME)], GhnChanges], Field(min_length=1)]
+    ghns: Annotated[dict[Name, GhnChanges], Field(min_length=1, max_length=1000)]
     oneshot: Schedule
     sgd: Sgd
     evaluation: Evaluation
@@ -79,7 +86,10 @@ class Config(Section):
             UserError: there is none of that name.
         """
         if name not in self.ghns:
-            raise UserError(f"no GHN named {name!r} in `ghns`; there are {', '.join(self.ghns)}")
+            raise UserError(
+                f"no GHN named {name!r} in `ghns`; there are {', '.join(self.ghns)}"
+                f"{did_you_mean(name, self.ghns)}"
+            )
         return changed(self.ghn, self.ghns[name])
 
     @property
@@ -133,7 +143,7 @@ class Config(Section):
     @property
     def whole_note(self) -> str:
         """Of all that the workflow makes of the space."""
-        if self.correlation.selection:  # held against published accuracies
+        if self.space.name == "nasbench201":  # held against published accuracies
             return self.images_note
         return self.anytime_note if self.space.exits else self.scale_note
 
@@ -144,6 +154,18 @@ class Config(Section):
         return (
             f"{self._preset}images of {side}×{side}, {mobile.blocks} blocks of {self.space.nodes} "
             f"nodes, at most {mobile.multiply_adds} million multiply-adds, {mobile.epochs} epochs"
+        )
+
+    @property
+    def notice(self) -> str:
+        """What somebody must know who may have forgotten a preset; "" at other scales."""
+        if self.scale not in PAPER_SCALES:
+            return ""
+        small = PRESETS_OF[self.space.name][0]
+        return (
+            f"This is the paper's scale ({self.scale}), {PAPER_SCALES[self.scale]}; `ghn plan` "
+            "lists what each stage takes. For a laptop choose a preset: snakemake --cores all "
+            f"--configfile presets/{small}.yaml"
         )
 
     def small(self, note: str) -> str:
@@ -175,16 +197,38 @@ def _whole_sections(settings: Mapping[str, Any], faulty: set[Any]) -> dict[str, 
 
 
 def _lines(error: ValidationError) -> list[str]:
-    lines = []
-    for fault in error.errors():
-        path = ".".join(map(str, fault["loc"]))
-        message = {"extra_forbidden": "unknown key", "missing": "is missing"}.get(fault["type"])
-        if message is None:
-            message = f"{fault['msg'][0].lower()}{fault['msg'][1:]}, not {fault['input']!r}"
-            if "number" in message and isinstance(fault["input"], str):
-                message += " (YAML reads 1e-3 as text: write 1.0e-3)"
-        lines.append(f"{path}: {message}")
-    return lines
+    return [f"{_path(fault['loc'])}: {_message(fault)}" for fault in error.errors()]
+
+
+def _path(keys: Sequence[Any]) -> str:
+    # a key may be anything, also what would garble a terminal
+    return ".".join(str(key) if str(key).isprintable() else repr(key) for key in keys)
+
+
+def _message(fault: "ErrorDetails") -> str:
+    given = fault["input"]
+    if fault["type"] == "missing":
+        return "is missing"
+    if fault["type"] == "extra_forbidden":
+        *path, key = fault["loc"]
+        return f"unknown key{did_you_mean(key, _keys_at(path))}"
+    message = f"{fault['msg'][0].lower()}{fault['msg'][1:]}, not {repr(given)[:200]}"
+    if fault["type"] == "literal_error":
+        message += did_you_mean(given, re.findall("'(.*?)'", fault["ctx"]["expected"]))
+    if isinstance(given, str) and re.search("number|integer", message) and given[:1].isdigit():
+        message += " (in quotes a number is text)"
+    return message
+
+
+def _keys_at(path: Sequence[Any]) -> list[str]:
+    """Return the keys of the section at `path`."""
+    if path[:1] == ["ghns"]:  # whose entries have names of the user's own
+        return list(GhnChanges.model_fields)
+    section: type[Section] = Config
+    for key in path:
+        kind = section.model_fields[key].annotation
+        section = next(k for k in (kind, *get_args(kind)) if isinstance(k, type))
+    return list(section.model_fields)
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -204,7 +248,11 @@ def validate(settings: Mapping[str, Any], where: str) -> Config:
     Raises:
         UserError: with every fault and its path.
     """
-    lines = [f"{key!r}: a section's name is text" for key in settings if not isinstance(key, str)]
+    lines = [
+        f"{repr(key)[:200]}: a section's name is text"
+        for key in settings
+        if not isinstance(key, str)
+    ]
     named = {key: value for key, value in settings.items() if isinstance(key, str)}
     faulty: set[Any] = set()
     try:
@@ -223,21 +271,13 @@ def load(files: Sequence[Path]) -> Config:
     """Read configuration files, each changing what stands before.
 
     Raises:
-        UserError: a file cannot be read or is not YAML, a preset is put on top of another that
-            the first file holds already, or the settings have faults.
+        UserError: a file cannot be read or is not plain YAML, a preset is put on top of another
+            that the first file holds already, or the settings have faults.
     """
     settings: dict[str, Any] = {}
     base = None
     for file in files:
-        try:
-            content = yaml.safe_load(file.read_text())
-        except OSError as error:
-            raise UserError(
-                f"cannot read the configuration {file}: {error.strerror}. Run this in the folder "
-                "of params.yaml, or name another file."
-            ) from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"{file} is not YAML: {error}") from error
+        content = plain_yaml.read(file)
         if not isinstance(content, dict):
             raise UserError(f"{file} must be a mapping of sections, as params.yaml is")
         base = base or content.get("scale")
@@ -257,16 +297,10 @@ def adopt(path: Path, files: Sequence[Path]) -> Config:
     Raises:
         UserError: as `load`, and nothing is written; or the file cannot be written.
     """
-    config = load([path, *files])
-    editor = YAML()  # reads and writes comments, quotes and 1.0e-3 as they stand
-    editor.preserve_quotes, editor.width = True, 100
-    editor.indent(mapping=2, sequence=4, offset=2)
-    editor.representer.add_representer(
-        type(None), lambda to, _: to.represent_scalar("tag:yaml.org,2002:null", "null")
-    )
-    settings = editor.load(path.read_text())
+    config, editor = load([path, *files]), plain_yaml.editor()
+    settings = plain_yaml.read(path, editor)
     for file in files:
-        _change(settings, editor.load(file.read_text()))
+        _change(settings, plain_yaml.read(file, editor))
     text = StringIO()
     editor.dump(settings, text)
     write_atomically(path, text.getvalue())

@@ -3,22 +3,72 @@
 import hashlib
 import io
 import json
+import textwrap
 import warnings
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_type_hints
 
 import torch
+from pydantic import Field, ValidationError, create_model
 from torch import Tensor, nn
 
-from ghn_pipeline.errors import UserError
-from ghn_pipeline.files import read_bytes, read_json, write_atomically
+from ghn_pipeline.errors import UserError, did_you_mean
+from ghn_pipeline.files import digest, read_bytes, read_json, write_atomically
 from ghn_pipeline.network import IMAGE, Network, Trained, run_to_budget
+from ghn_pipeline.sections import OPERATIONS_OF, Section
 from ghn_pipeline.space.graph import Block
 from ghn_pipeline.space.space import Space
 from ghn_pipeline.space.spaces import SPACES
+from ghn_pipeline.training.checkpoint import fill, unpickled
 
 MADE_BY = "ghn export` or `ghn anytime-curves"
+#: Nodes of all blocks that a network which is read may have. The paper's have 342 at most.
+MOST_NODES = 10_000
+
+Size = Annotated[int, Field(ge=1, le=100_000)]
+_EACH = Field(min_length=IMAGE.channels, max_length=IMAGE.channels)
+
+
+class Architecture(Section):
+    """What stands in `architecture.json`.
+
+    Attributes:
+        space: its name, and the arguments that make it.
+        block: as its space reads it.
+        resolution: of the images, in pixels.
+        mean: of each channel of the training images, from 0 to 1.
+        std: likewise.
+        sha256: of `model.pt`.
+        digest: of all the rest.
+    """
+
+    space: dict[str, Any]
+    block: list[Any]
+    resolution: Annotated[int, Field(ge=1, le=10_000)]
+    mean: Annotated[list[Annotated[float, Field(ge=0, le=1)]], _EACH]
+    std: Annotated[list[Annotated[float, Field(ge=1e-6, le=1)]], _EACH]
+    sha256: str
+    digest: str
+
+
+#: What may stand for an argument of a space, by the type of the argument.
+_ARGUMENTS: dict[Any, Any] = {
+    int: Size,
+    tuple[int, ...]: Annotated[list[Size], Field(max_length=16)],
+    tuple[str, ...]: Annotated[list[str], Field(min_length=1, max_length=100)],
+}
+
+
+def _schema(name: str, space: Callable[..., Space]) -> type[Section]:
+    arguments: dict[str, Any] = {
+        key: (_ARGUMENTS[t], ...) for key, t in get_type_hints(space).items()
+    }
+    return create_model(name, __base__=Section, **arguments)
+
+
+_SPACES = {name: _schema(name, space) for name, space in SPACES.items()}
 
 
 class Exported(nn.Module):
@@ -79,18 +129,19 @@ def save(
     weights = io.BytesIO()
     torch.save({name: tensor.cpu() for name, tensor in model.state_dict().items()}, weights)
     architecture = {
-        "space": _described(space),
+        "space": _arguments(space),
         "block": block.to_json(),
         "resolution": model.network.resolution,
         "mean": mean.tolist(),
         "std": std.tolist(),
         "sha256": hashlib.sha256(weights.getvalue()).hexdigest(),
     }
+    architecture["digest"] = digest(architecture)
     write_atomically(folder / "model.pt", weights.getvalue())
     write_atomically(folder / "architecture.json", json.dumps(architecture, indent=1) + "\n")
 
 
-def _described(space: Space) -> dict[str, Any]:
+def _arguments(space: Space) -> dict[str, Any]:
     """The name of a space and the arguments that make it."""
     (name,) = (name for name, made in SPACES.items() if made is type(space))
     return {"name": name, **{f.name: getattr(space, f.name) for f in fields(space)}}  # type: ignore[arg-type]
@@ -102,30 +153,64 @@ def load(folder: Path) -> Exported:
     Raises:
         UserError: a file is missing or damaged, or the two do not belong together.
     """
-    architecture = read_json(folder / "architecture.json", MADE_BY)
+    content = read_json(folder / "architecture.json", MADE_BY)
     weights = read_bytes(folder / "model.pt", MADE_BY)
+    state = unpickled(weights, folder / "model.pt", MADE_BY)
     try:
-        if architecture["sha256"] != hashlib.sha256(weights).hexdigest():
+        architecture, space = _checked(content)
+        block = space.read(architecture.block)
+        if architecture.sha256 != hashlib.sha256(weights).hexdigest():
             raise ValueError("model.pt is damaged or of another network")
-        model = _untrained(architecture)
-        model.load_state_dict(torch.load(io.BytesIO(weights), weights_only=True))
-        mean, std = torch.tensor(architecture["mean"]), torch.tensor(architecture["std"])
-        return Exported(model, mean, std).eval()
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, UserError) as error:
-        reason = str(error).partition("\n")[0]
+        if architecture.digest != digest({k: v for k, v in content.items() if k != "digest"}):
+            raise ValueError("architecture.json was changed")
+        model = _untrained(space, block, architecture.resolution, len(weights))
+        fill(model, state)
+    except (ValueError, UserError) as error:
         raise UserError(
             f"architecture.json and model.pt in {folder} do not make a network "
-            f"({type(error).__name__}: {reason}). Take both from one whole copy, or run "
+            f"({textwrap.shorten(str(error), 500)}). Take both from one whole copy, or run "
             f"`{MADE_BY}` again."
         ) from error
+    mean, std = torch.tensor(architecture.mean), torch.tensor(architecture.std)
+    return Exported(model, mean, std).eval()
 
 
-def _untrained(architecture: dict[str, Any]) -> Trained:
+def _checked(content: Any) -> tuple[Architecture, Space]:
+    """Return what stands in `architecture.json`, and the space that it names.
+
+    Raises:
+        ValueError: with the first faults.
+    """
+    try:
+        architecture = Architecture.model_validate(content)
+        arguments = dict(architecture.space)
+        if not isinstance(name := arguments.pop("name", None), str) or name not in SPACES:
+            raise ValueError(f"unknown space {name!r}{did_you_mean(str(name), SPACES)}")
+        given = _SPACES[name].model_validate(arguments).model_dump()
+    except ValidationError as error:
+        faults = (f"{'.'.join(map(str, f['loc']))}: {f['msg']}" for f in error.errors()[:3])
+        raise ValueError("; ".join(faults)) from error
+    known = OPERATIONS_OF[name]
+    if unknown := [op for op in given["operations"] if op not in known]:
+        raise ValueError(f"unknown operation {unknown[0]}{did_you_mean(unknown[0], known)}")
     # JSON has lists only
-    given = {k: tuple(v) if isinstance(v, list) else v for k, v in architecture["space"].items()}
-    space = SPACES[str(given.pop("name"))](**given)
-    modules = space.modules(space.read(architecture["block"]))
-    return Trained(Network(modules, architecture["resolution"]), torch.Generator())
+    space = SPACES[name](**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
+    return architecture, space
+
+
+def _untrained(space: Space, block: Block, resolution: int, size: int) -> Trained:
+    """Make the network, unless it is so large that its weights cannot be `size` bytes.
+
+    Raises:
+        ValueError: it is.
+    """
+    modules = space.modules(block)
+    if (nodes := sum(len(module.block.nodes) for module in modules)) > MOST_NODES:
+        raise ValueError(f"it has {nodes:,} nodes, more than {MOST_NODES:,}")
+    network = Network(modules, resolution)
+    if network.parameters * torch.float32.itemsize > size:
+        raise ValueError(f"it has {network.parameters:,} parameters, more than model.pt holds")
+    return Trained(network, torch.Generator())
 
 
 def write_onnx(model: Exported, path: Path) -> None:

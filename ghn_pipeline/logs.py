@@ -22,7 +22,7 @@ class _Copied(io.TextIOBase):
             self.log.write(text)
         except OSError as error:
             self.stream.write(f"warning: this is not in the log any more ({error.strerror})\n")
-            self.log = open(os.devnull, "w")  # noqa: SIM115
+            self.log = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
     def write(self, text: str) -> int:
         self.note(text)
@@ -45,7 +45,11 @@ def keep(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         # unbuffered: a kill loses nothing that was printed, and what a full disk refuses is not
         # tried again when the process ends
-        log = io.TextIOWrapper(open(path, "ab", buffering=0), write_through=True)  # noqa: SIM115
+        file = open(path, "ab", buffering=0)  # noqa: SIM115
+        # a name in another encoding than UTF-8, in a message, must not end the work
+        log = io.TextIOWrapper(
+            file, encoding="utf-8", errors="backslashreplace", write_through=True
+        )
     except OSError as error:
         raise UserError(
             f"cannot write {path}: {error.strerror}. Make way or give write permission, then run "

@@ -14,7 +14,6 @@ from ghn_pipeline.artifacts import (
     UNTRAINED,
     anytime_space,
     comparable,
-    maker_of,
     mobile_space,
     rival,
     space_of,
@@ -29,7 +28,7 @@ from ghn_pipeline.paper import numbers
 from ghn_pipeline.sections import Anytime, Compute, Recipe, Sgd
 from ghn_pipeline.space.fitting import S, fitted
 from ghn_pipeline.space.graph import Block
-from ghn_pipeline.stages import RIVALS, TABLES, chooser, first_ghn, searches
+from ghn_pipeline.stages import RIVALS, TABLES, chooser, first_ghn, maker_of, searches
 from ghn_pipeline.training.auxiliary import AuxiliaryHead
 
 FLOAT = 4  # bytes of a number in model.pt and in checkpoints
@@ -103,9 +102,8 @@ def plan(config: Config) -> list[Line]:
     runs: what is held against published accuracies where these are, the chapter of networks with
     exits where these are searched, else those of the paper's tables.
     """
-    if config.correlation.selection:
-        return _published(config)
-    return _with_exits(config) if config.space.exits else _paper(config)
+    of_space = {"classification": _paper, "nasbench201": _published, "anytime": _with_exits}
+    return of_space[config.space.name](config)
 
 
 def _published(config: Config) -> list[Line]:
@@ -323,7 +321,7 @@ def rate(config: Config, stages: Sequence[str]) -> Rate:
 
 def _measured(config: Config, stage: str) -> float | None:
     try:
-        return float(record.read(config, stage, maker_of(stage))["accelerator_seconds"])
+        return float(record.read(config, stage)["accelerator_seconds"])
     except UserError:  # missing, stale or not whole
         return None
 

@@ -2,7 +2,9 @@
 
 import multiprocessing
 import os
+import signal
 import threading
+import time
 from multiprocessing.connection import wait
 
 
@@ -24,3 +26,15 @@ def end_with_parent() -> None:
 def is_worker() -> bool:
     """Whether torchrun has started this process."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def stop_with_parent() -> None:
+    """Have this process, whatever has started it, told to stop when its parent is gone."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()

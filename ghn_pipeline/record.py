@@ -1,19 +1,24 @@
 """The record that lies beside every result: what made it, from what, where and when."""
 
+import hashlib
 import json
 import os
-import subprocess
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
+from ghn_pipeline import schemas
+from ghn_pipeline.commit import commit_or_warning
 from ghn_pipeline.config import Config
 from ghn_pipeline.data.cifar10 import BATCHES
 from ghn_pipeline.errors import UserError
 from ghn_pipeline.files import digest, read_bytes, read_json, write_atomically
-from ghn_pipeline.stages import checkpoint_file, result_folder, settings
+from ghn_pipeline.stages import checkpoint_file, maker_of, result_folder, settings
 
 PACKAGES = ("ghn-pipeline", "torch", "torchvision", "numpy", "scipy", "pandas", "snakemake")
 
@@ -33,7 +38,7 @@ def provenance(config: Config, stage: str) -> dict[str, Any]:
         "settings": made_from,
         "cifar10": digest(BATCHES),
         "packages": {name: version(name) for name in PACKAGES},
-        **commit(),
+        **commit_or_warning(),
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -45,30 +50,40 @@ def write(
     result: dict[str, Any],
     *,
     seconds: float,
+    outputs: Sequence[str] = (),
     hardware: dict[str, Any] | None = None,
     inputs: dict[str, str] | None = None,
 ) -> None:
-    """Write the `run.json` of a stage.
+    """Write the `run.json` of a stage, whose outputs are written already.
 
     Args:
         config: of the scale.
         stage: as `stages.settings` knows it.
         result: the numbers that the stage is for.
         seconds: of the accelerator, over all resumes.
+        outputs: names of the files in the stage's folder; the record has their SHA-256.
         hardware: as `compute.hardware` describes it, for a stage that computes.
         inputs: SHA-256 of the artifacts it was made from.
 
     Raises:
-        UserError: the results folder cannot be written.
+        UserError: an output is missing, a number of the result is out of its range, or the results
+            folder cannot be written.
     """
-    measured = {
+    folder, made_by = result_folder(config, stage), maker_of(stage)
+    content = {
+        **provenance(config, stage),
         "result": result,
         "accelerator_seconds": seconds,
         "hardware": hardware or {},
         "inputs": inputs or {},
+        "outputs": {name: _sha256(read_bytes(folder / name, made_by)) for name in outputs},
     }
-    content = json.dumps({**provenance(config, stage), **measured}, indent=1)
-    write_atomically(result_folder(config, stage) / "run.json", content + "\n")
+    # as JSON has it: its keys are text, and lists are its only sequences
+    content = json.loads(json.dumps(content))
+    content["sha256"] = _own_sha256(content)
+    if fault := _fault(content):
+        raise UserError(f"{stage} ended with a result that cannot be right ({fault}).")
+    write_atomically(folder / "run.json", json.dumps(content, indent=1) + "\n")
 
 
 def write_provenance(config: Config, table: str, made_of: list[dict[str, Any]]) -> None:
@@ -82,22 +97,93 @@ def write_provenance(config: Config, table: str, made_of: list[dict[str, Any]]) 
     write_atomically(path, json.dumps(sources, indent=1) + "\n")
 
 
-def read(config: Config, stage: str, made_by: str) -> dict[str, Any]:
+def read(config: Config, stage: str) -> dict[str, Any]:
     """Read the record of an earlier stage.
 
     Raises:
-        UserError: it is missing, or was made with other settings than those in force.
+        UserError: it is missing, damaged, or was made with other settings than those in force.
     """
-    expected = digest(settings(config, stage))
-    path = result_folder(config, stage) / "run.json"
-    content: dict[str, Any] = read_json(path, made_by)
-    made = content.get("digest") if isinstance(content, dict) else None
-    if made != expected:
+    path, made_by = result_folder(config, stage) / "run.json", maker_of(stage)
+    content = read_json(path, made_by)
+    made, expected = _digest_in(content), digest(settings(config, stage))
+    if made is not None and made != expected:
         raise UserError(
             f"{path} is stale: it was made with other settings (digest {made}, those in force have "
             f"{expected}). Run `{made_by}` again."
         )
-    return content
+    found = _checked(content, path, made_by)
+    if found["stage"] != stage:
+        raise UserError(f"{path} is the record of {found['stage']}. Run `{made_by}` again.")
+    return found
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a record, whatever settings made it.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    made_by = "ghn"
+    content = read_json(path, made_by)
+    if isinstance(content, dict) and isinstance(content.get("stage"), str):
+        made_by = maker_of(content["stage"])
+    return _checked(content, path, made_by)
+
+
+def output(config: Config, stage: str, name: str) -> Path:
+    """Return the path of an output of an earlier stage, its bytes being those that were written.
+
+    Raises:
+        UserError: it or the record is missing, damaged or stale.
+    """
+    path = result_folder(config, stage) / name
+    if name not in (written := read(config, stage)["outputs"]):
+        raise UserError(f"{stage} has no {name} by its run.json. Run `{maker_of(stage)}` again.")
+    found = _sha256(read_bytes(path, maker_of(stage)))
+    if found != written[name]:
+        raise UserError(
+            f"{path} is not the file that was written: its SHA-256 is {found}, and run.json beside "
+            f"it says {written[name]}. Delete it and run `{maker_of(stage)}` again."
+        )
+    return path
+
+
+def _checked(content: Any, path: Path, made_by: str) -> dict[str, Any]:
+    if fault := _fault(content):
+        raise UserError(
+            f"{path} is no whole record: it was damaged or edited, or is of an older version "
+            f"({fault}). Delete it and run `{made_by}` again."
+        )
+    whole: dict[str, Any] = content
+    return whole
+
+
+def _fault(content: Any) -> str:
+    """Return the faults of a record, "" where there are none."""
+    try:
+        found = schemas.Record.model_validate(content)
+        result = schemas.RESULTS.get(found.stage.partition("/")[0])
+        if result is None:
+            return f"stage: there is no {found.stage}"
+        TypeAdapter(result).validate_python(found.result)
+    except ValidationError as error:
+        return schemas.faults(error)
+    own = _own_sha256(content)
+    return "" if own == found.sha256 else f"its SHA-256 is {own}, and it says {found.sha256}"
+
+
+def _own_sha256(content: dict[str, Any]) -> str:
+    rest = {key: value for key, value in content.items() if key != "sha256"}
+    return _sha256(json.dumps(rest, sort_keys=True).encode())
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _digest_in(content: Any) -> str | None:
+    found = content.get("digest") if isinstance(content, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def _run(config: Config, stage: str) -> str:
@@ -116,21 +202,3 @@ def _run(config: Config, stage: str) -> str:
             os.replace(own, path)
         own.unlink(missing_ok=True)
     return read_bytes(path, "ghn").decode().strip()
-
-
-def commit() -> dict[str, Any]:
-    """Return the commit of the package's own checkout and whether the package was altered since."""
-
-    def git(*words: str) -> str | None:
-        there = Path(__file__).parent
-        done = subprocess.run(["git", "-C", str(there), *words], capture_output=True, text=True)
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    try:
-        status = git("status", "--porcelain", "--", ".")
-        return {
-            "commit": git("rev-parse", "HEAD"),
-            "dirty": None if status is None else status != "",
-        }
-    except FileNotFoundError:  # no git on this machine
-        return {"commit": None, "dirty": None}

@@ -1,15 +1,60 @@
 """The sections of params.yaml and their single settings; each is checked by itself."""
 
+import os
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-NAME = r"^[A-Za-z0-9_-]+$"  # it becomes part of a path
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Seed = Annotated[int, Field(ge=0)]
-Batch = Annotated[int, Field(ge=2)]  # batch norm needs two
+
+def _nameable(path: str) -> str:
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        raise ValueError("the locale in force cannot name this path (try LC_ALL=C.UTF-8)") from None
+    return path
+
+
+#: Becomes part of a path, and a word of a command, where a "-" in front would make it an option.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$", max_length=100)]
+#: Of a folder. No file system takes a NUL, and no log a line break in the middle of a name.
+Folder = Annotated[
+    str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=1000), AfterValidator(_nameable)
+]
+
+# A number has an upper bound far above any use: a slip of the keyboard is then a fault of the
+# configuration, and not a machine without memory.
+Epochs = Annotated[int, Field(ge=1, le=100_000)]
+Steps = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Warmup = Annotated[int, Field(ge=0, le=1_000_000_000)]  # in steps
+WarmupEpochs = Annotated[int, Field(ge=0, le=100_000)]
+Batch = Annotated[int, Field(ge=2, le=65_536)]  # batch norm needs two
+Batches = Annotated[int, Field(ge=1, le=65_536)]
+Nodes = Annotated[int, Field(ge=2, le=1000)]  # of a block
+Blocks = Annotated[int, Field(ge=1, le=1000)]
+Width = Annotated[int, Field(ge=1, le=10_000)]  # channels, or the size of a hidden layer
+Factor = Annotated[int, Field(ge=1, le=100)]
+Passes = Annotated[int, Field(ge=1, le=1000)]
+Architectures = Annotated[int, Field(ge=1, le=1_000_000)]
+Selection = Annotated[int, Field(ge=0, le=1_000_000)]
+Resamples = Annotated[int, Field(ge=1, le=1_000_000)]
+Index = Annotated[int, Field(ge=0, le=1_000_000)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+Processes = Annotated[int, Field(ge=1, le=10_000)]  # or threads, cores, machines
+Helpers = Annotated[int, Field(ge=0, le=10_000)]  # processes, of which 0 says something else
+Megabytes = Annotated[int, Field(ge=1, le=100_000_000)]
+Minutes = Annotated[int, Field(ge=1, le=525_600)]  # a year
+Seconds = Annotated[int, Field(ge=1, le=60 * 525_600)]
+Rate = Annotated[float, Field(gt=0, le=1000)]
+Decay = Annotated[float, Field(ge=0, le=1000)]
+Norm = Annotated[float, Field(gt=0, le=1e6)]
+Loss = Annotated[float, Field(ge=0, le=1000)]  # the weight of one
+Share = Annotated[float, Field(ge=0, lt=1)]
+Millions = Annotated[int, Field(ge=1, le=1_000_000)]  # of multiply-adds
+Budget = Annotated[float, Field(gt=0, le=1e6)]  # in millions of multiply-adds
+Ghns = Annotated[list[str], Field(max_length=1000)]
+BlockNumbers = Annotated[list[Blocks], Field(max_length=1000)]
+OperationWeight = Annotated[int, Field(ge=1, le=1000)]  # entries of a list that is drawn from
+Milestones = Annotated[list[Epochs], Field(max_length=1000)]
 OperationName = Literal[
     "none",
     "identity",
@@ -35,6 +80,12 @@ OPERATIONS_OF = {
     "nasbench201": {"none", "identity", "conv_1x1", "conv_3x3", "avg_pool_3x3"},
     "anytime": _DENSE,
 }
+#: Presets of each for a laptop, the first of which a newcomer is pointed to.
+PRESETS_OF = {
+    "classification": ("quick", "smoke"),
+    "nasbench201": ("nasbench201", "nasbench201-long"),
+    "anytime": ("anytime-quick", "anytime-smoke"),
+}
 #: Which settings of `space` each has; the others are null.
 OWN_SETTINGS = {
     "classification": {"max_inputs"},
@@ -52,9 +103,11 @@ class Section(BaseModel):
 class Data(Section):
     """Where CIFAR-10 comes from; whatever the source, the bytes are the same."""
 
-    folder: Annotated[str, Field(min_length=1)]
-    sources: Annotated[list[Literal["local", "torchvision", "npm"]], Field(min_length=1)]
-    local: str
+    folder: Annotated[Folder, Field(min_length=1)]
+    sources: Annotated[
+        list[Literal["local", "torchvision", "npm"]], Field(min_length=1, max_length=10)
+    ]
+    local: Folder
 
 
 class Images(Section):
@@ -63,101 +116,101 @@ class Images(Section):
     train: Annotated[int, Field(ge=1, le=45000)]
     validation: Annotated[int, Field(ge=1, le=5000)]
     resolution: Literal[4, 8, 16, 32]
-    padding: Annotated[int, Field(ge=0)]
+    padding: Annotated[int, Field(ge=0, le=32)]
 
 
 class Space(Section):
     """What is searched: the two spaces of section 7.1, or that of NAS-Bench-201."""
 
     name: Literal["classification", "nasbench201", "anytime"]
-    nodes: Annotated[int, Field(ge=2)]
-    max_inputs: Count | None
-    exits: Annotated[int, Field(ge=2)] | None
-    operations: Annotated[list[OperationName], Field(min_length=2)]
+    nodes: Nodes
+    max_inputs: Annotated[int, Field(ge=1, le=1000)] | None
+    exits: Nodes | None
+    operations: Annotated[list[OperationName], Field(min_length=2, max_length=100)]
 
 
 class Macro(Section):
     """How blocks are stacked (section 5.1.1)."""
 
-    blocks: Count
-    channels: Count
-    reductions: list[Count]
-    stem_multiplier: Count
+    blocks: Blocks
+    channels: Width
+    reductions: BlockNumbers
+    stem_multiplier: Factor
 
 
 class Schedule(Section):
     """Training by Adam with a rate that is halved (section 7.2)."""
 
-    epochs: Count
+    epochs: Epochs
     batch: Batch
-    learning_rate: Positive
-    halve_at: list[Count]
-    clip: Positive
+    learning_rate: Rate
+    halve_at: Milestones
+    clip: Norm
 
 
 class Ghn(Schedule):
     """A graph hypernetwork and its training (sections 4, 5.1.1 and 7.2)."""
 
-    nodes: Annotated[int, Field(ge=2)]
-    passes: Count
+    nodes: Nodes
+    passes: Passes
     scheme: Literal["forward-backward", "synchronous"]
     share_parameters: bool
     pass_embeddings: bool
-    embedding: Count
-    message_hidden: Count
-    hypernetwork_hidden: Count
+    embedding: Width
+    message_hidden: Width
+    hypernetwork_hidden: Width
     positions: bool
     fewer_nodes: bool
-    operation_weights: dict[str, Count]
-    warmup: Annotated[int, Field(ge=0)]
-    average: Annotated[float, Field(ge=0, lt=1)]
+    operation_weights: dict[str, OperationWeight]
+    warmup: Warmup
+    average: Share
     seed: Seed
 
 
 class GhnChanges(Section):
     """What one entry of `ghns` changes of `ghn`: any of its keys."""
 
-    nodes: Annotated[int, Field(ge=2)] | None = None
-    passes: Count | None = None
+    nodes: Nodes | None = None
+    passes: Passes | None = None
     scheme: Literal["forward-backward", "synchronous"] | None = None
     share_parameters: bool | None = None
     pass_embeddings: bool | None = None
-    embedding: Count | None = None
-    message_hidden: Count | None = None
-    hypernetwork_hidden: Count | None = None
+    embedding: Width | None = None
+    message_hidden: Width | None = None
+    hypernetwork_hidden: Width | None = None
     positions: bool | None = None
     fewer_nodes: bool | None = None
-    operation_weights: dict[str, Count] | None = None
-    warmup: Annotated[int, Field(ge=0)] | None = None
-    average: Annotated[float, Field(ge=0, lt=1)] | None = None
+    operation_weights: dict[str, OperationWeight] | None = None
+    warmup: Warmup | None = None
+    average: Share | None = None
     seed: Seed | None = None
-    epochs: Count | None = None
+    epochs: Epochs | None = None
     batch: Batch | None = None
-    learning_rate: Positive | None = None
-    halve_at: list[Count] | None = None
-    clip: Positive | None = None
+    learning_rate: Rate | None = None
+    halve_at: Milestones | None = None
+    clip: Norm | None = None
 
 
 class Sgd(Section):
     """Training one network from scratch (sections 5.3 and 7.3)."""
 
-    epochs: Count
+    epochs: Epochs
     batch: Batch
-    learning_rate: Positive
-    momentum: Annotated[float, Field(ge=0, lt=1)]
-    weight_decay: NotNegative
+    learning_rate: Rate
+    momentum: Share
+    weight_decay: Decay
 
 
 class Evaluation(Section):
     """The validation batches on which generated weights are judged."""
 
     batch: Batch
-    together: Count
-    batches: Count
+    together: Architectures
+    batches: Batches
     measure: Literal["accuracy", "likelihood", "flow", "area"]
     # synflow has up to some 500 digits, and a product that no number holds would be an error
     flow: Annotated[float, Field(gt=0, le=0.5)] | None
-    budgets: Annotated[list[Positive], Field(min_length=2, max_length=2)] | None
+    budgets: Annotated[list[Budget], Field(min_length=2, max_length=2)] | None
 
     @property
     def range(self) -> tuple[float, float] | None:
@@ -180,12 +233,12 @@ class Evaluation(Section):
 class Correlation(Section):
     """Predicted against true accuracy (section 5.3)."""
 
-    ghns: Annotated[list[str], Field(min_length=1)]
-    drawn: Annotated[int, Field(ge=5)]  # the better half of them: three
-    selection: Annotated[int, Field(ge=0)]
-    architectures: Annotated[list[int], Field(min_length=5, max_length=1000)]
-    steps: list[Count]
-    resamples: Count
+    ghns: Annotated[Ghns, Field(min_length=1)]
+    drawn: Annotated[Architectures, Field(ge=5)]  # the better half of them: three
+    selection: Selection
+    architectures: Annotated[list[Index], Field(min_length=5, max_length=1000)]
+    steps: Annotated[list[Steps], Field(max_length=1000)]
+    resamples: Resamples
     confidence: Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -195,13 +248,13 @@ class Proxies(Section):
     batch: Batch
     network: Macro | None
     resolution: Literal[4, 8, 16, 32] | None
-    steps: Annotated[list[Count], Field(min_length=1)]
+    steps: Annotated[list[Steps], Field(min_length=1, max_length=1000)]
 
 
 class Benchmark(Section):
     """Held against accuracies that others published."""
 
-    curve: Annotated[int, Field(ge=0)]
+    curve: Annotated[int, Field(ge=0, le=1000)]
     images: Batch
     top: Annotated[float, Field(gt=0, lt=1)]
 
@@ -209,39 +262,39 @@ class Benchmark(Section):
 class Search(Section):
     """Ranking many architectures by the first GHN (section 5.1.1)."""
 
-    seeds: Annotated[list[Seed], Field(min_length=1)]
-    evaluations: Count
-    population: Count
-    sample: Count
-    generation: Count
+    seeds: Annotated[list[Seed], Field(min_length=1, max_length=1000)]
+    evaluations: Architectures
+    population: Architectures
+    sample: Architectures
+    generation: Architectures
 
 
 class Ablations(Section):
     """Which GHNs stand in which figure or table of section 5.4."""
 
-    figure5a: list[str]
-    figure5b: list[str]
-    table5: list[str]
+    figure5a: Ghns
+    figure5b: Ghns
+    table5: Ghns
 
 
 class Recipe(Section):
     """Training a network to the end, by data-parallel workers (section 7.3)."""
 
-    workers: Count
-    processes: Count
-    nodes: Count
-    epochs: Count
+    workers: Processes
+    processes: Processes
+    nodes: Processes
+    epochs: Epochs
     batch: Batch
     norm_batch: Batch
-    learning_rate: Positive
-    warmup_epochs: Annotated[int, Field(ge=0)]
-    momentum: Annotated[float, Field(ge=0, lt=1)]
-    weight_decay: NotNegative
-    drop_path: Annotated[float, Field(ge=0, lt=1)]
-    auxiliary_weight: NotNegative
-    auxiliary_channels: Annotated[list[Count], Field(min_length=2, max_length=2)]
-    cutout: Annotated[int, Field(ge=0)]
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    learning_rate: Rate
+    warmup_epochs: WarmupEpochs
+    momentum: Share
+    weight_decay: Decay
+    drop_path: Share
+    auxiliary_weight: Loss
+    auxiliary_channels: Annotated[list[Width], Field(min_length=2, max_length=2)]
+    cutout: Annotated[int, Field(ge=0, le=1024)]
+    label_smoothing: Share
 
     @property
     def together(self) -> int:
@@ -252,65 +305,65 @@ class Recipe(Section):
 class Finalists(Recipe):
     """The best of the search, trained from scratch on CIFAR-10 (sections 5.1.1 and 7.3)."""
 
-    ranks: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
-    seeds: Annotated[list[Seed], Field(min_length=1)]
+    ranks: Annotated[list[Index], Field(min_length=1, max_length=1000)]
+    seeds: Annotated[list[Seed], Field(min_length=1, max_length=1000)]
 
 
 class Mobile(Recipe):
     """The winner as an ImageNet-mobile network (sections 5.1.2 and 7.3)."""
 
-    folder: str
-    resolution: Annotated[int, Field(ge=8)]
-    blocks: Count
-    reductions: list[Count]
-    stem_stride: Count
-    multiply_adds: Count
+    folder: Folder
+    resolution: Annotated[int, Field(ge=8, le=1024)]
+    blocks: Blocks
+    reductions: BlockNumbers
+    stem_stride: Factor
+    multiply_adds: Millions
     decay: Annotated[float, Field(gt=0, le=1)]
 
 
 class MsdNet(Section):
     """A rival of section 5.2; names of settings as in Huang et al. (2018)."""
 
-    blocks: Count
-    base: Count
-    step: Count
-    channels: Count
-    growth: Count
+    blocks: Blocks
+    base: Blocks
+    step: Blocks
+    channels: Width
+    growth: Width
 
 
 class ResNet(Section):
     """Likewise."""
 
-    blocks: Count
-    channels: Count
-    exits: list[Count]
+    blocks: Blocks
+    channels: Width
+    exits: BlockNumbers
 
 
 class ResNets(Section):
     """Likewise: an ensemble of several depths."""
 
-    blocks: Annotated[list[Count], Field(min_length=1)]
-    channels: Count
+    blocks: Annotated[BlockNumbers, Field(min_length=1)]
+    channels: Width
 
 
 class DenseNet(Section):
     """Likewise."""
 
-    layers: Count
-    channels: Count
-    growth: Count
-    bottleneck: Count
+    layers: Blocks
+    channels: Width
+    growth: Width
+    bottleneck: Factor
     reduction: Annotated[float, Field(gt=0, le=1)]
-    exits: list[Count]
+    exits: BlockNumbers
 
 
 class DenseNets(Section):
     """Likewise: an ensemble of several depths."""
 
-    layers: Annotated[list[Count], Field(min_length=1)]
-    channels: Count
-    growth: Count
-    bottleneck: Count
+    layers: Annotated[BlockNumbers, Field(min_length=1)]
+    channels: Width
+    growth: Width
+    bottleneck: Factor
     reduction: Annotated[float, Field(gt=0, le=1)]
 
 
@@ -320,27 +373,27 @@ Rival = Literal["msdnet", "resnet_mc", "densenet_mc", "resnet_ensemble", "densen
 class Anytime(Section):
     """The best of the anytime search, random ones and rivals, trained (sections 5.2 and 7.3)."""
 
-    top: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
-    random: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=3)]
-    rivals: Annotated[list[Rival], Field(min_length=1)]
+    top: Annotated[list[Index], Field(min_length=1, max_length=1000)]
+    random: Annotated[list[Index], Field(min_length=3, max_length=1000)]
+    rivals: Annotated[list[Rival], Field(min_length=1, max_length=100)]
     msdnet: MsdNet
     resnet_mc: ResNet
     densenet_mc: DenseNet
     resnet_ensemble: ResNets
     densenet_ensemble: DenseNets
-    epochs: Count
+    epochs: Epochs
     batch: Batch
-    learning_rate: Positive
-    divide_at: list[Count]
+    learning_rate: Rate
+    divide_at: Milestones
     momentum: Annotated[float, Field(gt=0, lt=1)]
     nesterov: bool
-    weight_decay: NotNegative
+    weight_decay: Decay
 
 
 class Memory(Section):
     """Measuring what the one-shot model and the GHN take (section 7.1)."""
 
-    nodes: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=2)]
+    nodes: Annotated[list[Nodes], Field(min_length=2, max_length=1000)]
 
 
 class Tables(Section):
@@ -364,17 +417,17 @@ class Seeds(Section):
 class Compute(Section):
     """How, not what: part of no digest."""
 
-    device: Literal["auto", "cpu", "cuda"]
-    threads: Count
-    workers: Annotated[int, Field(ge=0)]
-    loaders: Annotated[int, Field(ge=0)]
+    device: Literal["auto", "cpu", "cuda", "mps", "xpu"]
+    threads: Processes
+    workers: Helpers
+    loaders: Helpers
     precision: Literal["auto", "float32", "bfloat16"]
-    checkpoint_seconds: NotNegative
-    log_seconds: Positive
-    minutes: Count
-    stop_seconds: Count
-    memory_mb: Count
-    cores: Count
+    checkpoint_seconds: Annotated[float, Field(ge=0, le=31_536_000)]
+    log_seconds: Annotated[float, Field(gt=0, le=31_536_000)]
+    minutes: Minutes
+    stop_seconds: Seconds
+    memory_mb: Megabytes
+    cores: Processes
 
 
 def changed(ghn: Ghn, changes: GhnChanges) -> Ghn:

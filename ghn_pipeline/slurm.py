@@ -18,7 +18,8 @@ def start_again() -> str:
     if job is None:
         return "this is no Slurm job"
     try:
-        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True)
+        words = ["scontrol", "requeue", job]
+        done = subprocess.run(words, capture_output=True, encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return "there is no scontrol on this node"
     if done.returncode != 0:

@@ -3,17 +3,34 @@
 One definition for the checkpoints, the records, the check for stale results and the engines.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, get_args
 
 from ghn_pipeline.config import Config
-from ghn_pipeline.errors import UserError
+from ghn_pipeline.errors import UserError, did_you_mean
 from ghn_pipeline.files import digest
-from ghn_pipeline.sections import Recipe, Rival
+from ghn_pipeline.sections import PRESETS_OF, Recipe, Rival
 
 Settings = dict[str, Any]
 
+#: What the workflow is asked for by name, and the kinds of stages that are made for it. A kind that
+#: is listed nowhere is for every chapter.
+CHAPTERS = {
+    "correlation": {"oneshot", "sgd", "table4"},
+    "ablations": {"sgd", "ablations"},
+    "search": {"short", "winner", "finalists", "table1", "table2", "export"},
+    "transfer": {"short", "winner", "mobile", "table3"},
+    "memory": {"memory"},
+    "anytime": {"anytime", "anytime_curves"},
+    "benchmark": {"oneshot", "benchmark"},
+}
+#: The chapters that each space has.
+CHAPTERS_OF = {
+    "classification": ("correlation", "ablations", "search", "transfer", "memory"),
+    "nasbench201": ("benchmark",),
+    "anytime": ("anytime",),
+}
 #: Of a recipe, what changes no result.
 HOW = {"processes", "nodes"}
 #: Of the searches: the paper's, and what "advanced search methods" (section 5.1.1) may bring.
@@ -51,8 +68,38 @@ def settings(config: Config, stage: str) -> Settings:
     """
     kind, _, name = stage.partition("/")
     if kind not in _SETTINGS:
-        raise UserError(f"there is no stage {stage!r}")
+        raise _no_stage(stage, _SETTINGS)
     return _SETTINGS[kind](config, name)
+
+
+def _no_stage(stage: str, known: Iterable[str], why: str = "") -> UserError:
+    return UserError(f"there is no stage {stage!r}{why}{did_you_mean(stage, known)}")
+
+
+def check_space(config: Config, stage: str) -> None:
+    """Refuse a stage of a chapter that the space does not have.
+
+    Args:
+        config: of the scale.
+        stage: as `settings` knows it.
+
+    Raises:
+        UserError: the space has no such chapter; those that it has are named.
+    """
+    kind, _, name = stage.partition("/")
+    if kind == "scores" and name in RIVALS:
+        kind = "oneshot"  # all rivals are of the chapters that it is of
+    chapters = [chapter for chapter, kinds in CHAPTERS.items() if kind in kinds]
+    own = CHAPTERS_OF[config.space.name]
+    if not chapters or set(chapters) & set(own):
+        return
+    space = next(space for space, has in CHAPTERS_OF.items() if chapters[0] in has)
+    presets = ", ".join(f"presets/{preset}.yaml" for preset in PRESETS_OF[space])
+    raise UserError(
+        f"{stage} belongs to the chapter {' or '.join(chapters)}, which the space "
+        f"{config.space.name} does not have: it has {', '.join(own)}. Ask for one of these, or use "
+        f"a preset of the space {space} ({presets})."
+    )
 
 
 def _architectures(config: Config, _: str) -> Settings:
@@ -107,16 +154,17 @@ def _scores(config: Config, model: str) -> Settings:
             "steps": config.proxies.steps,
             "evaluation": config.evaluation.model_dump(include={"batch", "batches"}),
         }
+    if model != "oneshot" and not model.startswith("ghn/"):
+        known = [f"scores/{m}" for m in (*(f"ghn/{n}" for n in config.ghns), *RIVALS)]
+        raise _no_stage(f"scores/{model}", known)
     return {**settings(config, model), "evaluation": config.evaluation.model_dump()}
 
 
 def _search(config: Config, name: str) -> Settings:
     method, _, seed = name.partition("/")
     if method not in METHODS or seed not in map(str, config.search.seeds):
-        raise UserError(
-            f"there is no stage 'search/{name}': a method is {' or '.join(METHODS)}, and a seed "
-            "one of search.seeds"
-        )
+        why = f": a method is {' or '.join(METHODS)}, and a seed one of search.seeds"
+        raise _no_stage(f"search/{name}", searches(config), why)
     evolves = {"population", "sample", "generation"} if method == "evolution" else set()
     return {
         **_scores(config, first_ghn(config)),
@@ -127,7 +175,8 @@ def _search(config: Config, name: str) -> Settings:
 
 def _short(config: Config, rank: str) -> Settings:
     if rank not in map(str, config.finalists.ranks):
-        raise UserError(f"there is no stage 'short/{rank}': a rank is one of finalists.ranks")
+        ranks = [f"short/{r}" for r in config.finalists.ranks]
+        raise _no_stage(f"short/{rank}", ranks, ": a rank is one of finalists.ranks")
     return {
         **_training(config),
         "sgd": config.sgd.model_dump(),
@@ -146,9 +195,12 @@ def _finalists(config: Config, name: str) -> Settings:
     chosen_by = {"top": chooser(config), "random": chooser(config), "best": "winner"}
     there = config.finalists.seeds if group == "best" else config.finalists.ranks
     if group not in chosen_by or number not in map(str, there):
-        raise UserError(
-            f"there is no stage 'finalists/{name}': it is top/RANK or random/RANK, of "
-            "finalists.ranks, or best/SEED, of finalists.seeds"
+        ranked = [f"{g}/{r}" for g in ("top", "random") for r in config.finalists.ranks]
+        known = [*ranked, *(f"best/{s}" for s in config.finalists.seeds)]
+        raise _no_stage(
+            f"finalists/{name}",
+            [f"finalists/{n}" for n in known],
+            ": it is top/RANK or random/RANK, of finalists.ranks, or best/SEED, of finalists.seeds",
         )
     return {
         **_training(config),
@@ -180,9 +232,11 @@ def _anytime(config: Config, name: str) -> Settings:
     ranks = {"top": config.anytime.top, "random": config.anytime.random}
     there = rank in map(str, ranks[group]) if group in ranks else not rank
     if not there or group not in (*chosen_by, *config.anytime.rivals):
-        raise UserError(
-            f"there is no stage 'anytime/{name}': it is top/RANK or random/INDEX, of anytime.top "
-            "or anytime.random, best, or one of anytime.rivals"
+        raise _no_stage(
+            f"anytime/{name}",
+            [f"anytime/{n}" for n in anytime_trainings(config)],
+            ": it is top/RANK or random/INDEX, of anytime.top or anytime.random, best, or one of "
+            "anytime.rivals",
         )
     own = {"images", "split", "data_order", "initialisation", "method"}
     made_of = _training(config)
@@ -352,6 +406,16 @@ def finalist_recipe(config: Config, group: str) -> Recipe:
     return Recipe(**{**shared, "cutout": config.finalists.cutout if group == "best" else 0})
 
 
+def maker_of(stage: str) -> str:
+    """Return the command that makes the results of a stage."""
+    kind, _, name = stage.partition("/")
+    verbs = {"architectures": "sample", "scores": "score", "winner": "choose"}
+    verbs |= {kind: kind for kind in ("search", "memory", "export")}
+    # finalists/top/0: train-finalist top/0
+    verb = verbs.get(kind, f"train-{kind.removesuffix('s')}")
+    return f"ghn {verb} {name}".strip()
+
+
 def result_folder(config: Config, stage: str) -> Path:
     """Return the folder of a stage's results, below the working directory."""
     return Path("results", config.scale, stage)
@@ -361,9 +425,10 @@ def log_file(config: Config, stage: str) -> Path:
     """Return the file in which all that a stage said is kept.
 
     Raises:
-        UserError: there is no such stage.
+        UserError: there is no such stage, or not in this space.
     """
     if stage != "prepare_data":
+        check_space(config, stage)
         settings(config, stage)  # a name that is no stage's could be any path
     return Path("results", config.scale, "logs", f"{stage}.log")
 

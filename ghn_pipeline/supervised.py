@@ -3,10 +3,13 @@
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from ghn_pipeline.processes import stop_with_parent
+
+#: Signals that ask to stop; clusters send SIGUSR1 ahead of a time limit.
+PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 #: Where the child writes the name of its log, once it has one; None in any other process.
 _log_pipe: int | None = None
 
@@ -23,21 +26,22 @@ def supervised(work: Callable[[], int], name: str) -> int:
         name: of the command, for the message.
     """
     log_reader, log_writer = os.pipe()
-    alive_reader, alive_writer = os.pipe()
+    # held back until this process can pass them on
+    signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
     child = os.fork()
     if child == 0:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
         os.close(log_reader)
-        os.close(alive_writer)
-        _stop_with_parent(alive_reader)
+        stop_with_parent()
         global _log_pipe
         _log_pipe = log_writer
         return work()
     os.close(log_writer)
-    os.close(alive_reader)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+    for number in PASSED_ON:
         # a signal that is ignored from the start stays so
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda received, _: _pass_on(received, child))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
     if code >= 0:
@@ -50,14 +54,6 @@ def log_is(path: Path) -> None:
     """Tell the supervising process, if there is one, which log this process keeps."""
     if _log_pipe is not None:
         os.write(_log_pipe, os.fsencode(path.absolute()) + b"\n")
-
-
-def _stop_with_parent(alive: int) -> None:
-    def wait() -> None:
-        os.read(alive, 1)  # ends when the parent does: nothing is ever written
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 def _pass_on(number: int, child: int) -> None:

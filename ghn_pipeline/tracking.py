@@ -2,12 +2,16 @@
 
 A stage writes its files first and is sent when it is done; the curve of a training is sent as its
 checkpoints are written. A tracking server that does not answer costs a warning, never a result.
+
+One name is one run. A run is named SCALE/STAGE, like its folder in `results`. Where the same folder
+gets another run, because results and checkpoints were deleted or the settings were changed, the
+name goes to the newer one. The older run of the same settings is deleted (MLflow keeps it among the
+deleted ones); one of other settings stays, renamed to SCALE/STAGE@DIGEST with the digest of its
+settings. Runs of other folders, such as a colleague's on the same server, are left alone.
 """
 
 import csv
 import json
-import os
-import re
 import sys
 import threading
 import time
@@ -15,10 +19,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
-from ghn_pipeline.files import lock, write_atomically
+from ghn_pipeline import store
+from ghn_pipeline.errors import UserError
+from ghn_pipeline.files import digest, write_atomically
+from ghn_pipeline.record import load as read_record
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -26,18 +32,15 @@ if TYPE_CHECKING:
 
     from ghn_pipeline.training.fit import Log
 
-DEFAULT_STORE = "sqlite:///mlflow.db"
 EXPERIMENT = "ghn-pipeline"
 #: makes the UI open on the runs, not on its pages for language models
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 #: the tag with the key of a stage's work
 RUN = "ghn.run"
+#: the tag with a digest of the folder that the results stand in
+PLACE = "ghn.place"
 #: beside run.json: what was sent, and where to
 MARKER = "mlflow.json"
-#: seconds that a training which failed waits for its run to be marked so
-PATIENCE = 10
-#: seconds that a process waits for others to be done with an SQLite store
-LOCK_PATIENCE = 300
 
 Record = Mapping[str, Any]
 #: step, time in milliseconds, numbers
@@ -47,10 +50,22 @@ Point = tuple[int, int, Mapping[str, float]]
 def prepare() -> None:
     """Make the store and its experiment before jobs share them; no answer costs a warning."""
     try:
-        with _connected() as client:
-            _experiment(client)
+        store.in_time(_experiment)
     except Exception as error:
         _warn("MLflow does not answer", error, "Results are written to files all the same.")
+
+
+def check() -> None:
+    """Open the store.
+
+    Raises:
+        UserError: that is not possible.
+    """
+    try:
+        store.in_time(lambda client: client.get_experiment_by_name(EXPERIMENT))
+    except Exception as error:
+        # without its cause: the address may hold secrets
+        raise UserError(f"the store of the runs cannot be used: {store.reason(error)}") from None
 
 
 @contextmanager
@@ -73,7 +88,7 @@ def follow(record: Record, folder: Path) -> Iterator[Callable[["Log"], None]]:
         yield follower.take
     except BaseException:
         follower.become("KILLED")
-        follower.join(PATIENCE)
+        follower.join(store.PATIENCE)
         raise
     follower.become("FINISHED")
 
@@ -85,13 +100,13 @@ def send(folder: Path) -> str | None:
     same work is gone on with, not sent again.
 
     Returns:
-        The id, or None where the server did not answer (a warning says so).
+        The id, or None where the store could not be used (a warning says why).
     """
     try:
-        record = json.loads((folder / "run.json").read_text())
-        with _connected() as client:
-            run = _send(client, folder, record)
-        sent = {"run": run, "store": _without_password(store()), "finished": record["finished"]}
+        record = read_record(folder / "run.json")
+        run = store.in_time(lambda client: _send(client, folder, record))
+        there = store.public(store.address())
+        sent = {"run": run, "store": there, "finished": record["finished"]}
         write_atomically(folder / MARKER, json.dumps(sent) + "\n")
         return run
     # whatever a tracking client raises must not cost a result that is already on disk
@@ -104,62 +119,17 @@ def send(folder: Path) -> str | None:
 def is_sent(folder: Path) -> bool:
     """Whether the stage whose files are in `folder` is in the store in force as it is now."""
     try:
-        sent, record = (json.loads((folder / name).read_text()) for name in (MARKER, "run.json"))
+        sent, record = (
+            json.loads((folder / name).read_text(encoding="utf-8")) for name in (MARKER, "run.json")
+        )
         there = (sent["store"], sent["finished"])
-        return there == (_without_password(store()), record["finished"])
+        return there == (store.public(store.address()), record["finished"])
     except (OSError, ValueError, TypeError, KeyError):  # missing, or not whole
         return False
 
 
-# ---- the store ---------------------------------------------------------------------------------
-
-# one thread at a time: the last of what follows a training must not cross with the final sending
-_turn = threading.Lock()
-
-
-@contextmanager
-def _connected() -> Iterator["MlflowClient"]:
-    """Give a client of the store, for one thread of this process at a time."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    with _turn:
-        from mlflow.tracking import MlflowClient
-
-        with _one_at_a_time(store()):
-            yield MlflowClient(store())
-
-
-@contextmanager
-def _one_at_a_time(address: str) -> Iterator[None]:
-    """Let one process of this machine at a time into an SQLite store.
-
-    Of several that open a new one at once, all but one fail.
-    """
-    if not address.startswith("sqlite:///"):
-        yield
-        return
-    # takes a second: not while the others wait
-    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
-
-    with open(address.removeprefix("sqlite:///") + ".lock", "w") as file:
-        lock(file, LOCK_PATIENCE)  # its holder may be frozen, or on a node that is lost
-        yield
-
-
-def store() -> str:
-    """Return the address of the store in force."""
-    # an empty variable names no store
-    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
-
-
-def _without_password(store: str) -> str:
-    return re.sub("//[^/]*@", "//", store)
-
-
 def _warn(what: str, error: Exception, then: str) -> None:
-    reason = _without_password(f"{type(error).__name__}: {error}".splitlines()[0])
-    print(f"warning: {what} ({shorten(reason, 150)}). {then}", file=sys.stderr)
+    print(f"warning: {what} ({store.reason(error)}). {then}", file=sys.stderr)
 
 
 # ---- runs --------------------------------------------------------------------------------------
@@ -179,31 +149,56 @@ def _experiment(client: "MlflowClient") -> str:
         raise
 
 
-def _the_run(client: "MlflowClient", record: Record, start: int) -> "Run":
-    """Return the one run of this work, made where the store has none."""
-    experiment, key = _experiment(client), record["run"]
+def _the_run(client: "MlflowClient", folder: Path, record: Record, start: int) -> "Run":
+    """Return the one run of this work, made where the store has none; it alone has the name."""
+    experiment, key, name = (
+        _experiment(client),
+        record["run"],
+        f"{record['scale']}/{record['stage']}",
+    )
 
     def found() -> "Sequence[Run]":
         where, order = f"tags.`{RUN}` = '{key}'", ["attributes.start_time"]
         return client.search_runs([experiment], where, order_by=order)
 
     if not (runs := found()):
-        name = f"{record['scale']}/{record['stage']}"
-        client.create_run(experiment, start, {RUN: key}, name)
+        tags = {RUN: key, PLACE: _place(folder), "digest": record["digest"]}
+        client.create_run(experiment, start, tags, name)
         runs = found()
+    run, *doubles = runs
     # a server that was slow to answer has been asked twice
-    for double in runs[1:]:
+    for double in doubles:
         client.delete_run(double.info.run_id)
-    return runs[0]
+    if run.info.run_name == f"{name}@{record['digest']}":  # the settings were changed back
+        client.update_run(run.info.run_id, name=name)
+    for used in (name, f"{name}@{record['digest']}"):
+        for other in client.search_runs([experiment], f"attributes.run_name = '{used}'"):
+            # one without the tag is of an older version
+            here = other.data.tags.get(PLACE, _place(folder)) == _place(folder)
+            if here and other.info.run_id != run.info.run_id:
+                _make_way(client, other, name, record)
+    return run
+
+
+def _make_way(client: "MlflowClient", older: "Run", name: str, record: Record) -> None:
+    made_from = older.data.tags.get("digest")
+    if made_from == record["digest"]:
+        client.delete_run(older.info.run_id)
+    else:
+        client.update_run(older.info.run_id, name=f"{name}@{made_from}")
+
+
+def _place(folder: Path) -> str:
+    return digest(str(folder.resolve()))
 
 
 def _begin(client: "MlflowClient", folder: Path, record: Record, start: int) -> "Run":
     """Return the run of this work, with its settings and where it comes from."""
     from mlflow.entities import Param, RunTag
 
-    run = _the_run(client, record, start)
+    run = _the_run(client, folder, record, start)
     tags = {key: str(record[key]) for key in ("stage", "scale", "digest", "commit", "dirty")}
-    tags |= {"folder": str(folder), "mlflow.source.name": "ghn"}
+    tags |= {"folder": str(folder), PLACE: _place(folder), "mlflow.source.name": "ghn"}
     jobs = [*run.data.tags.get("slurm_job", "").split(","), record["slurm_job"]]
     if jobs := list(dict.fromkeys(filter(None, jobs))):
         tags["slurm_job"] = ",".join(jobs)
@@ -287,7 +282,7 @@ class _Follower(threading.Thread):
 
     def _send_or_warn(self, status: str, begun: int) -> None:
         try:
-            with _connected() as client:
+            with store.connected() as client:
                 # it may have been for long that the store was another's
                 if self.status != "FINISHED":
                     self._send(client, status, begun)
@@ -337,7 +332,7 @@ def _curve(path: Path, time: int) -> Iterator[Point]:
     """Yield the points of a curve, all of one time; a stage without a curve has none."""
     if not path.exists():
         return
-    with open(path, newline="") as file:
+    with open(path, newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             step = int(row.pop("step"))
             yield step, time, {name: float(value) for name, value in row.items()}

@@ -67,13 +67,13 @@ def deep_update(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, 
 @pytest.fixture(scope="session")
 def paper_settings() -> dict[str, Any]:
     """params.yaml as plain YAML."""
-    return yaml.safe_load((ROOT / "params.yaml").read_text())
+    return yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="session")
 def smoke_settings(paper_settings) -> dict[str, Any]:
     """The smoke preset's settings, put together without the package's own code."""
-    preset = yaml.safe_load((ROOT / "presets/smoke.yaml").read_text())
+    preset = yaml.safe_load((ROOT / "presets/smoke.yaml").read_text(encoding="utf-8"))
     return deep_update(paper_settings, preset)
 
 
@@ -118,7 +118,7 @@ def sampled_cells(
 
     def sample(changes: dict[str, Any]) -> Config:
         config = configured({**CELLS, **changes})
-        Path("cells.yaml").write_text(yaml.safe_dump(config.model_dump()))
+        Path("cells.yaml").write_text(yaml.safe_dump(config.model_dump()), encoding="utf-8")
         in_process("sample", "--config", "cells.yaml")
         return config
 
@@ -134,7 +134,7 @@ def cifar10_folder(pytestconfig) -> Path:
     if (ROOT / "data" / cifar10.FILE_NAME).exists():
         return ROOT / "data"
     folder = pytestconfig.cache.mkdir("cifar10")
-    data = yaml.safe_load((ROOT / "params.yaml").read_text())["data"]
+    data = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["data"]
     with FileLock(folder / "lock"):  # of several workers, one gets it
         cifar10.obtain(folder, data["sources"], data["local"], print)
     return folder
@@ -147,6 +147,23 @@ def forkserver():
     modules = ("ghn_pipeline.training.search", "ghn_pipeline.search.scoring", "mlflow.tracking")
     context.set_forkserver_preload(list(modules))
     return context
+
+
+@pytest.fixture
+def not_linux(tmp_path) -> dict[str, str]:
+    """The environment of processes that lack what macOS lacks, on what says to be an Apple M2."""
+    (tmp_path / "bin").mkdir()
+    sysctl = tmp_path / "bin/sysctl"
+    sysctl.write_text(
+        '#!/bin/sh\n[ "$*" = "-n machdep.cpu.brand_string" ] && echo Apple M2\n', encoding="utf-8"
+    )
+    sysctl.chmod(0o755)
+    # a folder on PYTHONPATH is searched for sitecustomize.py when Python starts
+    paths = [str(ROOT / "tests/not_linux"), str(ROOT), os.environ.get("PYTHONPATH", "")]
+    return {
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "PATH": f"{sysctl.parent}{os.pathsep}{os.environ['PATH']}",
+    }
 
 
 @pytest.fixture(scope="session")

@@ -171,12 +171,12 @@ class Cluster:
             listen=_listen(host),
         )
         for name, text in {"slurm.conf": conf, **OTHER_FILES}.items():
-            (self.folder / name).write_text(text)
-        (self.folder / "log/jobs.txt").write_text("")
+            (self.folder / name).write_text(text, encoding="utf-8")
+        (self.folder / "log/jobs.txt").write_text("", encoding="utf-8")
         for name in CLIENTS.split():  # wrapped, as Snakemake's jobs drop SLURM_CONF but keep PATH
             file = self.folder / "bin" / name
             command = f'SLURM_CONF={self.folder}/slurm.conf exec /usr/bin/{name} "$@"'
-            file.write_text(f"#!/bin/sh\n{command}\n")
+            file.write_text(f"#!/bin/sh\n{command}\n", encoding="utf-8")
             file.chmod(0o755)
 
     def _start_munge(self) -> None:
@@ -202,7 +202,8 @@ class Cluster:
             wait_until(lambda: ready() or not self._keepers(name), 60)
         if not ready():
             log = self.folder / "log" / f"{name}.log"
-            raise RuntimeError(f"{name} did not start:\n{log.read_text()[-2000:]}")
+            said = log.read_text(encoding="utf-8")[-2000:]
+            raise RuntimeError(f"{name} did not start:\n{said}")
 
     def _idle(self, node: str) -> bool:
         return self.run("sinfo", "-h", "-n", node, "-p", "main", "-o", "%T") == "idle\n"
@@ -222,7 +223,9 @@ class Cluster:
 
     def run(self, *words: str) -> str:
         """Run a client command, such as run("squeue", "--long"), and return what it prints."""
-        done = subprocess.run(words, env=self.environment(), capture_output=True, text=True)
+        done = subprocess.run(
+            words, env=self.environment(), capture_output=True, text=True, encoding="utf-8"
+        )
         if done.returncode:
             raise RuntimeError(f"{' '.join(words)}: {done.stderr.strip()}")
         return done.stdout
@@ -235,7 +238,7 @@ class Cluster:
     def output(self, job: int) -> str:
         """What a submitted job printed so far."""
         file = self.folder / f"log/job-{job}.txt"
-        return file.read_text() if file.exists() else ""
+        return file.read_text(encoding="utf-8") if file.exists() else ""
 
     def known_jobs(self) -> list[Job]:
         """All jobs that the controller still knows: waiting, running and lately ended ones."""
@@ -260,7 +263,7 @@ class Cluster:
         pattern = r"JobId=(\d+) .*? Name=(.*) JobState=(\w+) .* NodeList=(.*) NodeCnt="
         return [
             Job(int(number), name, state, _nodes(nodes), comments.get(int(number), ""))
-            for number, name, state, nodes in re.findall(pattern, file.read_text())
+            for number, name, state, nodes in re.findall(pattern, file.read_text(encoding="utf-8"))
         ]
 
     # ---- failures ------------------------------------------------------------------------------
@@ -296,7 +299,7 @@ class Cluster:
 
     def _keep(self, name: str, *command: str) -> None:
         """Start a daemon in the background under a keeper of its own."""
-        with open(self.folder / "log" / f"{name}.log", "a") as log:
+        with open(self.folder / "log" / f"{name}.log", "a", encoding="utf-8") as log:
             subprocess.run(
                 [sys.executable, "-IS", __file__, "keep", str(self.folder), name, *command],
                 env=self.environment(),
@@ -371,7 +374,7 @@ def _no_daemons_started() -> Iterator[None]:
     if POLICY.exists():
         yield
         return
-    POLICY.write_text("#!/bin/sh\nexit 101\n")
+    POLICY.write_text("#!/bin/sh\nexit 101\n", encoding="utf-8")
     POLICY.chmod(0o755)
     try:
         yield
@@ -411,7 +414,7 @@ def _nodes(names: str) -> tuple[str, ...]:
 def _read(path: Path) -> str:
     """A file of /proc; nothing if its process is gone or another's."""
     try:
-        return path.read_text(errors="replace")
+        return path.read_text(errors="replace", encoding="utf-8")
     except OSError:
         return ""
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-import shutil
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -22,13 +21,15 @@ from ghn_pipeline.search.proxies import PROXIES
 from ghn_pipeline.space.graph import Block
 from ghn_pipeline.space.nasbench201 import NasBench201
 from ghn_pipeline.stages import settings
+from ghn_pipeline.training import checkpoint
+from results import finish, listed
 
 # ---- which command makes what ------------------------------------------------------------------
 
 #: {command: stage} of every stage with a record, by DVC's graph, as {"ghn train-sgd X": "sgd/X"}
 MAKERS = {
     re.sub(r"\$\{[^}]*\}", "X", stage["cmd"]): re.sub(r"\$\{item[^}]*\}", "X", found[1])
-    for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()
+    for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
     for out in stage["outs"]
     if (found := re.fullmatch(r"results/\$\{scale\}/(.*)/run\.json", str(out)))
 }
@@ -58,38 +59,22 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def finish(
-    config: Config, stage: str, result: dict[str, Any], made_with: Config | None = None
-) -> Path:
-    """Write the record of a finished stage; return its folder."""
-    path = Path("results", config.scale, stage)
-    path.mkdir(parents=True)
-    key = digest(settings(made_with or config, stage))
-    # proxies have no weights
-    weights = {"model.pt": hashlib.sha256(b"weights").hexdigest()}
-    inputs = {} if stage == "scores/proxies" else weights
-    record = {"digest": key, "result": result, "accelerator_seconds": 2.0, "inputs": inputs}
-    (path / "run.json").write_text(json.dumps(record))
-    return path
+#: The digest of the weights that score.
+WEIGHTS = {"model.pt": hashlib.sha256(b"weights").hexdigest()}
 
 
 def weigh(config: Config, model: str, content: bytes = b"weights") -> None:
-    """Write the weights of a trained model."""
-    path = Path("results", config.scale, model)
-    path.mkdir(parents=True, exist_ok=True)
-    (path / "model.pt").write_bytes(content)
+    """Write a finished training and the weights that it ended with."""
+    finish(config, model, files={"model.pt": content})
 
 
 def search(config: Config, accuracies: list[float], seed: int = 0) -> list[Block]:
     """Write a random search that found these accuracies; return its architectures."""
     space, rng = artifacts.space_of(config), Random(seed)
     blocks = [space.sample(rng, config.space.nodes) for _ in accuracies]
-    entries = [
-        {"block": b.to_json(), "accuracy": a} for b, a in zip(blocks, accuracies, strict=True)
-    ]
-    path = finish(config, f"search/random/{seed}", {})
+    files = {"architectures.json": listed(blocks, accuracy=accuracies)}
+    finish(config, f"search/random/{seed}", files=files, inputs=WEIGHTS)
     weigh(config, "ghn/default")
-    (path / "architectures.json").write_text(json.dumps(entries))
     return blocks
 
 
@@ -119,7 +104,7 @@ def test_the_first_random_search_chooses(configured: Any) -> None:
 def test_the_winner_is_what_was_chosen_whatever_the_seed(configured: Any) -> None:
     config = configured()
     block = artifacts.space_of(config).sample(Random(5), config.space.nodes)
-    finish(config, "winner", {"rank": 0, "block": block.to_json()})
+    finish(config, "winner", {"hash": block.hash, "block": block.to_json()})
     assert artifacts.winner(config) == artifacts.finalist(config, "best", 7) == block
 
 
@@ -129,15 +114,25 @@ def test_what_is_not_there_stale_or_not_whole_is_named(configured: Any) -> None:
         artifacts.finalist(config, "top", 0)
     with pytest.raises(UserError, match=r"winner.*`ghn choose`: run that first"):
         artifacts.winner(config)
-    finish(config, "winner", {}, made_with=configured({"sgd.epochs": 9}))
+    finish(configured({"sgd.epochs": 9}), "winner")
     with pytest.raises(UserError, match=r"winner.* is stale.*`ghn choose` again"):
         artifacts.finalist(config, "best", 0)
-    search(config, [0.5])
-    path = Path("results/smoke/search/random/0/architectures.json")
-    for content in ('[{"accuracy": 0.5}]', '{"0": 1}', "[1]"):
-        path.write_text(content)
-        with pytest.raises(UserError, match=r"holds no search. Run `ghn search random/0` again"):
+    blocks = search(config, [0.5])
+    (entry,) = json.loads(listed(blocks, accuracy=[0.5]))
+    others = [{**entry, "hash": "0" * 16}, {**entry, "accuracy": 9.9}, {**entry, "accuracy": None}]
+    for content in (
+        '[{"accuracy": 0.5}]',
+        '{"0": 1}',
+        "[1]",
+        *map(json.dumps, ([o] for o in others)),
+    ):
+        finish(config, "search/random/0", files={"architectures.json": content}, inputs=WEIGHTS)
+        said = "holds no list of architectures .* Run `ghn search random/0` again"
+        with pytest.raises(UserError, match=said):
             artifacts.finalist(config, "random", 0)
+    finish(config, "search/random/0", files={"architectures.json": listed(blocks)}, inputs=WEIGHTS)
+    with pytest.raises(UserError, match="an architecture without accuracy"):
+        artifacts.finalist(config, "random", 0)
 
 
 # ---- architectures that are held out -----------------------------------------------------------
@@ -149,11 +144,15 @@ DRAWN = {**CELLS, "correlation.drawn": 8, "correlation.selection": 6}
 def drawn(configured: Any) -> tuple[Config, list[Block], list[Block]]:
     """Write test architectures and others for choices, by hand: the configuration, and both."""
     config = configured(DRAWN)
-    space, path = artifacts.space_of(config), finish(config, "architectures", {})
+    space = artifacts.space_of(config)
     blocks = [space.sample(Random(i), config.space.nodes) for i in range(14)]
-    for name, part in (("architectures", blocks[:8]), ("selection", blocks[8:])):
-        (path / f"{name}.json").write_text(json.dumps([{"block": b.to_json()} for b in part]))
+    draw(config, listed(blocks[:8]), listed(blocks[8:]))
     return config, blocks[:8], blocks[8:]
+
+
+def draw(config: Config, test: str, selection: str) -> None:
+    files = {"architectures.json": test, "selection.json": selection}
+    finish(config, "architectures", files=files)
 
 
 def test_what_was_drawn_is_read_back_and_all_of_it_held_out(
@@ -170,16 +169,28 @@ def test_what_was_drawn_is_read_back_and_all_of_it_held_out(
 def test_architectures_that_are_not_whole_are_refused(
     name: str, drawn: tuple[Config, list[Block], list[Block]]
 ) -> None:
-    config, *_ = drawn
-    path = Path(f"results/smoke/architectures/{name}.json")
+    config, test, selection = drawn
+    parts = {"architectures": test, "selection": selection}
     for content, said in (
-        (json.dumps(json.loads(path.read_text())[:-1]), rf"{name}\.json holds \d architectures"),
-        ('[{"hash": "a"}]', rf"{name}\.json holds no architectures"),
+        (listed(parts[name][:-1]), rf"{name}\.json holds \d architectures"),
+        ('[{"hash": "a"}]', rf"{name}\.json holds no list of architectures"),
         ("[", rf"{name}\.json is not whole JSON"),
     ):
-        path.write_text(content)
+        draw(config, *({**{k: listed(b) for k, b in parts.items()}, name: content}.values()))
         with pytest.raises(UserError, match=rf"{said}.*`ghn sample`"):
             artifacts.held_out(config)
+
+
+@pytest.mark.parametrize("name", ["architectures", "selection"])
+def test_rows_that_were_swapped_are_refused(
+    name: str, drawn: tuple[Config, list[Block], list[Block]]
+) -> None:
+    config, *_ = drawn
+    path = Path(f"results/smoke/architectures/{name}.json")
+    first, second, *rest = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps([second, first, *rest]), encoding="utf-8")
+    with pytest.raises(UserError, match=rf"{name}\.json is not the file that was written"):
+        artifacts.held_out(config)
 
 
 def test_one_more_selected_makes_what_was_drawn_stale(
@@ -199,13 +210,6 @@ def test_the_space_is_the_one_that_is_named(configured: Any) -> None:
     assert (found.operations, found.reductions) == (tuple(CELLS["space.operations"]), (2,))
     assert artifacts.paper_space(paper) == artifacts.space_of(paper)
     assert artifacts.paper_space(paper).max_inputs == 2  # presets/smoke.yaml, params.yaml
-
-
-def test_chapters_of_the_papers_space_refuse_another(configured: Any) -> None:
-    cells = configured(CELLS)
-    for refused in (artifacts.paper_space, lambda c: artifacts.mobile_space(c, None)):
-        with pytest.raises(UserError, match=r"space\.name is nasbench201: use another preset"):
-            refused(cells)
 
 
 def test_ghns_of_other_seeds_start_from_other_weights(configured: Any) -> None:
@@ -232,32 +236,34 @@ def test_the_mobile_space_stacks_the_same_blocks_in_another_way(configured: Any)
 
 # ---- what tables and figures are made of -------------------------------------------------------
 
-HASHES = ["a", "b", "c", "d", "e"]
+HASHES = [letter * 16 for letter in "abcde"]
+MORE = ["f" * 16, "0" * 16]
 
 
 def finish_comparison(config: Config, hashes: dict[str, list[str]]) -> None:
     """Write five trained networks, and models with the scores of the architectures `hashes`."""
     for i, name in enumerate(HASHES):
-        measured = {"10": {"accuracy": 0.1 * i, "seconds": 1.0}, "30": {"final": 0.2 * i}}
+        measured = {10: {"accuracy": 0.1 * i, "seconds": 1.0}, 30: {"final": 0.2 * i}}
         finish(config, f"sgd/{i}", {"hash": name, "measured": measured})
     for model, scored in hashes.items():
         # of more than are trained
+        accuracies = [0.5, 0.6, 0.7, 0.8, 0.9, 0.0, 0.0]
         result = {
-            "hashes": [*scored, "f", "g"],
-            "values": {"accuracy": [0.5, 0.6, 0.7, 0.8, 0.9, 0.0, 0.0]},
-            "seconds_each": {"accuracy": 1.5},
+            "hashes": [*scored, *MORE],
+            "mean": {"accuracy": 0.5},
+            "values": {"accuracy": accuracies},
         }
-        finish(config, f"scores/{model}", result)
+        finish(config, f"scores/{model}", result, inputs=WEIGHTS)
         weigh(config, model)
 
 
 def finish_proxies(config: Config, hashes: list[str]) -> None:
     """Write what each proxy makes of the architectures: its place among the proxies, and theirs."""
+    values = {name: [10.0 * i + j for j in range(len(hashes))] for i, name in enumerate(PROXIES)}
     result = {
         "hashes": hashes,
-        "values": {
-            name: [10.0 * i + j for j in range(len(hashes))] for i, name in enumerate(PROXIES)
-        },
+        "mean": dict.fromkeys(PROXIES, 0.0),
+        "values": values,
         "seconds_each": {name: float(i) for i, name in enumerate(PROXIES)},
     }
     finish(config, "scores/proxies", result)
@@ -297,14 +303,9 @@ def test_an_ablation_is_held_against_the_same_truth(configured: Any) -> None:
 def test_scores_of_other_architectures_are_refused(configured: Any) -> None:
     config = configured()
     finish_comparison(config, {"ghn/default": HASHES, "oneshot": HASHES[::-1]})
-    for model in ("ghn/default", "oneshot"):
-        shutil.rmtree(Path("results/smoke", model))
-        finish(config, model, {})
-        weigh(config, model)
     with pytest.raises(UserError, match=r"scores/oneshot .* different architectures"):
         artifacts.table4_rows(config)
-    path = Path("results/smoke/scores/oneshot/run.json")
-    path.write_text(path.read_text().replace('"e", "d", "c", "b", "a"', '"a", "b", "c", "d", "e"'))
+    finish_comparison(config, {"oneshot": HASHES})
     finish_proxies(config, HASHES[::-1])
     with pytest.raises(UserError, match=r"scores/proxies .* different architectures"):
         artifacts.table4_rows(config)
@@ -313,11 +314,7 @@ def test_scores_of_other_architectures_are_refused(configured: Any) -> None:
 def test_table_4_has_the_rows_of_all_methods_of_the_trained_architectures(configured: Any) -> None:
     config = configured()
     finish_comparison(config, {"ghn/default": HASHES, "oneshot": HASHES})
-    for model in ("ghn/default", "oneshot"):
-        shutil.rmtree(Path("results/smoke", model))
-        finish(config, model, {})
-        weigh(config, model)
-    finish_proxies(config, [*HASHES, "f", "g"])
+    finish_proxies(config, [*HASHES, *MORE])
     rows, made_of = artifacts.table4_rows(config)
     assert list(rows) == ["sgd-10", "oneshot", "ghn", *PROXIES]
     for row in rows.values():
@@ -329,3 +326,19 @@ def test_table_4_has_the_rows_of_all_methods_of_the_trained_architectures(config
     assert list(rows["grasp"].predicted) == [40.0, 41.0, 42.0, 43.0, 44.0]
     assert (rows["grasp"].initial_seconds, rows["grasp"].per_architecture_seconds) == (None, 4.0)
     assert len(made_of) == 5 + 4 + 1
+
+
+@pytest.mark.parametrize("stage", ["ghn/default", "oneshot"])
+def test_weights_that_are_not_finite_score_nothing(
+    configured: Any, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    config = configured()
+    monkeypatch.setattr(artifacts, "images_of", lambda *_: None)  # none is looked at
+    monkeypatch.setattr(artifacts, "prepare_process", lambda _: None)
+    weights = artifacts.untrained(config, stage).state_dict()
+    next(iter(weights.values())).fill_(float("nan"))
+    path = Path("results", config.scale, stage, "model.pt")
+    checkpoint.save(path, {"model": weights}, digest(settings(config, stage)))
+    finish(config, stage, files={"model.pt": path.read_bytes()})
+    with pytest.raises(UserError, match=r"model\.pt has no weights for this model: .* not finite"):
+        artifacts.scorer_of(config, stage, torch.device("cpu"))

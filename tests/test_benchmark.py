@@ -260,9 +260,9 @@ def test_a_test_architecture_like_one_of_the_selection_is_refused(sampled_cells:
     blocks = architectures_of(config)
     _, other = likeness(blocks)
     path = Path("results", config.scale, "architectures/selection.json")
-    entries = json.loads(path.read_text())
+    entries = json.loads(path.read_text(encoding="utf-8"))
     entries[3] = {"hash": other.hash, "block": other.to_json()}
-    path.write_text(json.dumps(entries))
+    path.write_text(json.dumps(entries), encoding="utf-8")
     assert other not in blocks
     with pytest.raises(
         UserError, match=r"^[1-9]\d* test architectures compute .*`ghn sample` again"
@@ -274,11 +274,11 @@ def test_architectures_that_were_drawn_otherwise_are_refused(sampled_cells: Samp
     config = sampled_cells(DRAWN)
     blocks = architectures_of(config)
     path = Path("results", config.scale, "architectures/selection.json")
-    entries = json.loads(path.read_text())
-    path.write_text(json.dumps(entries[::-1]))
+    entries = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(entries[::-1]), encoding="utf-8")
     with pytest.raises(UserError, match="not those that `ghn sample` draws"):
         check_held_out(config, blocks)
-    path.write_text(json.dumps(entries))
+    path.write_text(json.dumps(entries), encoding="utf-8")
     check_held_out(config, blocks)
     with pytest.raises(UserError, match="not those that `ghn sample` draws"):
         check_held_out(config, blocks[::-1])

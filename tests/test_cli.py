@@ -40,7 +40,7 @@ def place(finished, tmp_path):
 def config_of(place, changes=None):
     files = [place.folder / "params.yaml", place.folder / "presets/smoke.yaml"]
     if changes:
-        (place.folder / "changes.yaml").write_text(yaml.safe_dump(changes))
+        (place.folder / "changes.yaml").write_text(yaml.safe_dump(changes), encoding="utf-8")
         files.append(place.folder / "changes.yaml")
     return load(files)
 
@@ -65,12 +65,72 @@ def test_help_of_a_verb_says_what_it_reads_and_writes(verb, workplace):
     assert done.stderr == ""
 
 
+def test_an_unknown_verb_or_name_is_answered_with_the_nearest(workplace):
+    done = workplace.run("ghn", "trian-ghn", "default")
+    assert done.returncode == 2
+    assert done.stderr.endswith("there is no verb 'trian-ghn'; did you mean train-ghn?\n")
+    for words, near in (
+        (["train-ghn", "defualt"], "default"),
+        (["score", "ghn/stakced"], "stacked"),
+        (["score", "onehsot"], "scores/oneshot"),
+        (["search", "randm/0"], "search/random/0"),
+        (["search", "random/00"], "search/random/0"),
+        (["train-finalist", "tpo/0"], "finalists/top/0"),
+    ):
+        done = workplace.ghn(*words)
+        assert_refused(done, words[0], f"; did you mean {near}?")
+    assert not (workplace.folder / "results").exists()
+
+
 def test_no_verb_and_an_unknown_verb_are_usage(workplace):
     for words in ((), ("train",)):
         done = workplace.run("ghn", *words)
         assert done.returncode == 2
         assert "usage: ghn" in done.stderr
         assert "Traceback" not in done.stderr
+
+
+@pytest.fixture(params=["C", "latin-1"])
+def elsewhere(request, workplace, tmp_path):
+    """A folder where the locale is not UTF-8, and Python does not make it so."""
+    name = "C"
+    if request.param == "latin-1":
+        name = "xx.ISO-8859-1"
+        if shutil.which("localedef") is None:
+            pytest.skip("there is no localedef to make a Latin-1 locale with")
+        words = ("localedef", "-i", "POSIX", "-f", "ISO-8859-1", str(tmp_path / name))
+        subprocess.run(words, capture_output=True)
+    settings = {"LC_ALL": name, "LOCPATH": str(tmp_path)}
+    workplace.environment.update(settings, PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    asked = ("python", "-c", "import locale; print(locale.getpreferredencoding())")
+    assert workplace.run(*asked).stdout.strip() in ("ANSI_X3.4-1968", "ISO-8859-1")
+    return workplace
+
+
+def test_the_locale_does_not_matter(elsewhere):
+    """params.yaml and titles have ×, messages have ±: neither is in every locale."""
+    for words in (["check"], ["plan"], ["sample"], ["memory"], ["calibrate", "--samples", "5"]):
+        process = elsewhere.start(
+            *("ghn", *words, "--config", "params.yaml", "presets/smoke.yaml"), encoding="latin-1"
+        )
+        said, wrong = process.communicate()
+        assert process.returncode == 0, wrong
+        assert "Traceback" not in wrong
+    assert re.search(r"0\.\d\d (±|\\xb1) 0\.\d\d million", said)
+    record = json.loads(
+        (elsewhere.folder / "results/smoke/memory/run.json").read_text(encoding="utf-8")
+    )
+    assert record["stage"] == "memory"
+    before = (elsewhere.folder / "params.yaml").read_text(encoding="utf-8")
+    assert elsewhere.run("ghn", "configure", "presets/smoke.yaml").returncode == 0
+    after = (elsewhere.folder / "params.yaml").read_text(encoding="utf-8")
+    assert before.count("×") == after.count("×") > 0
+    done = elsewhere.run("snakemake", "--cores", "1", "--dry-run", "--quiet")
+    assert done.returncode == 0, done.stderr
+    # a path that this locale cannot name is the user's to mend
+    (elsewhere.folder / "path.yaml").write_text('data: {folder: "\\u20ac"}\n', encoding="utf-8")
+    done = elsewhere.run("ghn", "check", "--config", "params.yaml", "path.yaml")
+    assert_refused(done, "check", "data.folder", "LC_ALL=C.UTF-8")
 
 
 # ---- earlier stages ----------------------------------------------------------------------------
@@ -275,14 +335,14 @@ def test_a_finished_training_is_only_written_again(finished, place):
 
 
 def test_results_that_cannot_be_written(workplace):
-    (workplace.folder / "results").write_text("a file in the way")
+    (workplace.folder / "results").write_text("a file in the way", encoding="utf-8")
     done = workplace.ghn("sample")
     assert_refused(done, "sample", "cannot write results/smoke", "again")
 
 
 def test_checkpoints_that_cannot_be_written(place):
     shutil.rmtree(place.folder / "checkpoints")
-    (place.folder / "checkpoints").write_text("a file in the way")
+    (place.folder / "checkpoints").write_text("a file in the way", encoding="utf-8")
     assert_refused(place.ghn("train-oneshot"), "train-oneshot", "cannot write checkpoints/smoke")
 
 
@@ -290,7 +350,7 @@ def test_the_papers_scale_asks_for_an_accelerator(workplace):
     done = workplace.run("ghn", "check")
     assert_refused(done, "check", "'paper'", "presets/quick.yaml", "presets/smoke.yaml")
     # who insists may
-    (workplace.folder / "insist.yaml").write_text("cpu_is_enough: true\n")
+    (workplace.folder / "insist.yaml").write_text("cpu_is_enough: true\n", encoding="utf-8")
     done = workplace.run("ghn", "check", "--config", "params.yaml", "insist.yaml")
     assert done.returncode == 0, done.stderr
     assert "paper" in done.stdout
@@ -309,6 +369,29 @@ def test_faults_of_the_configuration(workplace):
     assert not (workplace.folder / "results").exists()
 
 
+@pytest.mark.parametrize(
+    ("preset", "words", "chapter"),
+    [
+        ("nasbench201", ["export"], "search"),
+        ("nasbench201", ["train-short", "0"], "search"),
+        ("nasbench201", ["train-finalist", "top/0"], "search"),
+        ("nasbench201", ["memory"], "memory"),
+        ("nasbench201", ["table3"], "transfer"),
+        ("nasbench201", ["train-anytime", "msdnet"], "anytime"),
+        ("anytime-smoke", ["train-oneshot"], "correlation"),
+        ("anytime-smoke", ["score", "proxies"], "correlation"),
+        ("anytime-smoke", ["choose"], "search"),
+        ("anytime-smoke", ["train-mobile"], "transfer"),
+        ("smoke", ["anytime-curves"], "anytime"),
+        ("smoke", ["benchmark"], "benchmark"),
+    ],
+)
+def test_a_verb_of_a_chapter_that_the_space_has_not_is_refused(preset, words, chapter, workplace):
+    done = workplace.run("ghn", *words, "--config", "params.yaml", f"presets/{preset}.yaml")
+    assert_refused(done, words[0], chapter, "which the space")
+    assert not (workplace.folder / "results").exists()
+
+
 def test_check_writes_nothing(workplace):
     before = sorted(workplace.folder.rglob("*"))
     done = workplace.ghn("check")
@@ -321,7 +404,9 @@ def test_check_writes_nothing(workplace):
 
 
 def test_the_test_architectures_are_as_many_and_all_different(finished):
-    text = (finished.folder / "results/smoke/architectures/architectures.json").read_text()
+    text = (finished.folder / "results/smoke/architectures/architectures.json").read_text(
+        encoding="utf-8"
+    )
     drawn = json.loads(text)
     assert len(drawn) == len({entry["hash"] for entry in drawn}) == 6
     for entry in drawn:
@@ -338,7 +423,7 @@ def test_calibrate_says_what_it_measured(workplace):
 def test_a_space_too_small_for_so_many_architectures_is_refused(workplace):
     # two nodes that read one input each, two operations: 4 blocks that read both inputs, not 5
     space = {"nodes": 2, "max_inputs": 1, "operations": ["identity", "conv_1x1"]}
-    (workplace.folder / "few.yaml").write_text(yaml.safe_dump({"space": space}))
+    (workplace.folder / "few.yaml").write_text(yaml.safe_dump({"space": space}), encoding="utf-8")
     files = ("params.yaml", "presets/smoke.yaml", "few.yaml")
     process = workplace.start("ghn", "sample", "--config", *files)
     try:

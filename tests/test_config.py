@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ghn_pipeline import plain_yaml
 from ghn_pipeline.config import Config, adopt, load, merged, validate
 from ghn_pipeline.errors import UserError
 from ghn_pipeline.sections import Ghn, GhnChanges
@@ -14,7 +15,7 @@ from ghn_pipeline.sections import Ghn, GhnChanges
 ROOT = Path(__file__).parents[1]
 PARAMS = ROOT / "params.yaml"
 #: those that the paper's scale trains
-GHNS = yaml.safe_load(PARAMS.read_text())["correlation"]["ghns"]
+GHNS = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))["correlation"]["ghns"]
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
 #: another network, and another space, valid in the place of the paper's
 STACK = {"blocks": 15, "channels": 16, "reductions": [6, 9, 11], "stem_multiplier": 1}
@@ -111,7 +112,7 @@ def flat(settings, prefix=""):
 
 def fault_lines(tmp_path, changes):
     """Load params.yaml and `changes`; return the lines of the faults, less the first line."""
-    (tmp_path / "changes.yaml").write_text(yaml.safe_dump(changes))
+    (tmp_path / "changes.yaml").write_text(yaml.safe_dump(changes), encoding="utf-8")
     with pytest.raises(UserError) as caught:
         load([PARAMS, tmp_path / "changes.yaml"])
     first, *lines = str(caught.value).splitlines()
@@ -186,7 +187,7 @@ def test_the_presets():
 
 @pytest.mark.parametrize("file", PRESETS, ids=lambda f: f.stem)
 def test_presets_hold_only_what_differs(file, paper_settings):
-    paper, preset = flat(paper_settings), flat(yaml.safe_load(file.read_text()))
+    paper, preset = flat(paper_settings), flat(yaml.safe_load(file.read_text(encoding="utf-8")))
     # a preset may have GHNs and weights of its own, and name what is null in the paper
     named = ("ghns.", "ghn.operation_weights.", "proxies.network.")
     assert {key for key in preset if not key.startswith(named)} <= set(paper)
@@ -195,15 +196,20 @@ def test_presets_hold_only_what_differs(file, paper_settings):
 
 def test_a_preset_changes_what_it_says_and_nothing_else(paper_settings):
     for file in PRESETS:
-        expected = {**flat(paper_settings), **flat(yaml.safe_load(file.read_text()))}
+        expected = {
+            **flat(paper_settings),
+            **flat(yaml.safe_load(file.read_text(encoding="utf-8"))),
+        }
         # what an entry of `ghns` does not say is left out, and what is null with it
         said = {key: value for key, value in expected.items() if value is not None}
         assert flat(load([PARAMS, file]).model_dump(exclude_none=True)) == said
 
 
 def test_later_files_win_and_lists_are_replaced(tmp_path):
-    (tmp_path / "a.yaml").write_text("sgd: {epochs: 7}\nspace: {operations: [identity, conv_1x1]}")
-    (tmp_path / "b.yaml").write_text("sgd: {epochs: 8}")
+    (tmp_path / "a.yaml").write_text(
+        "sgd: {epochs: 7}\nspace: {operations: [identity, conv_1x1]}", encoding="utf-8"
+    )
+    (tmp_path / "b.yaml").write_text("sgd: {epochs: 8}", encoding="utf-8")
     config = load([PARAMS, tmp_path / "a.yaml", tmp_path / "b.yaml"])
     assert config.sgd.epochs == 8
     assert config.sgd.batch == 64
@@ -211,7 +217,9 @@ def test_later_files_win_and_lists_are_replaced(tmp_path):
 
 
 def test_named_ghns_change_the_common_settings(tmp_path):
-    (tmp_path / "a.yaml").write_text("ghns: {default: {}, short: {passes: 1, nodes: 5}}")
+    (tmp_path / "a.yaml").write_text(
+        "ghns: {default: {}, short: {passes: 1, nodes: 5}}", encoding="utf-8"
+    )
     config = load([PARAMS, tmp_path / "a.yaml"])
     assert (config.named_ghn("default").passes, config.named_ghn("short").passes) == (5, 1)
     assert config.named_ghn("short").embedding == 32
@@ -231,19 +239,22 @@ def test_an_adopted_preset_is_the_same_settings_with_the_comments(file, tmp_path
     shutil.copy(PARAMS, path)
     assert adopt(path, [file]) == load([PARAMS, file]) == load([path])
 
-    preset, text = yaml.safe_load(file.read_text()), PARAMS.read_text()
+    preset, text = (
+        yaml.safe_load(file.read_text(encoding="utf-8")),
+        PARAMS.read_text(encoding="utf-8"),
+    )
 
     def places(text):
         return [line.split("#", 1)[1] for line in text.splitlines() if "#" in line]
 
     if "operations" in preset.get("space", {}):  # one that it has not takes its comment with it
         text = re.sub(r"\n    - conv_1x7_7x1 .*", "", text)
-    assert places(path.read_text()) == places(text)
+    assert places(path.read_text(encoding="utf-8")) == places(text)
     # sections that the preset does not change are not touched
-    sections = re.split(r"\n(?=\w+:)", PARAMS.read_text())
+    sections = re.split(r"\n(?=\w+:)", PARAMS.read_text(encoding="utf-8"))
     untouched = [s for s in sections if s.split(":")[0] not in preset]
     assert any(s.startswith("seeds:") for s in untouched)
-    assert all(s.strip() in path.read_text() for s in untouched)
+    assert all(s.strip() in path.read_text(encoding="utf-8") for s in untouched)
 
 
 def test_a_preset_on_top_of_another_is_refused(tmp_path):
@@ -258,8 +269,8 @@ def test_a_preset_on_top_of_another_is_refused(tmp_path):
             read()
     assert path.read_bytes() == held
     # the same again, changes, and a scale of one's own on top of a preset are no mixture
-    (tmp_path / "mine.yaml").write_text("scale: mine\nsgd: {epochs: 4}\n")
-    (tmp_path / "change.yaml").write_text("sgd: {epochs: 4}\n")
+    (tmp_path / "mine.yaml").write_text("scale: mine\nsgd: {epochs: 4}\n", encoding="utf-8")
+    (tmp_path / "change.yaml").write_text("sgd: {epochs: 4}\n", encoding="utf-8")
     assert adopt(path, [smoke]) == load([path]) == load([PARAMS, smoke])
     assert adopt(path, [tmp_path / "change.yaml"]).sgd.epochs == 4
     assert load([PARAMS, quick, tmp_path / "mine.yaml"]).scale == "mine"
@@ -267,7 +278,7 @@ def test_a_preset_on_top_of_another_is_refused(tmp_path):
 
 def test_a_faulty_preset_is_not_adopted(tmp_path):
     shutil.copy(PARAMS, tmp_path / "params.yaml")
-    (tmp_path / "bad.yaml").write_text("sgd: {epochs: 0}")
+    (tmp_path / "bad.yaml").write_text("sgd: {epochs: 0}", encoding="utf-8")
     with pytest.raises(UserError, match=r"sgd\.epochs"):
         adopt(tmp_path / "params.yaml", [tmp_path / "bad.yaml"])
     assert (tmp_path / "params.yaml").read_bytes() == PARAMS.read_bytes()
@@ -308,7 +319,7 @@ def test_three_faults_are_named_at_once(tmp_path):
         ({"sgd": {"epochs": 2.5}}, "sgd.epochs", "integer"),
         ({"sgd": {"epochs": True}}, "sgd.epochs", "integer"),
         ({"sgd": {"weight_decay": -1.0}}, "sgd.weight_decay", "greater than or equal to 0"),
-        ({"sgd": {"learning_rate": "1e-3"}}, "sgd.learning_rate", "write 1.0e-3"),
+        ({"sgd": {"learning_rate": "0.001"}}, "sgd.learning_rate", "in quotes a number is text"),
         ({"sgd": {"learning_rate": float("nan")}}, "sgd.learning_rate", "nan"),
         ({"sgd": {"learning_rate": float("inf")}}, "sgd.learning_rate", "inf"),
         ({"images": {"train": 45001}}, "images.train", "45000"),
@@ -333,6 +344,43 @@ def test_three_faults_are_named_at_once(tmp_path):
         ({"ghn": {"operation_weights": {"identity": 0}}}, "ghn.operation_weights.identity", "to 1"),
         ({"ghn": {"warmup": -1}}, "ghn.warmup", "greater than or equal to 0"),
         ({"ghn": {"average": 1.0}}, "ghn.average", "less than 1"),
+        # far above any use
+        ({"network": {"channels": 100000000000}}, "network.channels", "equal to 10000"),
+        ({"network": {"blocks": 1001}}, "network.blocks", "equal to 1000"),
+        ({"space": {"nodes": 10**30}}, "space.nodes", "1000"),
+        ({"ghn": {"passes": 10**9}}, "ghn.passes", "equal to 1000"),
+        ({"ghns": {"default": {"embedding": 10**9}}}, "ghns.default.embedding", "equal to 10000"),
+        ({"sgd": {"epochs": 10**9}}, "sgd.epochs", "equal to 100000"),
+        ({"correlation": {"resamples": 10**9}}, "correlation.resamples", "equal to 1000000"),
+        ({"seeds": {"split": 2**32}}, "seeds.split", "equal to 4294967295"),
+        ({"compute": {"memory_mb": 10**12}}, "compute.memory_mb", "equal to 100000000"),
+        ({"compute": {"minutes": 525601}}, "compute.minutes", "equal to 525600"),
+        ({"compute": {"threads": 10**6}}, "compute.threads", "equal to 10000"),
+        ({"images": {"padding": 33}}, "images.padding", "equal to 32"),
+        ({"sgd": {"learning_rate": 1e30}}, "sgd.learning_rate", "equal to 1000"),
+        # a path that no file system takes, or that would break a line
+        ({"data": {"folder": "a\0b"}}, "data.folder", "pattern"),
+        ({"data": {"local": "a\nb"}}, "data.local", "pattern"),
+        ({"mobile": {"folder": "\0"}}, "mobile.folder", "pattern"),
+        ({"mobile": {"folder": "a" * 1001}}, "mobile.folder", "1000"),
+        ({"data": {"folder": "\ud800"}}, "data.folder", "unicode"),
+        # a name that would be an option
+        ({"scale": "-v"}, "scale", "pattern"),
+        ({"scale": "a" * 101}, "scale", "at most 100"),
+        ({"ghns": {"-v": {}}}, "ghns.-v.[key]", "pattern"),
+        # the nearest known one
+        ({"sgd": {"epoch": 3}}, "sgd.epoch", "unknown key; did you mean epochs?"),
+        ({"surch": {}}, "surch", "unknown key; did you mean search?"),
+        ({"ghns": {"default": {"pases": 3}}}, "ghns.default.pases", "did you mean passes?"),
+        ({"anytime": {"msdnet": {"grow": 3}}}, "anytime.msdnet.grow", "did you mean growth?"),
+        ({"space": {"name": "nasbensh201"}}, "space.name", "did you mean nasbench201?"),
+        ({"evaluation": {"measure": "liklihood"}}, "evaluation.measure", "mean likelihood?"),
+        (
+            {"space": {"operations": ["identity", "sepconv_3x3"]}},
+            "space.operations.1",
+            "did you mean sep_conv_3x3?",
+        ),
+        ({"anytime": {"rivals": ["msd_net"]}}, "anytime.rivals.0", "did you mean msdnet?"),
         ({"ghn": {"seed": -1}}, "ghn.seed", "greater than or equal to 0"),
         ({"correlation": {"drawn": 4}}, "correlation.drawn", "greater than or equal to 5"),
         ({"evaluation": {"measure": "loss"}}, "evaluation.measure", "likelihood"),
@@ -437,6 +485,15 @@ def test_one_fault_is_named_with_its_path(changes, path, words, tmp_path):
                 ({"anytime": {"densenet_mc": {"exits": [9]}}}, ["anytime.densenet_mc", "layers"]),
             )
         ),
+        # more modules than any memory holds
+        ({"network": {"blocks": 1000}, "space": {"nodes": 21}}, ["network.blocks", "21,000 nodes"]),
+        # names that are nearly those of GHNs and operations
+        ({"correlation": {"ghns": ["defualt"]}}, ["correlation.ghns", "did you mean default?"]),
+        ({"ablations": {"table5": ["staked"]}}, ["ablations.table5", "did you mean stacked?"]),
+        (
+            {"ghn": {"operation_weights": {"conv_1x": 2}}},
+            ["ghn.operation_weights", "did you mean conv_1x1?"],
+        ),
         # more than are drawn, or than there are images
         ({"correlation": {"drawn": 99}}, ["correlation.architectures", "correlation.drawn"]),
         (
@@ -480,7 +537,7 @@ def test_one_fault_is_named_with_its_path(changes, path, words, tmp_path):
         ({"mobile": {"reductions": [15]}}, ["mobile.reductions", "14"]),
         ({"mobile": {"resolution": 31}}, ["mobile.reductions", "mobile.resolution"]),
         ({"compute": {"minutes": 3}}, ["compute.stop_seconds", "compute.minutes"]),
-        ({"method": 2}, ["method", "1"]),
+        ({"method": 3}, ["method", "2"]),
     ],
 )
 def test_sections_must_agree(changes, words, tmp_path):
@@ -495,20 +552,21 @@ def test_what_only_published_accuracies_allow_is_allowed_beside_them(tmp_path):
         "correlation": {"selection": 5},
         "benchmark": {"curve": 3},
     }
-    (tmp_path / "a.yaml").write_text(yaml.safe_dump(changes))
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(changes), encoding="utf-8")
     config = load([PARAMS, tmp_path / "a.yaml"])
     assert (config.space.max_inputs, config.correlation.selection) == (None, 5)
 
 
 def test_the_last_step_of_sgd_is_allowed(tmp_path):
-    (tmp_path / "a.yaml").write_text("correlation: {steps: [35150]}")
+    (tmp_path / "a.yaml").write_text("correlation: {steps: [35150]}", encoding="utf-8")
     assert load([PARAMS, tmp_path / "a.yaml"]).correlation.steps == [35150]
 
 
 def test_other_processes_that_share_the_work_evenly_are_allowed(tmp_path):
     for processes, nodes in ((1, 1), (8, 2), (16, 16)):
         shared = {"processes": processes, "nodes": nodes}
-        (tmp_path / "a.yaml").write_text(yaml.safe_dump({"finalists": shared, "mobile": shared}))
+        both = {"finalists": shared, "mobile": dict(shared)}  # of one object it would be an alias
+        (tmp_path / "a.yaml").write_text(yaml.safe_dump(both), encoding="utf-8")
         assert load([PARAMS, tmp_path / "a.yaml"]).finalists.workers == 32
 
 
@@ -544,7 +602,7 @@ def test_a_missing_section_is_named(section, paper_settings):
 
 @pytest.mark.parametrize("changes", ["1: 2", "sgd: {1: 2}", "ghns: {default: {1: 2}}"])
 def test_keys_that_are_numbers_are_faults(changes, tmp_path):
-    (tmp_path / "a.yaml").write_text(changes)
+    (tmp_path / "a.yaml").write_text(changes, encoding="utf-8")
     with pytest.raises(UserError, match="1 fault in the configuration"):
         load([PARAMS, tmp_path / "a.yaml"])
 
@@ -554,22 +612,119 @@ def test_keys_that_are_numbers_are_faults(changes, tmp_path):
 
 @pytest.mark.parametrize("content", ["", "[1, 2]", "just text", "3"])
 def test_a_file_that_is_no_mapping(content, tmp_path):
-    (tmp_path / "a.yaml").write_text(content)
+    (tmp_path / "a.yaml").write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match=r"a\.yaml must be a mapping of sections"):
         load([PARAMS, tmp_path / "a.yaml"])
 
 
-@pytest.mark.parametrize("content", [b"sgd: [1", b"a: b: c", b"\tx: 1", b"\x00", b"\xff\xfe\xfd"])
-def test_a_file_that_is_no_yaml(content, tmp_path):
+BOMB = "a0: &a0 [x]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 9)
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"a: 1\nsgd: [1", ["line 2", "flow sequence"]),
+        (b"a: b: c", ["line 1", "mapping values"]),
+        (b"\tx: 1", ["line 1"]),
+        (b"\x00", ["#x0000"]),
+        (b"scale: a\x07b", ["#x0007"]),
+        (b"\xff\xfe\xfd", ["is not UTF-8", "byte 0"]),
+        ("scale: caf\xe9".encode("latin-1"), ["is not UTF-8", "byte 10"]),
+        ("scale: x\n".encode("utf-16"), ["is not UTF-8"]),
+        # nested thousands deep, closed or not, in either style
+        (b"sgd:\n  " + b"[" * 5000, ["line 2", "more than 20 deep"]),
+        (b"sgd: " + b"[" * 5000 + b"]" * 5000, ["line 1", "more than 20 deep"]),
+        (b"sgd: " + b"{a: " * 5000, ["line 1", "more than 20 deep"]),
+        (b"- " * 5000, ["line 1", "more than 20 deep"]),
+        # "billion laughs", something that holds itself, and a section that is another's too
+        (BOMB.encode(), ["line 1", "anchors"]),
+        (b"sgd: &a [*a]", ["line 1", "anchors"]),
+        (b"a: 1\nsgd: *a", ["line 2", "aliases"]),
+        (b"sgd: {<<: {epochs: 3}}", ["line 1", "'<<'"]),
+        (b"sgd: !!set {epochs}", ["line 1", "tags"]),
+        (b"sgd: !!int abc", ["line 1", "tags"]),
+        (b"a: 1\nscale: 2026-11-28", ["line 2", "'2026-11-28'", "quotes"]),
+        (b"scale: =", ["line 1", "'='"]),
+        (b"? [a, b]\n: 1", ["line 1", "a key must be a name"]),
+        (b"seeds: {split: " + b"9" * 20_000 + b"}", ["line 1", "10,000 characters"]),
+        (b"seeds: {split: " + b"9" * 9_000 + b"}", ["not plain YAML"]),
+        (b"scale: a\n---\nscale: b", ["line 2", "another document"]),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_plain_yaml_is_one_message(content, words, tmp_path):
     (tmp_path / "a.yaml").write_bytes(content)
-    with pytest.raises(UserError, match=r"a\.yaml is not YAML"):
-        load([PARAMS, tmp_path / "a.yaml"])
+    shutil.copy(PARAMS, tmp_path / "params.yaml")
+    for read in (load, lambda files: adopt(files[0], files[1:])):
+        with pytest.raises(UserError, match=r"^\S*a\.yaml is not ") as caught:
+            read([tmp_path / "params.yaml", tmp_path / "a.yaml"])
+        assert len(str(caught.value)) < 600
+        assert [word for word in words if word not in str(caught.value)] == []
+    assert (tmp_path / "params.yaml").read_bytes() == PARAMS.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("content", "key", "lines"),
+    [
+        ("sgd:\n  epochs: 3\n  batch: 64\n  epochs: 4\n", "epochs", (4, 2)),
+        ("sgd: {epochs: 3}\nghn: {}\nsgd: {batch: 64}\n", "sgd", (3, 1)),
+        ("ghns: {a: {}, b: {},\n a: {}}\n", "a", (2, 1)),
+        ("anytime:\n  msdnet:\n    base: 1\n    'base': 1\n", "base", (4, 3)),
+        ("ghns:\n  a: {nodes: 3,\n    nodes: 3}\n", "nodes", (3, 2)),
+    ],
+)
+def test_a_key_given_twice_is_refused_with_its_line(content, key, lines, tmp_path):
+    again, first = lines
+    said = rf"line {again}: the key '{key}' is given twice, first in line {first}$"
+    shutil.copy(PARAMS, tmp_path / "params.yaml")
+    (tmp_path / "a.yaml").write_text(content, encoding="utf-8")
+    for read in (load, lambda files: adopt(files[0], files[1:])):
+        with pytest.raises(UserError, match=rf"a\.yaml.*{said}"):
+            read([tmp_path / "params.yaml", tmp_path / "a.yaml"])
+    # in params.yaml itself too
+    text = PARAMS.read_text(encoding="utf-8") + "\nscale: other\n"
+    (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
+    for read in (load, lambda files: adopt(files[0], [])):
+        with pytest.raises(
+            UserError, match=r"params\.yaml.*'scale' is given twice, first in line 5"
+        ):
+            read([tmp_path / "params.yaml"])
+    assert (tmp_path / "params.yaml").read_text(encoding="utf-8") == text
+
+
+#: which the two versions of YAML, 1.1 and 1.2, take differently, or alike
+VALUES = ["1e-3", "1E5", "010", "09", "1_000", "1:30", "0o14", "0x1f", ".5", "1.", "+1"]
+VALUES += ["yes", "on", "Yes", "true", "~", "null", "y", "1.0e-3"]
+
+
+@pytest.mark.parametrize("text", VALUES)
+def test_a_value_is_what_it_is_to_dvc(text, tmp_path):
+    """DVC's own reader gives jobs their names: seed 010 must not be 8 here and 10 there."""
+    from dvc.utils.serialize import load_yaml
+
+    (tmp_path / "a.yaml").write_text(f"key: {text}\n", encoding="utf-8")
+    mine, dvcs = plain_yaml.read(tmp_path / "a.yaml"), load_yaml(str(tmp_path / "a.yaml"))
+    edited = plain_yaml.read(tmp_path / "a.yaml", plain_yaml.editor())
+    assert (mine, type(mine["key"])) == (dvcs, type(dvcs["key"]))
+    assert mine == edited
+
+
+def test_a_rate_may_be_written_with_an_exponent_alone(tmp_path):
+    shutil.copy(PARAMS, tmp_path / "params.yaml")
+    (tmp_path / "a.yaml").write_text("sgd: {learning_rate: 1e-3}\n", encoding="utf-8")
+    config = load([tmp_path / "params.yaml", tmp_path / "a.yaml"])
+    assert config.sgd.learning_rate == 0.001
+    adopt(tmp_path / "params.yaml", [tmp_path / "a.yaml"])
+    assert load([tmp_path / "params.yaml"]) == config
 
 
 def test_yaml_cannot_execute_code(tmp_path):
     mark = tmp_path / "executed"
-    (tmp_path / "a.yaml").write_text(f"scale: !!python/object/apply:os.mkdir ['{mark}']")
-    with pytest.raises(UserError, match="is not YAML"):
+    (tmp_path / "a.yaml").write_text(
+        f"scale: !!python/object/apply:os.mkdir ['{mark}']", encoding="utf-8"
+    )
+    with pytest.raises(UserError, match="is not plain YAML"):
         load([PARAMS, tmp_path / "a.yaml"])
     assert not mark.exists()
 
@@ -583,9 +738,29 @@ def test_a_file_that_cannot_be_read(tmp_path):
 
 def test_comments_do_not_matter(tmp_path):
     shutil.copy(PARAMS, tmp_path / "a.yaml")
-    with open(tmp_path / "a.yaml", "a") as file:
+    with open(tmp_path / "a.yaml", "a", encoding="utf-8") as file:
         file.write("\n# more words\n")
     assert load([tmp_path / "a.yaml"]) == load([PARAMS])
+
+
+def test_every_number_and_list_has_both_bounds() -> None:
+    """Read off the schema that pydantic writes, which is not how the settings are declared."""
+
+    def unbounded(part, path):
+        if isinstance(part, list):
+            return [found for each in part for found in unbounded(each, path)]
+        if not isinstance(part, dict):
+            return []
+        found = [p for key, value in part.items() for p in unbounded(value, f"{path}.{key}")]
+        below = part.keys() & {"minimum", "exclusiveMinimum"}
+        above = part.keys() & {"maximum", "exclusiveMaximum"}
+        if part.get("type") in ("integer", "number") and not (below and above):
+            found += [] if "enum" in part or "const" in part else [path]
+        if part.get("type") == "array" and "maxItems" not in part:
+            found.append(path)
+        return found
+
+    assert unbounded(Config.model_json_schema(), "") == []
 
 
 def test_an_entry_of_ghns_may_change_every_key_of_ghn() -> None:

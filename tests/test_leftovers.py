@@ -76,7 +76,9 @@ def session(tmp_path):
         for name, text in files.items():
             paths.append(tmp_path / f"test_{name}.py")
             paths[-1].write_text(text.format(folder=str(tmp_path)), encoding="utf-8")
-        (tmp_path / "soon.py").write_text("import conftest; conftest.LAST_SECONDS = 2\n")
+        (tmp_path / "soon.py").write_text(
+            "import conftest; conftest.LAST_SECONDS = 2\n", encoding="utf-8"
+        )
         path = os.pathsep.join([str(tmp_path), str(ROOT / "tests"), str(ROOT)])
         options = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(tmp_path)]
         plugins = ["-p", "conftest", "-p", "soon", "-p", "no:cacheprovider"]
@@ -86,7 +88,7 @@ def session(tmp_path):
             cwd=tmp_path,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
         )
         started.append(process)
         return process
@@ -125,7 +127,7 @@ def test_a_killed_worker_ends_the_run_and_leaves_nothing(session, tmp_path):
     # a lock that is held, so that it can be seen to be given back
     with pytest.raises(Timeout), FileLock(tmp_path / "lock", timeout=0):
         pass
-    os.kill(int((tmp_path / "worker").read_text()), signal.SIGKILL)
+    os.kill(int((tmp_path / "worker").read_text(encoding="utf-8")), signal.SIGKILL)
     said, _ = process.communicate(timeout=280)
     assert process.returncode not in (0, None)
     assert re.search("1 failed|2 failed", said), said

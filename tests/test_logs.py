@@ -20,7 +20,7 @@ raise RuntimeError("the end")
 
 def run(log):
     words = [sys.executable, "-c", PROGRAM, str(log)]
-    return subprocess.run(words, capture_output=True, text=True)
+    return subprocess.run(words, capture_output=True, text=True, encoding="utf-8")
 
 
 def test_all_that_is_printed_is_in_the_log_in_one_piece_over_all_starts(tmp_path):
@@ -29,7 +29,7 @@ def test_all_that_is_printed_is_in_the_log_in_one_piece_over_all_starts(tmp_path
         done = run(log)
         assert done.stdout == "to stdout\n"
         assert "to the log" not in done.stderr
-    text = log.read_text()
+    text = log.read_text(encoding="utf-8")
     for line in ("to stdout\n", "to stderr\n", "to the log\n", "RuntimeError: the end\n"):
         assert text.count(line) == 2
 

@@ -1,6 +1,6 @@
 """What a scale is said to take, against hand computation, hand-written records, real files."""
 
-import json
+import re
 from pathlib import Path
 from statistics import mean
 
@@ -10,12 +10,11 @@ from conftest import ROOT, deep_update
 
 from ghn_pipeline import artifacts, cli, plan
 from ghn_pipeline.config import Config, load, validate
-from ghn_pipeline.files import digest
 from ghn_pipeline.network import Network, Trained
-from ghn_pipeline.stages import settings
 from ghn_pipeline.training import checkpoint
 from ghn_pipeline.training.finalist import Finalist
 from ghn_pipeline.training.search import running_mean
+from results import finish
 
 
 @pytest.fixture(autouse=True)
@@ -44,15 +43,14 @@ def line(config: Config, command: str) -> plan.Line:
     return found
 
 
-def finish(config: Config, stage: str, seconds: float, made_with: Config | None = None) -> None:
-    """Write the record of a finished run by hand."""
-    path = Path("results", config.scale, stage, "run.json")
-    path.parent.mkdir(parents=True)
-    key = digest(settings(made_with or config, stage))
-    path.write_text(json.dumps({"digest": key, "accelerator_seconds": seconds}))
-
-
 # ---- stated ------------------------------------------------------------------------------------
+
+
+def test_the_notice_of_the_papers_scale_is_of_the_plan(paper, configured):
+    hours = sum(line.hours or 0 for line in plan.plan(paper()))
+    said = int(re.search(r"some (\d+) hours", paper().notice)[1])
+    assert said == pytest.approx(hours, rel=0.05)
+    assert configured().notice == ""
 
 
 def test_the_papers_scale_takes_what_the_paper_says(paper):
@@ -156,7 +154,7 @@ def test_a_guess_follows_what_the_first_ghn_took(configured):
     more = {"ghns.longer": {"epochs": 36}, "ghns.wider": {"embedding": 64}}
     config = configured({**more, **only(["default", "longer", "nodes-5", "wider"])})
     assert line(config, "train-ghn nodes-5").hours is None  # nothing to go by
-    finish(config, "ghn/default", 300)
+    finish(config, "ghn/default", seconds=300)
     # of 3 nodes and 12 epochs
     assert line(config, "train-ghn nodes-5").rate == plan.Rate(500, plan.GUESS)
     assert line(config, "train-ghn longer").rate == plan.Rate(900, plan.GUESS)
@@ -168,11 +166,11 @@ def test_a_guess_follows_what_the_first_ghn_took(configured):
 
 def test_what_has_run_gives_the_rate_of_what_has_not(configured):
     config = configured()
-    finish(config, "sgd/0", 30)
-    finish(config, "sgd/3", 60)
-    finish(config, "sgd/1", 9000, made_with=configured({"sgd.epochs": 9}))
+    finish(config, "sgd/0", seconds=30)
+    finish(config, "sgd/3", seconds=60)
+    finish(configured({"sgd.epochs": 9}), "sgd/1", seconds=9000)
     Path("results/smoke/sgd/2").mkdir()
-    Path("results/smoke/sgd/2/run.json").write_text("{")
+    Path("results/smoke/sgd/2/run.json").write_text("{", encoding="utf-8")
     found = line(config, "train-sgd")
     assert found.rate == plan.Rate(45, "measured, 2 of 6 runs")
     assert found.hours == pytest.approx(5 * 45 / 3600)
@@ -192,27 +190,27 @@ def test_what_has_run_gives_the_rate_of_what_has_not(configured):
 )
 def test_every_stage_that_computes_is_measured(command, stage, jobs, configured):
     config = configured()
-    finish(config, stage, 7200)
+    finish(config, stage, seconds=7200)
     found = line(config, command)
     assert (found.jobs, found.hours) == (jobs, 2 * jobs)
 
 
 def test_a_mobile_training_is_measured(configured):
     config = configured({"mobile.folder": "/imagenet"})
-    finish(config, "mobile", 7200)
+    finish(config, "mobile", seconds=7200)
     assert line(config, "train-mobile").hours == 2
 
 
 def test_measured_comes_before_stated_and_guessed(paper):
-    finish(paper(), "ghn/default", 7200)
-    finish(paper(), "ghn/passes-1", 3600)
+    finish(paper(), "ghn/default", seconds=7200)
+    finish(paper(), "ghn/passes-1", seconds=3600)
     assert line(paper(), "train-ghn default").rate == plan.Rate(7200, "measured, 1 of 1 runs")
     assert line(paper(), "train-ghn passes-1").rate == plan.Rate(3600, "measured, 1 of 1 runs")
 
 
 def test_a_finalist_keeps_all_its_processes_busy(configured):
     config = configured()
-    finish(config, "finalists/top/0", 1800)  # of the accelerators of both
+    finish(config, "finalists/top/0", seconds=1800)  # of the accelerators of both
     assert line(config, "train-finalist random").hours == pytest.approx(0.5)
     assert "0.25 h on 2 at once" in plan.show(config)
 
@@ -339,13 +337,13 @@ def test_a_training_goes_on_in_a_next_job(paper):
     # each works for 240 x 60 - 180 = 14,220 s
     assert [plan.turns(s, compute) for s in (0, 14_220, 14_221, 26 * 3600)] == [1, 1, 2, 7]
     config = paper()
-    finish(config, "oneshot", 26 * 3600)
+    finish(config, "oneshot", seconds=26 * 3600)
     assert "26.00 h: 7 jobs of 240 min" in plan.show(config)
 
 
 def test_the_totals_leave_out_what_has_no_rate_and_say_so(configured):
     config = configured()
-    finish(config, "sgd/0", 3600)
+    finish(config, "sgd/0", seconds=3600)
     said = plan.show(config)
     total = next(row for row in said.splitlines() if row.startswith("in all"))
     # five of the ground truth, a short one

@@ -38,7 +38,7 @@ def running(cluster: Cluster, count: int = 1) -> list[str]:
 
 def alive(pid: str) -> bool:
     state = Path(f"/proc/{int(pid)}/stat")
-    return state.exists() and state.read_text().rpartition(")")[2].split()[0] != "Z"
+    return state.exists() and state.read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
 
 
 @requires_slurm
@@ -106,7 +106,7 @@ def test_nothing_runs_after_stop(tmp_path):
         wait_until(lambda: len(cluster.output(job).split()) == 2, 5)
         with pytest.raises(RuntimeError, match=r"runs in .* already"):
             cluster.start()
-        daemons = [int(file.read_text()) for file in tmp_path.glob("*.pid")]
+        daemons = [int(file.read_text(encoding="utf-8")) for file in tmp_path.glob("*.pid")]
         pids = [*map(str, daemons), *cluster.output(job).split()]
         assert len(pids) == 6
         assert all(map(alive, pids))
@@ -119,7 +119,7 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(tmp_path):
     cluster = Cluster(tmp_path, cpus=-1)
     with pytest.raises(RuntimeError, match=r"slurmctld did not start:\n.*CPUs"):
         cluster.start()
-    assert not alive((tmp_path / "munge.pid").read_text())
+    assert not alive((tmp_path / "munge.pid").read_text(encoding="utf-8"))
 
 
 def test_install_says_what_it_needs(monkeypatch):

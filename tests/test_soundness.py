@@ -53,6 +53,7 @@ def test_every_layer_agrees_with_float64_and_damages_no_memory(limit: dict[str, 
         capture_output=True,
         text=True,
         timeout=600,
+        encoding="utf-8",
     )
     last = done.stdout.splitlines()[-1:]
     assert done.returncode == 0, f"exit code {done.returncode} at {last}: {done.stderr[-2000:]}"

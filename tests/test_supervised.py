@@ -35,7 +35,7 @@ def start():
         def started(log: Path | str, act: str, **options) -> "subprocess.Popen[str]":
             words = [sys.executable, "-c", PROGRAM, str(log), act]
             pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-            process = subprocess.Popen(words, text=True, **pipes, **options)
+            process = subprocess.Popen(words, encoding="utf-8", **pipes, **options)
             stack.callback(process.kill)
             return stack.enter_context(process)
 
@@ -138,7 +138,7 @@ sys.exit(cli.run(cli.parser().parse_args(["check"])))
 @pytest.mark.parametrize("act", ["torch.empty(2**40)", "bytearray(2**40)"])
 def test_want_of_memory_is_one_message(act):
     words = [sys.executable, "-c", LIMITED.format(act=act)]
-    done = subprocess.run(words, capture_output=True, text=True)
+    done = subprocess.run(words, capture_output=True, encoding="utf-8")
     assert done.returncode == 1
     assert done.stderr.startswith("ghn check: out of memory")
     assert done.stderr.count("\n") == 1

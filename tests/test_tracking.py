@@ -14,15 +14,17 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from contextlib import closing, nullcontext
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from ghn_pipeline import cli, record, tracking
+from ghn_pipeline import store as stores
 from ghn_pipeline.errors import UserError
 from ghn_pipeline.files import write_atomically
 from ghn_pipeline.training.fit import Log
+from results import EXAMPLES
 
 COLUMNS = ("loss", "learning_rate")
 CURVE = [(3, 2.25, 0.001), (6, 1.5, 0.0005), (1203, 1.125, 0.00025)]
@@ -54,7 +56,8 @@ def stage(configured, store):
     """Write the files of a finished training and return their folder."""
 
     def make(name="ghn/default", result=None):
-        result = result or {"steps": 30, "final_loss": 1.125, "measured": {10: {"accuracy": 0.25}}}
+        changes = {"measured": {10: {"accuracy": 0.25}}} if name == "ghn/default" else {}
+        result = result or {**EXAMPLES[name.partition("/")[0]], **changes}
         record.write(configured(), name, result, seconds=12.5, hardware={"device": "cpu"})
         folder = record.result_folder(configured(), name)
         rows = "\n".join(",".join(map(str, row)) for row in CURVE)
@@ -122,7 +125,7 @@ def test_a_finished_stage_is_a_whole_run(stage, store, configured):
     assert params["data_order"] == "3"
     assert params["space.operations"] == str(config.space.operations)
 
-    said = json.loads((folder / "run.json").read_text())
+    said = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     tags = run.data.tags
     for tag in ("stage", "scale", "digest", "commit", "dirty"):
         assert tags[tag] == str(said[tag])
@@ -151,15 +154,15 @@ def test_the_curve_of_the_loss_has_only_the_points_of_the_file(stage, store):
 def test_a_long_curve_is_sent_whole(stage, store):
     folder = stage()
     rows = "\n".join(f"{k},{1 / k},0.001" for k in range(1, 1501))
-    (folder / "curve.csv").write_text(f"step,loss,learning_rate\n{rows}\n")
+    (folder / "curve.csv").write_text(f"step,loss,learning_rate\n{rows}\n", encoding="utf-8")
     run_id = tracking.send(folder)
     history = client(store).get_metric_history(run_id, "learning_rate")
     assert [m.step for m in history] == list(range(1, 1501))
 
 
 def test_a_stage_without_a_curve_is_sent(stage, store):
-    result = {"mean": {"accuracy": 0.5}, "values": {"accuracy": [0.25, 0.75]}}
-    folder = stage("scores/oneshot", result)
+    values = {"mean": {"accuracy": 0.5}, "values": {"accuracy": [0.25, 0.75]}}
+    folder = stage("scores/oneshot", {**EXAMPLES["scores"], **values})
     (folder / "curve.csv").unlink()
     assert tracking.send(folder) is not None
     assert runs(store)[0].data.metrics["mean.accuracy"] == 0.5
@@ -178,9 +181,9 @@ def test_nothing_is_sent_twice_until_it_is_made_anew(stage, store, capsys):
     assert "sent 0 of 0" in capsys.readouterr().out
     assert len(runs(store)) == 1
     # the same work, its record written once more
-    said = json.loads((folder / "run.json").read_text())
+    said = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     said |= {"finished": "2100-01-01T00:00:00+00:00", "accelerator_seconds": 13.5}
-    (folder / "run.json").write_text(json.dumps(said))
+    (folder / "run.json").write_text(json.dumps(said), encoding="utf-8")
     assert not tracking.is_sent(folder)
     assert track() == 0
     (run,) = runs(store)
@@ -205,7 +208,7 @@ def test_results_sent_twice_are_one_run_with_each_number_once(stage, store):
 
 def test_a_sending_that_was_killed_early_is_gone_on_with(stage, store):
     folder = stage()
-    key = json.loads((folder / "run.json").read_text())["run"]
+    key = json.loads((folder / "run.json").read_text(encoding="utf-8"))["run"]
     experiment = client(store).create_experiment("ghn-pipeline")
     for _ in range(2):  # one of them by a request that was taken for lost
         client(store).create_run(experiment, tags={"ghn.run": key})
@@ -215,14 +218,143 @@ def test_a_sending_that_was_killed_early_is_gone_on_with(stage, store):
 
 
 def test_a_file_finds_its_run_and_a_run_its_files(stage, store):
-    folders = {json.loads((f / "run.json").read_text())["run"]: str(f) for f in (stage(), stage())}
+    folders = {
+        json.loads((f / "run.json").read_text(encoding="utf-8"))["run"]: str(f)
+        for f in (stage(), stage())
+    }
     folders |= {
-        json.loads((stage("oneshot") / "run.json").read_text())["run"]: "results/smoke/oneshot"
+        json.loads((stage("oneshot") / "run.json").read_text(encoding="utf-8"))[
+            "run"
+        ]: "results/smoke/oneshot"
     }
     assert len(folders) == 2  # a stage that is made again keeps its key
     for folder in folders.values():
         tracking.send(Path(folder))
     assert {run.data.tags["ghn.run"]: run.data.tags["folder"] for run in runs(store)} == folders
+
+
+def names(store):
+    return sorted(run.info.run_name for run in runs(store))
+
+
+def forget():
+    """Delete results and checkpoints, as a user does to begin anew."""
+    shutil.rmtree("results")
+    shutil.rmtree("checkpoints")
+
+
+def test_one_name_is_one_run_after_its_results_were_deleted(stage, store):
+    first = tracking.send(stage())
+    forget()
+    folder = stage()
+    assert not tracking.is_sent(folder)
+    second = tracking.send(folder)
+    assert first != second
+    assert names(store) == ["smoke/ghn/default"]
+    assert points(store) == losses(CURVE)
+    # MLflow keeps the older one among the deleted
+    assert client(store).get_run(first).info.lifecycle_stage == "deleted"
+
+
+def test_a_training_that_begins_anew_has_the_name_to_itself_at_once(configured, stage, store):
+    tracking.send(stage())
+    forget()
+    anew = record.provenance(configured(), "ghn/default")
+    with tracking.follow(anew, record.result_folder(configured(), "ghn/default")) as saved_as:
+        saved_as(Log(CURVE[:1]))
+        until(lambda: points(store) == losses(CURVE[:1]))
+    assert status(store) == "RUNNING"
+
+
+def test_a_run_of_other_settings_gives_the_name_to_the_newer(configured, stage, store):
+    folder = stage()
+    first = tracking.send(folder)
+
+    def with_passes(passes):
+        """Make the stage with other settings."""
+        config = configured({"ghn.passes": passes})
+        record.write(config, "ghn/default", {"steps": 30}, seconds=12.5)
+        return tracking.send(folder)
+
+    def name_of(run):
+        return client(store).get_run(run).info.run_name
+
+    def aside(run):
+        return f"smoke/ghn/default@{client(store).get_run(run).data.tags['digest']}"
+
+    second = with_passes(7)
+    assert name_of(second) == "smoke/ghn/default"
+    assert name_of(first) == aside(first)
+    assert status_of(store, first) == status_of(store, second) == "FINISHED"
+    # the settings are changed back: the first is gone on with, and has its name again
+    assert tracking.send(stage()) == first
+    assert name_of(first) == "smoke/ghn/default"
+    assert name_of(second) == aside(second)
+    # all is deleted, and made again with either settings: two names, two runs
+    forget()
+    third = with_passes(7)
+    assert names(store) == ["smoke/ghn/default", aside(first)]
+    forget()
+    fourth = tracking.send(stage())
+    assert {run.info.run_id for run in runs(store)} == {third, fourth}
+    assert name_of(fourth) == "smoke/ghn/default"
+    assert name_of(third) == aside(third)
+
+
+def status_of(store, run):
+    return client(store).get_run(run).info.status
+
+
+def test_a_run_of_an_older_version_gives_its_name_away_too(stage, store):
+    folder = stage()
+    experiment = client(store).create_experiment("ghn-pipeline")
+    older = client(store).create_run(
+        experiment, tags={"ghn.run": "0" * 32, "digest": "1" * 16}, run_name="smoke/ghn/default"
+    )
+    tracking.send(folder)
+    assert names(store) == ["smoke/ghn/default", "smoke/ghn/default@" + "1" * 16]
+    assert client(store).get_run(older.info.run_id).info.run_name.endswith("1")
+
+
+def test_the_runs_of_another_folder_are_left_alone(stage, store, tmp_path, monkeypatch):
+    """As of a colleague, who has the same store and a checkout of his own."""
+    tracking.send(stage())
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    tracking.send(stage())
+    assert names(store) == ["smoke/ghn/default"] * 2
+
+
+def _send_to(uri, place, folder, barrier):
+    os.environ.update(MLFLOW_TRACKING_URI=uri, MLFLOW_DISABLE_TELEMETRY="true")
+    os.chdir(place)
+    barrier.wait()
+    assert tracking.send(folder) is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sqlite", "server"])
+def test_one_name_is_one_run_of_processes_at_once(
+    kind, stage, store, tmp_path, forkserver, request
+):
+    """All send the stage that was made again, of which the store has an older run."""
+    uri = request.getfixturevalue("server").uri if kind == "server" else store
+    tracking.send(stage())
+    forget()
+    folder, barrier = stage(), forkserver.Barrier(8)
+    children = [
+        forkserver.Process(target=_send_to, args=(uri, tmp_path, folder, barrier)) for _ in range(8)
+    ]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    assert names(uri) == ["smoke/ghn/default"]
+    assert status(uri) == "FINISHED"
+    # a server may have been told a point twice
+    assert sorted(set(points(uri))) == losses(CURVE)
+    assert tracking.send(folder) is not None
+    assert names(uri) == ["smoke/ghn/default"]
 
 
 def test_workers_that_start_at_once_agree_on_the_run(configured, store):
@@ -260,11 +392,11 @@ def test_another_store_gets_everything(stage, store, empty_store, monkeypatch, c
 
 def test_the_marker_tells_no_password(stage, monkeypatch):
     folder = stage()
-    monkeypatch.setattr(tracking, "_connected", lambda: nullcontext())
+    monkeypatch.setattr(stores, "in_time", lambda work: work(None))
     monkeypatch.setattr(tracking, "_send", lambda *_: "id")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@there:5000/mlflow")
     tracking.send(folder)
-    marker = json.loads((folder / "mlflow.json").read_text())
+    marker = json.loads((folder / "mlflow.json").read_text(encoding="utf-8"))
     assert marker["store"] == "https://there:5000/mlflow"
     assert tracking.is_sent(folder)
 
@@ -320,8 +452,8 @@ def test_a_training_that_fails_is_marked_and_goes_on_later(provenance, stage, st
         saved_as(Log(CURVE))
         until(lambda: points(store) == losses(CURVE))
         assert status(store) == "RUNNING"
-    said = json.loads((folder / "run.json").read_text()) | {"slurm_job": "15"}
-    (folder / "run.json").write_text(json.dumps(said))
+    said = json.loads((folder / "run.json").read_text(encoding="utf-8")) | {"slurm_job": "15"}
+    (folder / "run.json").write_text(json.dumps(said), encoding="utf-8")
     tracking.send(folder)
     assert status(store) == "FINISHED"
     assert runs(store)[0].data.tags["slurm_job"] == "12,15"
@@ -368,7 +500,7 @@ def test_a_training_that_was_killed_goes_on_in_its_run(
 
 def test_a_server_that_never_answers_is_not_waited_for(provenance, monkeypatch, capfd):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "600")
-    monkeypatch.setattr(tracking, "PATIENCE", 0)
+    monkeypatch.setattr(stores, "PATIENCE", 0)
     before = threading.active_count()
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.getsockname()[1]}")
@@ -488,11 +620,10 @@ def test_a_server_that_is_not_there_costs_a_warning_and_it_is_sent_later(
         assert "Traceback" not in said
         assert not any(map(tracking.is_sent, folders))
         # `ghn track` says so as well, as a failure
-        monkeypatch.setattr("sys.argv", ["ghn", "track"])
-        assert cli.main() == 1
+        assert track() == 1
         assert "try again later" in capfd.readouterr().err
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
-    assert cli.main() == 0
+    assert track() == 0
     assert "sent 2 of 2" in capfd.readouterr().out
     assert {run.info.run_name for run in runs(store)} == {"smoke/ghn/default", "smoke/oneshot"}
 
@@ -522,7 +653,7 @@ def _is_there(uri, key):
 def _follow_and_send(folder, uri, barrier):
     os.environ.update(MLFLOW_TRACKING_URI=uri, MLFLOW_DISABLE_TELEMETRY="true")
     os.chdir(folder.parents[3])
-    known = json.loads((folder / "run.json").read_text())
+    known = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     barrier.wait()
     with tracking.follow(known, folder) as saved_as:
         saved_as(Log(CURVE[:1]))
@@ -565,13 +696,13 @@ def test_a_marker_that_is_not_whole_counts_as_not_sent(content, stage, store):
     folder = stage()
     tracking.send(folder)
     assert tracking.is_sent(folder)
-    (folder / "mlflow.json").write_text(content)
+    (folder / "mlflow.json").write_text(content, encoding="utf-8")
     assert not tracking.is_sent(folder)
 
 
 def test_one_bad_record_does_not_keep_the_others_from_being_sent(stage, capsys):
     first, bad, last = stage("ghn/default"), stage("oneshot"), stage("sgd/0")
-    (bad / "run.json").write_text('{"stage": ')
+    (bad / "run.json").write_text('{"stage": ', encoding="utf-8")
     with pytest.raises(UserError, match="some results could not be sent"):
         cli.track(argparse.Namespace())
     assert tracking.is_sent(first)
@@ -590,13 +721,13 @@ def test_a_password_is_in_no_warning(stage, monkeypatch, capsys):
 
 def test_an_empty_variable_names_no_store(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
-    assert tracking.store() == tracking.DEFAULT_STORE
+    assert stores.address() == stores.DEFAULT
 
 
 def test_a_store_that_is_held_for_ever_costs_a_warning(stage, store, monkeypatch, capsys):
-    monkeypatch.setattr(tracking, "LOCK_PATIENCE", 0.2)
+    monkeypatch.setattr(stores, "LOCK_PATIENCE", 0.2)
     folder = stage()
-    with open(store.removeprefix("sqlite:///") + ".lock", "w") as file:
+    with open(store.removeprefix("sqlite:///") + ".lock", "w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert tracking.send(folder) is None
     assert "is held by another process" in capsys.readouterr().err

@@ -300,7 +300,9 @@ def locked_store(ground: Ground, seconds: float = 60) -> str:
     warned = "was not sent to MLflow" in said
     track = place.run("ghn", "track")
     _check(track.returncode == 0, f"ghn track:\n{track.stdout}{track.stderr[-2000:]}")
-    key = json.loads((place.folder / "results/smoke/sgd/0/run.json").read_text())["run"]
+    key = json.loads((place.folder / "results/smoke/sgd/0/run.json").read_text(encoding="utf-8"))[
+        "run"
+    ]
     _check(_runs(own)[key] == 1, f"the store has {_runs(own)[key]} runs of it")
     told = "a warning, then `ghn track`" if warned else "it waited"
     return f"locked for {held:.0f} s: {told}; {_same(ground, place)}"

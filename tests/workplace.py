@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import leftovers
+import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
@@ -53,7 +54,7 @@ class Workplace:
 
     def start(self, *words: str, **options: Any) -> "subprocess.Popen[str]":
         """Start a command in the folder."""
-        pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
         options = {"env": self.environment, **pipe, **options}
         return subprocess.Popen(words, cwd=self.folder, **options)
 
@@ -84,7 +85,7 @@ class Workplace:
         """Run a stage at the smoke preset's scale, with `changes` as one more file."""
         files = ["params.yaml", "presets/smoke.yaml"]
         if changes is not None:
-            (self.folder / "changes.yaml").write_text(yaml.safe_dump(changes))
+            (self.folder / "changes.yaml").write_text(yaml.safe_dump(changes), encoding="utf-8")
             files.append("changes.yaml")
         return self.run("ghn", *words, "--config", *files)
 
@@ -93,6 +94,8 @@ class Workplace:
 
         The process that supervises one is not among them.
         """
+        if not Path("/proc").exists():
+            pytest.skip("processes are found through /proc, which only Linux has")
         found, parents = [], set()
         for entry in Path("/proc").glob("[0-9]*"):
             try:

@@ -26,13 +26,12 @@ def train_anytime(args: argparse.Namespace) -> None:
     Writes results/SCALE/anytime/NAME: model.pt, curve.csv, run.json; checkpoints below
     checkpoints/.
     """
-    from ghn_pipeline.artifacts import anytime_space, images_of
+    from ghn_pipeline.artifacts import images_of
     from ghn_pipeline.compute import prepare_device
     from ghn_pipeline.training.anytime import anytime_training
 
     stage = f"anytime/{args.name}"
     config = start(args, stage)
-    anytime_space(config)  # rivals are of no space, but of this chapter
     device = prepare_device(config)
     model, spent, said = _model(config, args.name)
     model.to(device)
@@ -118,7 +117,7 @@ def anytime_curves(args: argparse.Namespace) -> None:
     """
     import json
 
-    from ghn_pipeline.artifacts import anytime_space, comparable
+    from ghn_pipeline.artifacts import comparable
     from ghn_pipeline.files import write_atomically
     from ghn_pipeline.paper import anytime_table, figure3, figure4
     from ghn_pipeline.paper.figure import save
@@ -126,7 +125,6 @@ def anytime_curves(args: argparse.Namespace) -> None:
     from ghn_pipeline.record import write_provenance
 
     config = start(args, "anytime_curves")
-    anytime_space(config)
     folder, note, budgets = Path("results", config.scale), config.anytime_note, _budgets(config)
     space, block = stacked(config, "best")
     methods, of_methods = _methods(config, block)
@@ -158,14 +156,14 @@ def anytime_curves(args: argparse.Namespace) -> None:
 def _groups(config: "Config") -> "tuple[dict[str, Group], list[dict[str, Any]]]":
     """The search's best and random networks, trained and as they were predicted; the records."""
     from ghn_pipeline import record
-    from ghn_pipeline.artifacts import maker_of, scored_with, searched
+    from ghn_pipeline.artifacts import scored_with, searched
     from ghn_pipeline.paper.anytime_table import Group
     from ghn_pipeline.stages import chooser, first_ghn
 
     scored = scored_with(config, f"scores/{first_ghn(config)}", first_ghn(config))
     ranked = sorted((area for _, area in searched(config, chooser(config))), reverse=True)
     predicted = {"top": ranked, "random": scored["result"]["values"]["area"]}
-    groups, made_of = {}, [record.read(config, chooser(config), maker_of(chooser(config))), scored]
+    groups, made_of = {}, [record.read(config, chooser(config)), scored]
     for group, areas in predicted.items():
         blocks, asked = members(config, group), getattr(config.anytime, group)
         runs = [_of_block(config, f"{group}/{i}", blocks[i]) for i in asked]
@@ -177,12 +175,11 @@ def _groups(config: "Config") -> "tuple[dict[str, Group], list[dict[str, Any]]]"
 def _methods(config: "Config", block: "Block") -> "tuple[dict[str, Method], list[dict[str, Any]]]":
     """The best network, of `block`, and its rivals; the records."""
     from ghn_pipeline import record
-    from ghn_pipeline.artifacts import maker_of
     from ghn_pipeline.paper.anytime_table import Method
 
     runs = {"ghn": _of_block(config, "best", block)}
     for name in config.anytime.rivals:
-        runs[name] = record.read(config, f"anytime/{name}", maker_of(f"anytime/{name}"))
+        runs[name] = record.read(config, f"anytime/{name}")
     methods = {key: Method(_curve(run), run["result"]["parameters"]) for key, run in runs.items()}
     return methods, list(runs.values())
 
@@ -224,18 +221,13 @@ def _export_best(config: "Config", space: "Anytime", block: "Block") -> None:
     import torch
 
     from ghn_pipeline import export
-    from ghn_pipeline.artifacts import images_of, maker_of
+    from ghn_pipeline.artifacts import images_of, load_weights
     from ghn_pipeline.data.images import stream
-    from ghn_pipeline.files import digest
     from ghn_pipeline.network import Network, Trained
-    from ghn_pipeline.stages import result_folder, settings
-    from ghn_pipeline.training import checkpoint
 
     stage = "anytime/best"
     model = Trained(Network(space.modules(block), config.images.resolution), stream(0))
-    path = result_folder(config, stage) / "model.pt"
-    state = checkpoint.load(path, digest(settings(config, stage)), maker_of(stage))
-    model.load_state_dict(state["model"])
+    load_weights(config, stage, model)
     images = images_of(config, torch.device("cpu"))
     folder = Path("results", config.scale, "anytime_export")
     export.save(folder, space, block, model, images.mean, images.std)

@@ -92,14 +92,14 @@ def _methods(config: "Config") -> "tuple[dict[str, Method], Curves, list[dict[st
     import numpy as np
 
     from ghn_pipeline import record
-    from ghn_pipeline.artifacts import maker_of, scored_with
+    from ghn_pipeline.artifacts import scored_with
     from ghn_pipeline.paper.benchmark_table import ENSEMBLE, GHN, LIKELIHOOD, Method
     from ghn_pipeline.search.proxies import vote
     from ghn_pipeline.stages import UNTRAINED
 
     _check_seeds(config)
     names = [f"ghn/{name}" for name in config.correlation.ghns]
-    trained = {m: record.read(config, m, maker_of(m)) for m in (*names, "oneshot")}
+    trained = {m: record.read(config, m) for m in (*names, "oneshot")}
     scored = {m: scored_with(config, f"scores/{m}", m) for m in (*trained, *UNTRAINED)}
 
     def predicted(model: str, measure: str = config.evaluation.measure) -> "np.ndarray":
@@ -151,7 +151,7 @@ def _check_seeds(config: "Config") -> None:
 def _winners(config: "Config") -> "tuple[list[Winner], dict[str, Any]]":
     """The architecture that the random search found best, among all that are published."""
     from ghn_pipeline import record
-    from ghn_pipeline.artifacts import maker_of, searched
+    from ghn_pipeline.artifacts import searched
     from ghn_pipeline.benchmark import DATASETS, standing
     from ghn_pipeline.paper.benchmark_table import Winner
     from ghn_pipeline.stages import chooser
@@ -165,4 +165,4 @@ def _winners(config: "Config") -> "tuple[list[Winner], dict[str, Any]]":
             at = standing(best, dataset)
             search = f"random search of {count:,} evaluations"
             winners.append(Winner(search, name, at.key, at.accuracy, at.rank, at.best))
-    return winners, record.read(config, chooser(config), maker_of(chooser(config)))
+    return winners, record.read(config, chooser(config))

@@ -46,7 +46,7 @@ def score(args: argparse.Namespace) -> None:
         "values": values.to_dict(orient="list"),
         "hashes": hashes,
     }
-    search.publish(config, stage, args.model, found, result)
+    search.publish(config, stage, args.model, found, result, ["scores.csv"])
     tracking.send(folder)
 
 

@@ -41,7 +41,8 @@ def sample(args: argparse.Namespace) -> None:
     _write_blocks(folder / "architectures.json", test)
     _write_blocks(folder / "selection.json", selection)
     result = {"architectures": len(test), "selection": len(selection)}
-    record.write(config, "architectures", result, seconds=0)
+    outputs = ["architectures.json", "selection.json"]
+    record.write(config, "architectures", result, seconds=0, outputs=outputs)
     tracking.send(folder)
     print(f"drew {len(test)} architectures, and {len(selection)} others for choices")
 

@@ -15,14 +15,12 @@ def export(args: argparse.Namespace) -> None:
     import torch
 
     from ghn_pipeline import export, record, tracking
-    from ghn_pipeline.artifacts import images_of, maker_of, paper_space, trained_on, winner
+    from ghn_pipeline.artifacts import images_of, load_weights, paper_space, trained_on, winner
     from ghn_pipeline.data.images import stream
-    from ghn_pipeline.files import digest
     from ghn_pipeline.network import Network
     from ghn_pipeline.paper.figure import save
     from ghn_pipeline.paper.figure7 import figure7
-    from ghn_pipeline.stages import exported, finalist_recipe, result_folder, settings
-    from ghn_pipeline.training import checkpoint
+    from ghn_pipeline.stages import exported, finalist_recipe, result_folder
     from ghn_pipeline.training.finalist import Finalist
 
     config = start(args, "export")
@@ -30,9 +28,7 @@ def export(args: argparse.Namespace) -> None:
     run = trained_on(config, stage, block)
     network = Network(space.modules(block), config.images.resolution)
     model = Finalist(network, finalist_recipe(config, "best"), stream(0))
-    path = result_folder(config, stage) / "model.pt"
-    state = checkpoint.load(path, digest(settings(config, stage)), maker_of(stage))
-    model.load_state_dict(state["model"])
+    load_weights(config, stage, model)
     folder, images = result_folder(config, "export"), images_of(config, torch.device("cpu"))
     export.save(folder, space, block, model.trained, images.mean, images.std)
     export.write_onnx(export.load(folder), folder / "model.onnx")
@@ -41,6 +37,7 @@ def export(args: argparse.Namespace) -> None:
     save(figure7(block, title_lines=title, scale_note=note), folder / "figure7")
     (measured,) = run["result"]["measured"].values()
     result = {"of": stage, "hash": block.hash, "test": measured["test"]}
-    record.write(config, "export", result, seconds=0)
+    outputs = ["architecture.json", "model.pt", "model.onnx", "figure7.png", "figure7.svg"]
+    record.write(config, "export", result, seconds=0, outputs=outputs)
     tracking.send(folder)
     print(f"see {folder}: its accuracy on the test images is {100 * measured['test']:.2f}%")

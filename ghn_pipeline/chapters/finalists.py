@@ -24,7 +24,7 @@ def train_short(args: argparse.Namespace) -> None:
     Reads {data.folder}/cifar10.bin and results/SCALE/search/random/SEED.
     Writes results/SCALE/short/RANK: curve.csv, run.json; checkpoints below checkpoints/.
     """
-    from ghn_pipeline.artifacts import check_without_exits, finalist, images_of, space_of
+    from ghn_pipeline.artifacts import finalist, images_of, space_of
     from ghn_pipeline.compute import prepare_device
     from ghn_pipeline.data.images import stream
     from ghn_pipeline.network import Network, Trained
@@ -32,7 +32,6 @@ def train_short(args: argparse.Namespace) -> None:
 
     stage = f"short/{args.rank}"
     config = start(args, stage)
-    check_without_exits(config)
     device, block = prepare_device(config), finalist(config, "top", args.rank)
     network = Network(space_of(config).modules(block), config.images.resolution)
     seed = stream(config.seeds.initialisation, "short", args.rank)
@@ -96,12 +95,11 @@ def train_finalist(args: argparse.Namespace) -> None:
 
 
 def _train(config: "Config", stage: str, block: "Block", recipe: "Recipe", team: "Team") -> None:
-    from ghn_pipeline.artifacts import check_without_exits, images_of, space_of
+    from ghn_pipeline.artifacts import images_of, space_of
     from ghn_pipeline.data.images import stream
     from ghn_pipeline.network import Network
     from ghn_pipeline.training.finalist import Finalist, finalist_training
 
-    check_without_exits(config)
     network = Network(space_of(config).modules(block), config.images.resolution)
     generator = stream(config.seeds.initialisation, stage)
     model = Finalist(network, recipe, generator).to(team.device)
@@ -245,9 +243,8 @@ def write_table(config: "Config", name: str, made: "Table", made_of: list[dict[s
 
 def _finished(config: "Config", stages: list[str]) -> list[dict[str, Any]]:
     from ghn_pipeline import record
-    from ghn_pipeline.artifacts import maker_of
 
-    return [record.read(config, stage, maker_of(stage)) for stage in stages]
+    return [record.read(config, stage) for stage in stages]
 
 
 def _measured(runs: list[dict[str, Any]]) -> tuple[list[int], list[float]]:

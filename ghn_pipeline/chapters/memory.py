@@ -33,6 +33,9 @@ def memory(args: argparse.Namespace) -> None:
     columns = ["parameters", "peak_bytes"]
     result = largest.set_index("model")[columns].astype(int).to_dict("index")
     seconds = time.monotonic() - begun
-    record.write(config, "memory", result, seconds=seconds, hardware=hardware(device))
+    outputs = ["memory.csv", "memory.png", "memory.svg"]
+    record.write(
+        config, "memory", result, seconds=seconds, outputs=outputs, hardware=hardware(device)
+    )
     tracking.send(folder)
     print(f"see {folder}/memory.png")

@@ -53,7 +53,8 @@ def search(args: argparse.Namespace) -> None:
     write_atomically(folder / "curve.csv", curve.to_csv(index_label="step"))
     best = max(found, key=lambda s: s.score.values[by])
     result = {"evaluations": len(found), "best": best.score.values[by], "hash": best.score.hash}
-    publish(config, stage, first_ghn(config), found, result)
+    outputs = ["architectures.json", "curve.csv"]
+    publish(config, stage, first_ghn(config), found, result, outputs)
     tracking.send(folder)
     print(f"the best of {len(found)}: {best.score.hash}, {by} {best.score.values[by]:.4f}")
 
@@ -67,19 +68,18 @@ def search_curves(args: argparse.Namespace) -> None:
     import pandas as pd
 
     from ghn_pipeline import record
-    from ghn_pipeline.artifacts import maker_of
     from ghn_pipeline.files import write_atomically
     from ghn_pipeline.paper.figure import save
     from ghn_pipeline.paper.search_figure import search_figure
-    from ghn_pipeline.stages import METHODS, result_folder
+    from ghn_pipeline.stages import METHODS
 
     config = start(args, "search_curves")
     made_of: list[dict[str, Any]] = []
     curves: dict[str, list[np.ndarray]] = {}
     for method in METHODS:
         stages = [f"search/{method}/{seed}" for seed in config.search.seeds]
-        made_of += [record.read(config, stage, maker_of(stage)) for stage in stages]
-        files = [result_folder(config, stage) / "curve.csv" for stage in stages]
+        made_of += [record.read(config, stage) for stage in stages]
+        files = [record.output(config, stage, "curve.csv") for stage in stages]
         curves[method] = [pd.read_csv(file)["best"].to_numpy() for file in files]
     folder = Path("results", config.scale)
     note, by = config.small(config.images_note), config.evaluation
@@ -110,15 +110,15 @@ def score(
     from functools import partial
 
     from ghn_pipeline import record
-    from ghn_pipeline.artifacts import maker_of, scorer_of, weights_of
+    from ghn_pipeline.artifacts import scorer_of, weights_of
     from ghn_pipeline.compute import devices, prepare_device
     from ghn_pipeline.files import digest
     from ghn_pipeline.search import scoring
-    from ghn_pipeline.stages import checkpoint_file, settings
+    from ghn_pipeline.stages import checkpoint_file, maker_of, settings
 
     device, weights = prepare_device(config), weights_of(config, model)
     if weights:
-        record.read(config, model, maker_of(model))
+        record.read(config, model)
     return scoring.score(
         stage,
         propose,
@@ -128,14 +128,20 @@ def score(
         together=config.evaluation.together,
         partial=checkpoint_file(config, stage, ".json", of=weights[:16]),
         digest=digest([settings(config, stage), weights]),
+        made_by=maker_of(stage),
         log_seconds=config.compute.log_seconds,
     )
 
 
 def publish(
-    config: "Config", stage: str, model: str, found: "list[Scored]", result: dict[str, Any]
+    config: "Config",
+    stage: str,
+    model: str,
+    found: "list[Scored]",
+    result: dict[str, Any],
+    outputs: list[str],
 ) -> None:
-    """Write the record of a stage that scored."""
+    """Write the record of a stage that scored, beside its outputs."""
     from ghn_pipeline import record
     from ghn_pipeline.artifacts import weights_of
     from ghn_pipeline.compute import hardware, prepare_device
@@ -147,6 +153,7 @@ def publish(
         stage,
         {**result, "seconds_each": {name: s / len(found) for name, s in seconds.items()}},
         seconds=sum(seconds.values()),
+        outputs=outputs,
         hardware=hardware(prepare_device(config)),
         inputs={"model.pt": weights} if weights else {},
     )

@@ -24,7 +24,8 @@ def start(args: argparse.Namespace, stage: str) -> "Config":
     """Read the configuration; what is printed from here on stands in the stage's log as well.
 
     Raises:
-        UserError: a fault of the configuration, no such stage, or a log that cannot be written.
+        UserError: a fault of the configuration, no such stage in the space, or a log that cannot
+            be written.
     """
     from ghn_pipeline import logs
     from ghn_pipeline.stages import log_file

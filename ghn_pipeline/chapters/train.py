@@ -41,14 +41,13 @@ def train_sgd(args: argparse.Namespace) -> None:
     Reads {data.folder}/cifar10.bin and results/SCALE/architectures.
     Writes results/SCALE/sgd/INDEX: curve.csv, run.json; checkpoints below checkpoints/.
     """
-    from ghn_pipeline.artifacts import architectures_of, check_without_exits, images_of, space_of
+    from ghn_pipeline.artifacts import architectures_of, images_of, space_of
     from ghn_pipeline.compute import prepare_device
     from ghn_pipeline.data.images import stream
     from ghn_pipeline.network import Network, Trained
     from ghn_pipeline.training.sgd import sgd_training
 
     config = start(args, f"sgd/{args.index}")
-    check_without_exits(config)
     device, blocks = prepare_device(config), architectures_of(config)
     if args.index not in config.correlation.architectures:
         last = config.correlation.architectures[-1]
@@ -136,8 +135,17 @@ def train(
     # a job that waited for this one has nothing left to train, but the same to publish
     with checkpoint.only_writer(path):
         # a model that others will use, not only a measurement
+        outputs = ["curve.csv"]
         if not stage.startswith(("sgd/", "short/")):
             checkpoint.save(folder / "model.pt", {"model": training.result.state_dict()}, key)
+            outputs.append("model.pt")
         write_atomically(folder / "curve.csv", curve.to_csv(index=False))
-        record.write(config, stage, result, seconds=log.seconds, hardware=hardware(device))
+        record.write(
+            config,
+            stage,
+            result,
+            seconds=log.seconds,
+            outputs=outputs,
+            hardware=hardware(device),
+        )
         tracking.send(folder)

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -16,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import Tensor
 
 from ghn_pipeline.data.images import normalise, stream
@@ -39,6 +40,20 @@ CROP_RATIO = (3 / 4, 4 / 3)
 
 # pixels of the shorter side over those of the central crop, as 224 out of 256 are customary
 SHORTER_SIDE = 256 / 224
+
+#: pixels of the largest image that is decoded; a process that reads takes up to 8 bytes for each
+LARGEST = 2**26
+
+#: what turns an image upright, by its EXIF orientation
+UPRIGHT: dict[object, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 #: seconds that a reading process goes on when all processes are told to stop
 GRACE = 10
@@ -249,8 +264,9 @@ def _batches(
 
 
 def _moved(tensor: Tensor, device: torch.device) -> Tensor:
-    # from pinned memory the copy goes on beside the computation
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+    if device.type == "cuda":  # from pinned memory the copy goes on beside the computation
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def _read_ahead(
@@ -299,14 +315,58 @@ def _crop(item: _Item, resolution: int) -> Image.Image:
 
 
 def _opened(path: str) -> Image.Image:
+    """Return the image in `path` upright, in RGB with 8 bits a channel.
+
+    Of 16 bits the upper 8 are kept. Palette indices become their colours, grey three equal
+    channels, and CMYK the RGB of Pillow's formula. Alpha is dropped: the colours below it stay.
+
+    Raises:
+        UserError: the file is damaged, of another format, or larger than `LARGEST`.
+    """
     try:
-        with Image.open(path, formats=("JPEG", "PNG")) as image:
-            return image.convert("RGB")
+        # Pillow warns of damaged EXIF data and of alpha that is dropped; the pixels are whole
+        with warnings.catch_warnings(action="ignore"):
+            image, turn = _decoded(path)
+            return image if turn is None else image.transpose(turn)
     # what Pillow raises of files that are damaged in this way or that
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError) as error:
         raise UserError(
             f"{path} is no image that can be read ({error}). Put a whole copy there."
         ) from error
+
+
+def _decoded(path: str) -> tuple[Image.Image, Image.Transpose | None]:
+    """Return an image as it is stored, in RGB, and how it is turned upright."""
+    with _header(path) as image:
+        if image.width * image.height > LARGEST:
+            raise UserError(
+                f"{path} has {image.width}×{image.height} pixels, and at most {LARGEST:,} are "
+                "decoded. Put a smaller copy there, or take it out of the folder."
+            )
+        image.load()
+        return _rgb(image), _turn(image)
+
+
+def _header(path: str) -> Image.Image:
+    """Open an image without decoding it."""
+    bound, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # `LARGEST` is the stricter one
+    try:
+        return Image.open(path, formats=("JPEG", "PNG"))
+    finally:
+        Image.MAX_IMAGE_PIXELS = bound
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    try:
+        return UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
+    except SyntaxError:  # the EXIF data are damaged and tell no orientation
+        return None
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # grey of 16 bits, most of which `convert` would turn white
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _random_crop(image: Image.Image, resolution: int, key: Key) -> Image.Image:

@@ -62,11 +62,12 @@ def synflow(network: Network, weights: Weights, images: Tensor, labels: Tensor) 
 
     Without batch norm it has hundreds of digits in a deep network. As R is linear in the image, it
     is computed small, and the logarithm tells networks apart as it does. A network whose logits do
-    not depend on its weights has the least that a number can hold.
+    not depend on its weights has the least that a number can hold. All is done by the processor,
+    for not every accelerator has float64.
     """
     small = 1e-100  # of the image, and of the logits, so that neither pass overflows
-    positive = {n: w.detach().abs().double().requires_grad_() for n, w in weights.items()}
-    ones = torch.full_like(images[:1], small, dtype=torch.float64)
+    positive = {n: w.detach().cpu().abs().double().requires_grad_() for n, w in weights.items()}
+    ones = torch.full_like(images[:1], small, dtype=torch.float64, device="cpu")
     total = run(network, positive, ones, norm=lambda _, x: x).sum() * small
     gradients = torch.autograd.grad(total, _kernels(positive))
     flow = sum(float((w * g).sum()) for w, g in _pairs(positive, gradients))
@@ -100,7 +101,7 @@ def jacob_cov(network: Network, weights: Weights, images: Tensor, labels: Tensor
     """
     images = images.detach().clone().requires_grad_()
     (gradient,) = torch.autograd.grad(run(network, weights, images).sum(), [images])
-    jacobian = gradient.flatten(1).double().numpy(force=True)
+    jacobian = gradient.flatten(1).cpu().double().numpy()
     constant = (np.ptp(jacobian, axis=1) == 0).any()
     correlation = np.ones((len(images),) * 2) if constant else np.corrcoef(jacobian)
     eigenvalues = np.linalg.eigvalsh(correlation).clip(0) + 1e-5

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
+from ghn_pipeline import files
 from ghn_pipeline.errors import UserError
-from ghn_pipeline.files import read_json, write_atomically
 from ghn_pipeline.processes import end_with_parent
 from ghn_pipeline.progress import Progress
 from ghn_pipeline.space.graph import Block
@@ -74,6 +74,7 @@ def score(
     together: int,
     partial: Path,
     digest: str,
+    made_by: str,
     log_seconds: float,
 ) -> list[Scored]:
     """Score `count` architectures, each generation `together` at a time, on all `devices` at once.
@@ -91,16 +92,17 @@ def score(
         together: blocks in a group; the last one of a generation may be smaller.
         partial: JSON file for what is done.
         digest: of the settings and of what the architectures are weighed with.
+        made_by: the command that scores, for messages.
         log_seconds: between lines in a log.
 
     Raises:
-        UserError: the partial file cannot be written or is of another search, a process was
-            killed, or what the strategy or the scorer raises.
+        UserError: the partial file cannot be written, is damaged or is of another search, a
+            process was killed, a score is not finite, or what the strategy or the scorer raises.
     """
     scored: list[Scored] = []
     devices = devices[: math.ceil(count / together)]
     with only_writer(partial), _group_scorer(make_scorer, devices) as score_groups:
-        done = _read_partial(partial, digest)
+        done = _read_partial(partial, digest, made_by)
         progress = Progress(name, count, sum(map(len, done.values())), log_seconds)
         first = 0
         while len(scored) < count:
@@ -111,8 +113,9 @@ def score(
             groups = dict(enumerate((blocks[i : i + together] for i in starts), first))
             _check_same(groups, done, partial)
             for i, scores in score_groups({i: groups[i] for i in groups if i not in done}):
+                _check_finite(name, scores)
                 done[i] = scores
-                write_atomically(partial, json.dumps(_partial_content(done, digest)))
+                files.write_atomically(partial, json.dumps(_partial_content(done, digest)))
                 at = sum(map(len, done.values()))
                 progress.at(at, lambda: scores[-1].shown)  # noqa: B023
             found = [s for i in groups for s in done[i]]
@@ -122,15 +125,35 @@ def score(
     return scored
 
 
-def _partial_content(done: dict[int, list[Score]], digest: str) -> dict[str, Any]:
-    return {"digest": digest, "groups": {i: [asdict(s) for s in done[i]] for i in done}}
+def _check_finite(name: str, scores: Sequence[Score]) -> None:
+    for s in scores:
+        for measure, value in s.values.items():
+            if not math.isfinite(value):
+                raise UserError(
+                    f"{name}: the {measure} of the architecture {s.hash} is {value}, which ranks "
+                    "nothing. Other weights are needed: train what scores with another seed or a "
+                    "smaller learning rate."
+                )
 
 
-def _read_partial(partial: Path, digest: str) -> dict[int, list[Score]]:
+def _partial_content(done: Mapping[int, list[Score]], digest: str) -> dict[str, Any]:
+    groups = {str(i): [asdict(s) for s in scores] for i, scores in done.items()}
+    return {"digest": digest, "groups": groups, "check": files.digest([digest, groups])}
+
+
+def _read_partial(partial: Path, digest: str, made_by: str) -> dict[int, list[Score]]:
     if not partial.exists():
         return {}
-    content = read_json(partial, "the same command")
-    if content.get("digest") != digest:
+    content = files.read_json(partial, made_by)
+    made_of = (
+        [content.get(key) for key in ("digest", "groups")] if isinstance(content, dict) else []
+    )
+    if not made_of or content.get("check") != files.digest(made_of):
+        raise UserError(
+            f"{partial} was changed or damaged after it was written. Delete it and run `{made_by}` "
+            "again, which scores anew."
+        )
+    if made_of[0] != digest:
         raise UserError(f"{partial} belongs to another configuration. Delete it to score anew.")
     return {int(i): [Score(**s) for s in scores] for i, scores in content["groups"].items()}
 

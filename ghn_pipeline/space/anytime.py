@@ -1,6 +1,6 @@
 """The search space of anytime prediction: scales, early exits, blocks that differ (5.2, 7.1)."""
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -105,7 +105,7 @@ class Anytime:
         """Yield random architectures, no two isomorphic, until 1000 draws have given no new one."""
         return different(lambda: self.sample(rng, nodes))
 
-    def read(self, value: Iterable[Sequence[object]]) -> Block:
+    def read(self, value: object) -> Block:
         """Read an architecture of this space from JSON.
 
         Raises:
@@ -113,24 +113,27 @@ class Anytime:
         """
         block = Block.from_json(value, self.node_types)
         parts = split(block)
+        computed = sum(bool(node.inputs) for node in block.nodes)
         wrong = (
             len(parts) != self.blocks
             or any(part.nodes[: len(INPUTS)] != self._inputs(b) for b, part in enumerate(parts))
             or any(
-                not node.inputs
+                not 0 < len(node.inputs) <= self.max_inputs
                 or node.op not in self.operations
                 or node.scale not in self.scales_of(b)
                 for b, part in enumerate(parts)
                 for node in part.nodes[len(INPUTS) :]
             )
             or not block.nodes[-1].exit
+            or sum(node.exit for node in block.nodes) != min(self.exits, computed)
         )
         if wrong:
             raise UserError(
                 f"an architecture of this space is {self.blocks} blocks, each the nodes input_1 "
-                "and input_2 at its finest scale and others that read some of the block, at its "
-                f"scales, of {', '.join(self.operations)}; the last has an exit: "
-                f"not {block.to_json()}"
+                "and input_2 at its finest scale and others that read 1 to "
+                f"{self.max_inputs} of the block, at its scales, of {', '.join(self.operations)}; "
+                f"{self.exits} have exits (of fewer, all), and the last has an exit: "
+                f"not {block.shown}"
             )
         return block
 
@@ -201,12 +204,12 @@ def split(block: Block) -> list[Block]:
     """
     starts = [v for v, node in enumerate(block.nodes) if node.op == INPUTS[0].op]
     if starts[:1] != [0]:
-        raise UserError(f"the first node must be {INPUTS[0].op}: not {block.to_json()}")
+        raise UserError(f"the first node must be {INPUTS[0].op}: not {block.shown}")
     parts = []
     for first, end in zip(starts, [*starts[1:], len(block.nodes)], strict=True):
         nodes = block.nodes[first:end]
         if any(u < first for node in nodes for u in node.inputs):
-            raise UserError(f"nodes read those of their own block only: not {block.to_json()}")
+            raise UserError(f"nodes read those of their own block only: not {block.shown}")
         parts.append(
             Block(tuple(replace(n, inputs=tuple(u - first for u in n.inputs)) for n in nodes))
         )

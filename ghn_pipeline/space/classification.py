@@ -1,6 +1,6 @@
 """The search space of the classification experiments (sections 5.1.1 and 7.1)."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -72,7 +72,7 @@ class Classification:
         """Yield random blocks, no two isomorphic, until 1000 draws have given no new one."""
         return different(lambda: self.sample(rng, nodes))
 
-    def read(self, value: Iterable[Sequence[object]]) -> Block:
+    def read(self, value: object) -> Block:
         """Read a block of this space from JSON.
 
         Raises:
@@ -80,10 +80,17 @@ class Classification:
         """
         block = Block.from_json(value, self.node_types)
         inputs, computed = block.nodes[: len(INPUTS)], block.nodes[len(INPUTS) :]
-        if inputs != INPUTS or not all(node.inputs for node in computed):
+        wrong = inputs != INPUTS or any(
+            not 0 < len(node.inputs) <= self.max_inputs
+            or node.op not in self.operations
+            or node.label != node.op  # a scale or an exit
+            for node in computed
+        )
+        if wrong:
             raise UserError(
                 "a block of this space starts with the nodes input_1 and input_2, and every other "
-                f"node reads some: not {block.to_json()}"
+                f"node is one of {', '.join(self.operations)} and reads 1 to {self.max_inputs}: "
+                f"not {block.shown}"
             )
         return block
 

@@ -1,12 +1,18 @@
 """Block graphs as plain immutable data: the architectures that are searched. No tensors here."""
 
 import json
-from collections.abc import Iterable, Sequence
+import reprlib
+import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from ghn_pipeline.errors import UserError
+from ghn_pipeline.errors import UserError, did_you_mean
 from ghn_pipeline.space.isomorphism import canonical_form
+
+#: Nodes that a block which is read may have; the paper's have 54 at most. Comparing a much larger
+#: one with others can take hours.
+MOST_NODES = 200
 
 
 @dataclass(frozen=True)
@@ -47,8 +53,9 @@ class Block:
     def __post_init__(self) -> None:
         for v, node in enumerate(self.nodes):
             if len(set(node.inputs)) < len(node.inputs) or any(not 0 <= u < v for u in node.inputs):
+                read = reprlib.repr(node.inputs)
                 raise ValueError(
-                    f"node {v} ({node.op}) must read distinct earlier nodes, not {node.inputs}"
+                    f"node {v} ({node.op}) must read distinct earlier nodes, not {read}"
                 )
 
     @cached_property
@@ -87,35 +94,48 @@ class Block:
         plain = all(node.label == node.op for node in self.nodes)
         return [[n.op, list(n.inputs), *([] if plain else [n.scale, n.exit])] for n in self.nodes]
 
+    @property
+    def shown(self) -> str:
+        """Its JSON for a message; of a long one the beginning."""
+        return textwrap.shorten(json.dumps(self.to_json()), 300, placeholder=" ...")
+
     @classmethod
-    def from_json(cls, value: Iterable[Sequence[object]], known: Iterable[str]) -> "Block":
+    def from_json(cls, value: object, known: Sequence[str]) -> "Block":
         """Read what `to_json` wrote.
 
         Raises:
-            UserError: not a block, or an operation outside `known`.
+            UserError: not a block, one of more than `MOST_NODES`, or an operation outside `known`.
         """
+        if not isinstance(value, list):
+            raise UserError(f"not a block, [[operation, [inputs]], ...]: {reprlib.repr(value)}")
+        if not value:
+            raise UserError("not a block: it has no nodes")
+        if len(value) > MOST_NODES:
+            raise UserError(f"not a block: it has {len(value):,} nodes, more than {MOST_NODES:,}")
         try:
-            block = cls(tuple(_node(*entry) for entry in value))
+            block = cls(tuple(map(_node, value)))
         except (TypeError, ValueError) as error:
             raise UserError(f"not a block, [[operation, [inputs]], ...]: {error}") from error
-        if not block.nodes:
-            raise UserError("not a block: it has no nodes")
-        unknown = sorted({n.op for n in block.nodes} - set(known))
-        if unknown:
+        if unknown := sorted({n.op for n in block.nodes} - set(known)):
+            listed = textwrap.shorten(", ".join(unknown), 100, placeholder=" ...")
             raise UserError(
-                f"unknown operations {', '.join(unknown)} in {json.dumps(block.to_json())}; "
+                f"unknown operations {listed}{did_you_mean(unknown[0], known)} in {block.shown}; "
                 f"this space has {', '.join(known)}"
             )
         return block
 
 
-def _node(op: object, inputs: object, scale: object = 1, exit: object = False) -> Node:
+def _node(entry: object) -> Node:
+    if not isinstance(entry, list) or len(entry) not in (2, 4):
+        raise TypeError(f"a node is [operation, [inputs]], not {reprlib.repr(entry)}")
+    op, inputs, scale, exit = (*entry, 1, False)[:4]
     if not isinstance(op, str) or not isinstance(inputs, list):
-        raise TypeError(f"a node is [operation, [inputs]], not [{op!r}, {inputs!r}]")
+        raise TypeError(f"a node is [operation, [inputs]], not {reprlib.repr(entry)}")
     if any(type(u) is not int for u in inputs):  # true is an int too
-        raise TypeError(f"inputs are whole numbers, not {inputs}")
+        raise TypeError(f"inputs are whole numbers, not {reprlib.repr(inputs)}")
     if type(scale) is not int or scale < 1 or type(exit) is not bool:
-        raise TypeError(f"a scale is a whole number and an exit true or false, not {scale}, {exit}")
+        shown = f"{reprlib.repr(scale)}, {reprlib.repr(exit)}"
+        raise TypeError(f"a scale is a whole number and an exit true or false, not {shown}")
     return Node(op, tuple(inputs), scale, exit)
 
 

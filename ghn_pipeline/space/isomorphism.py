@@ -6,7 +6,7 @@ that it cannot tell apart are broken up by individualising each member in turn a
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 Colours = tuple[int, ...]
 
@@ -49,16 +49,20 @@ class _Graph:
     def _seen(colours: Colours, nodes: Iterable[int]) -> Colours:
         return tuple(sorted(colours[u] for u in nodes))
 
-    def branches(self, colours: Colours) -> list[Colours]:
-        """Individualise each member of the first colour that several nodes share."""
+    def branches(self, colours: Colours) -> Iterator[Colours]:
+        """Individualise the members of the first colour that several nodes share.
+
+        Of twins, which read the same and are read by the same, one stands for all.
+        """
         shared = next((c for c in sorted(colours) if colours.count(c) > 1), None)
         if shared is None:
-            return []
-        return [
-            self.refine(tuple(2 * c + (c == shared and w != v) for w, c in enumerate(colours)))
-            for v, colour in enumerate(colours)
-            if colour == shared
-        ]
+            return
+        cell = [v for v, colour in enumerate(colours) if colour == shared]
+        kinds = {(*sorted(self.parents[v]), -1, *self.children[v]): v for v in reversed(cell)}
+        for v in sorted(kinds.values()):
+            yield self.refine(
+                tuple(2 * c + (c == shared and w != v) for w, c in enumerate(colours))
+            )
 
     def description(self, colours: Colours) -> tuple[object, ...]:
         """The graph with its nodes renumbered by their colours, all different."""
@@ -66,8 +70,8 @@ class _Graph:
         return tuple((self.labels[v], self._seen(colours, self.parents[v])) for v in order)
 
     def first_leaf(self, colours: Colours) -> tuple[object, ...]:
-        while branches := self.branches(colours):
-            colours = branches[0]
+        while (branch := next(self.branches(colours), None)) is not None:
+            colours = branch
         return self.description(colours)
 
     def smallest(self, colours: Colours) -> tuple[object, ...]:
@@ -76,8 +80,5 @@ class _Graph:
         Two branches with the same first leaf are images of each other under an automorphism, so
         one of them is enough: without this, k equal twins would cost k! descriptions.
         """
-        branches = self.branches(colours)
-        if not branches:
-            return self.description(colours)
-        distinct = {self.first_leaf(branch): branch for branch in branches}
-        return min(map(self.smallest, distinct.values()))
+        distinct = {self.first_leaf(branch): branch for branch in self.branches(colours)}
+        return min(map(self.smallest, distinct.values()), default=self.description(colours))

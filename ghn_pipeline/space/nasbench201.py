@@ -5,7 +5,7 @@ edge. Here a node stands for each sum and for each edge's operation.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -194,7 +194,7 @@ class NasBench201:
         rng.shuffle(cells)
         yield from map(Cell.of, cells)
 
-    def read(self, value: Iterable[Sequence[object]]) -> Block:
+    def read(self, value: object) -> Block:
         """Read a cell of this space from JSON.
 
         Raises:
@@ -206,10 +206,11 @@ class NasBench201:
         except ValueError as error:
             raise UserError(f"not a cell: {error}") from error
         unknown = set(cell.edges) - set(self.operations)
-        if cell.nodes != block.nodes or unknown:
+        if cell.nodes != block.nodes or unknown or len(cell.edges) > NODES * (NODES + 1) // 2:
             raise UserError(
-                "a cell of this space is an input and, for each sum, an operation for every "
-                f"earlier one and the identity that reads these: not {block.to_json()}"
+                f"a cell of this space is an input and, for each of 1 to {NODES} sums, an "
+                "operation for every earlier one and the identity that reads these: "
+                f"not {block.shown}"
             )
         return cell
 

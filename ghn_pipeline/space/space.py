@@ -1,6 +1,6 @@
 """What a search space is: everything else works with any."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import Protocol
 
@@ -35,7 +35,7 @@ class Space(Protocol):
     def draws(self, rng: Random, nodes: int) -> Iterator[Block]:
         """Yield blocks of `nodes` computed nodes at random, none twice."""
 
-    def read(self, value: Iterable[Sequence[object]]) -> Block:
+    def read(self, value: object) -> Block:
         """Read a block of this space from JSON.
 
         Raises:

@@ -1,31 +1,53 @@
 """Checkpoints: whole or not there, of one configuration, read without executing code."""
 
+import hashlib
 import io
+import pickle
+import pickletools
+import reprlib
 import sys
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from ghn_pipeline.errors import UserError
-from ghn_pipeline.files import lock, write_atomically
+from ghn_pipeline.files import lock, read_bytes, write_atomically
 
 #: seconds that a second process waits for the first to be done with a checkpoint
 PATIENCE = 600.0
+#: hex digits of the SHA-256 that a checkpoint ends with
+SEAL = 64
+#: The opcodes of a pickle that name a function or a class.
+_NAMING = {"GLOBAL", "STACK_GLOBAL", "INST"}
+_KINDS = ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
+#: What tensors are made of. Others that torch takes for safe can ask for any amount of memory.
+_OF_TENSORS = {
+    "collections OrderedDict",
+    "torch._utils _rebuild_tensor_v2",
+    *(f"torch {kind}Storage" for kind in _KINDS),
+}
 
 
 def save(path: Path, state: dict[str, Any], digest: str) -> None:
     """Write `state` (tensors, numbers, text, lists, dicts) under the configuration's digest.
 
+    The file ends with the SHA-256 of what stands before, as the comment of a zip archive.
+
     Raises:
-        UserError: the disk is full or the folder cannot be written; the old file is untouched.
+        UserError: the disk is full or the folder cannot be written; a file that was there before
+            is untouched.
     """
     # to memory first: torch turns a full disk into an error that does not say so
     buffer = io.BytesIO()
     torch.save({"digest": digest, **state}, buffer)
+    buffer.seek(-2, io.SEEK_END)  # the length of the comment, which torch leaves empty
+    buffer.write(SEAL.to_bytes(2, "little"))
+    buffer.write(hashlib.sha256(buffer.getvalue()).hexdigest().encode())
     write_atomically(path, buffer.getvalue())
 
 
@@ -33,31 +55,138 @@ def load(path: Path, digest: str, made_by: str) -> dict[str, Any]:
     """Read what `save` wrote, its tensors on the CPU.
 
     Raises:
-        UserError: missing, truncated, not a checkpoint, or of another configuration.
+        UserError: missing, damaged, not a checkpoint, or of another configuration.
     """
-    try:
-        # the archive's own checksums, which torch does not look at
-        with zipfile.ZipFile(path) as archive:
-            if damaged := archive.testzip():
-                raise zipfile.BadZipFile(f"{damaged} is damaged")
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing. It is made by `{made_by}`: run that first.") from error
-    except (PermissionError, MemoryError) as error:
-        raise UserError(f"cannot read {path}: {error}. The file itself may be whole.") from error
-    # torch raises whatever its reader stumbles on: IndexError, AssertionError, struct.error ...
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"{path} is not a whole checkpoint ({reason}). Delete it and run `{made_by}` again."
-        ) from error
-    if not isinstance(state, dict) or state.get("digest") != digest:
-        given = state.get("digest") if isinstance(state, dict) else None
+    content = read_bytes(path, made_by)
+    found = unpickled(content, path, made_by)
+    if hashlib.sha256(memoryview(content)[:-SEAL]).hexdigest().encode() != content[-SEAL:]:
+        raise _not_whole(path, "its SHA-256 is missing or that of other content", made_by)
+    state: dict[str, Any] = found if isinstance(found, dict) else {}
+    given = state["digest"] if isinstance(state.get("digest"), str) else None
+    if given != digest:
         raise UserError(
             f"{path} belongs to another configuration (digest {given}, this one has {digest}). "
             f"Move or delete it to train anew, or restore the settings that made it."
         )
     return state
+
+
+def load_model(path: Path, digest: str, made_by: str, model: nn.Module) -> None:
+    """Give `model` the weights that a finished training has saved as "model".
+
+    Raises:
+        UserError: as `load`, or the weights are not finite or those of another model.
+    """
+    state = load(path, digest, made_by)
+    try:
+        fill(model, state.get("model"))
+    except ValueError as error:
+        raise UserError(
+            f"{path} has no weights for this model: {error}. Delete it and run `{made_by}` again."
+        ) from error
+
+
+def fill(model: nn.Module, weights: object) -> None:
+    """Give `model` its weights: a dict of finite tensors, as its `state_dict` has them.
+
+    Raises:
+        ValueError: a name, a shape or a type differs, or a number is not finite; the model is as
+            it was.
+    """
+    expected = model.state_dict()
+    if not isinstance(weights, dict):
+        raise ValueError(f"a {type(weights).__name__} stands in place of a dict of tensors")
+    if missing := expected.keys() - weights.keys():
+        raise ValueError(
+            f"{len(missing)} of its {len(expected)} tensors are missing: {_few(missing)}"
+        )
+    if unknown := weights.keys() - expected.keys():
+        raise ValueError(f"it has {len(unknown)} tensors of other models: {_few(unknown)}")
+    for name, tensor in expected.items():
+        if (given := _described(weights[name])) != _described(tensor):
+            raise ValueError(f"{name} is {given} and should be {_described(tensor)}")
+        if not weights[name].isfinite().all():
+            raise ValueError(f"{name} is not finite")
+    model.load_state_dict(weights)
+
+
+def _few(names: set[Any]) -> str:
+    return reprlib.repr(sorted(map(str, names)))
+
+
+def _described(value: object) -> str:
+    if not isinstance(value, Tensor):
+        return f"a {type(value).__name__}"
+    return f"{value.dtype} {list(value.shape)}".removeprefix("torch.")
+
+
+def unpickled(content: bytes, path: Path, made_by: str) -> Any:
+    """Return what `torch.save` wrote of tensors and plain values, on the CPU.
+
+    No code is executed, and no tensor is made that is larger than `content`.
+
+    Args:
+        content: of the file.
+        path: of the file, for messages.
+        made_by: the command that makes it, for messages.
+
+    Raises:
+        UserError: it is damaged or something else.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = archive.infolist()
+            if sum(member.file_size for member in members) > len(content):
+                raise ValueError("it is compressed, which torch does not do")
+            (pickled,) = (m for m in members if m.filename.endswith("/data.pkl"))
+            code = _holds_code(archive.read(pickled))
+        if not code:
+            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            if any(t.nbytes > t.untyped_storage().nbytes() for t in tensors(state)):
+                raise ValueError("a tensor is larger than what is stored of it")
+            return state
+    # zipfile and torch raise whatever they stumble on: IndexError, AssertionError, struct.error ...
+    except Exception as error:
+        if not _holds_code(content):
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            raise _not_whole(path, reason, made_by) from error
+    raise UserError(
+        f"{path} holds code, which was not run: it is not a file of `{made_by}`. Delete it and run "
+        f"`{made_by}` again."
+    )
+
+
+def _not_whole(path: Path, reason: str, made_by: str) -> UserError:
+    return UserError(
+        f"{path} is not a whole checkpoint ({reason}). Delete it and run `{made_by}` again."
+    )
+
+
+def _holds_code(content: bytes) -> bool:
+    """Whether it is one or more pickles that name anything but what makes tensors."""
+    stream = io.BytesIO(content)
+    with suppress(Exception):  # the end of the last one, or what is no pickle
+        while content.startswith(pickle.PROTO):
+            for opcode, argument, _ in pickletools.genops(stream):
+                if opcode.name in _NAMING and argument not in _OF_TENSORS:
+                    return True
+    return False
+
+
+def tensors(state: object) -> Iterator[Tensor]:
+    """Yield every tensor in `state`: in its dicts, lists and tuples, and in those inside them."""
+    left, seen = [state], set[int]()
+    while left:
+        value = left.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, dict):
+            left += value.values()
+        elif isinstance(value, list | tuple):
+            left += value
 
 
 @contextmanager
@@ -74,7 +203,7 @@ def only_writer(path: Path) -> Iterator[None]:
     held = path.with_suffix(".lock")
     try:
         held.parent.mkdir(parents=True, exist_ok=True)
-        file = open(held, "w")  # noqa: SIM115
+        file = open(held, "w", encoding="utf-8")  # noqa: SIM115
     except OSError as error:
         raise UserError(f"cannot write {held}: {error.strerror}. Give write permission.") from error
     with file:

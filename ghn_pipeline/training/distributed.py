@@ -1,6 +1,5 @@
 """Data-parallel workers: how they are started, and what they must agree on while they train."""
 
-import ctypes
 import logging
 import os
 import signal
@@ -20,7 +19,7 @@ import torch.distributed as dist
 from torch import nn
 
 from ghn_pipeline.errors import UserError
-from ghn_pipeline.processes import is_worker
+from ghn_pipeline.processes import is_worker, stop_with_parent
 
 Value = TypeVar("Value")
 
@@ -103,7 +102,7 @@ class Team:
     def _over_all(self, value: float, operation: dist.ReduceOp.RedOpType) -> float:
         if self.size == 1:
             return value
-        tensor = torch.tensor(value, dtype=torch.float64, device=self.device)
+        tensor = torch.tensor(value, dtype=torch.float64)  # not every accelerator has float64
         dist.all_reduce(tensor, operation)
         return float(tensor)
 
@@ -137,15 +136,15 @@ def joined(device: torch.device, workers: int) -> Iterator[Team]:
             f"{started} workers were started, and the configuration asks for {workers}."
         )
     here, local = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["LOCAL_RANK"])
-    cards = torch.cuda.device_count() if device.type == "cuda" else 0
+    cards = torch.accelerator.device_count() if device.type != "cpu" else 0
     if cards:
-        device = torch.device("cuda", local % cards)
-        torch.cuda.set_device(device)
-    _stop_without_agent()
+        device = torch.device(device.type, local % cards)
+        torch.accelerator.set_device_index(local % cards)
+    backend = _backend(device, alone=cards >= here)
+    stop_with_parent()  # torchrun, if it is killed, cannot tell this process any more
     team = Team(int(os.environ["RANK"]), workers, device)
     try:
-        # NCCL refuses two workers on one accelerator
-        dist.init_process_group("nccl" if cards >= here else "gloo", timeout=PATIENCE)
+        dist.init_process_group(backend, timeout=PATIENCE)
         yield team
     except RuntimeError as error:
         # of gloo's errors only the text says that they are
@@ -156,11 +155,21 @@ def joined(device: torch.device, workers: int) -> Iterator[Team]:
     dist.destroy_process_group()
 
 
-def _stop_without_agent() -> None:
-    """Let this process be told to stop when torchrun is killed, which cannot tell it any more."""
-    set_parent_death_signal = 1
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+def _backend(device: torch.device, *, alone: bool) -> str:
+    """Return what exchanges tensors; `alone`: no other worker uses this one's accelerator.
+
+    Raises:
+        UserError: nothing does on such a device.
+    """
+    # NCCL refuses two workers on one accelerator
+    own = dist.get_default_backend_for_device(device) if alone else "gloo"
+    if own == "gloo" and device.type not in ("cpu", "cuda"):
+        raise UserError(
+            f"several processes cannot train one network on this machine's {device.type.upper()}: "
+            "set finalists.processes and mobile.processes to 1, or compute.device to cpu."
+        )
+    # numbers of the host go by gloo, wherever the model is
+    return own if own == "gloo" else f"cpu:gloo,{device.type}:{own}"
 
 
 def launch(workers: int, nodes: int, threads: int, program: Sequence[str]) -> None:

@@ -8,15 +8,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, NoReturn
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from ghn_pipeline.compute import synchronize
 from ghn_pipeline.errors import OutOfTimeError, UserError
 from ghn_pipeline.files import write_atomically
 from ghn_pipeline.progress import Progress
+from ghn_pipeline.schemas import Checkpoint, faults
 from ghn_pipeline.training import checkpoint
 from ghn_pipeline.training.distributed import ALONE, Team
 
@@ -167,8 +171,8 @@ def _enter(training: Training, step: int, loss: float, log: Log) -> None:
 
 def _observe(training: Training, step: int, log: Log, begun: float, device: torch.device) -> float:
     """Count the time since `begun` as training, then measure; return when training goes on."""
-    if step in training.observe and device.type == "cuda":
-        torch.cuda.synchronize(device)  # what is still queued belongs to the cost
+    if step in training.observe:
+        synchronize(device)  # what is still queued belongs to the cost
     now = time.monotonic()
     log.seconds += (now - begun) * training.team.size
     if step not in training.observe or not training.team.leads:
@@ -201,11 +205,12 @@ def _report_not_finite(
     }
     if training.team.leads:
         write_atomically(report, json.dumps(content, indent=1))
+    kept = f"; the last good checkpoint at {path} is untouched" if path.exists() else ""
     training.team.stop(
         UserError(
             f"{training.name}: at step {step} the loss is {loss} or its gradient is not finite. "
-            f"What led to it is in {report}; the last good checkpoint at {path} is untouched. A "
-            "smaller learning rate or a smaller clip may help."
+            f"What led to it is in {report}{kept}. A smaller learning rate or a smaller clip may "
+            "help."
         )
     )
 
@@ -230,16 +235,48 @@ def _resume(training: Training, path: Path, digest: str) -> tuple[int, Log]:
     if state is None:
         return 0, Log()
     try:
-        training.model.load_state_dict(state["model"])
-        training.optimizer.load_state_dict(state["optimizer"])
+        saved = Checkpoint.model_validate(state)
+        _check_steps(saved, training.steps)
+        training.model.load_state_dict(saved.model)
+        training.optimizer.load_state_dict(saved.optimizer)
         if training.averaged is not None:
-            training.averaged.load_state_dict(state["averaged"])
-    except (RuntimeError, ValueError) as error:
-        raise UserError(
-            f"{path} is of another network than {training.name} trains now. Move or delete it to "
-            "train anew."
-        ) from error
-    return state["step"], Log(**state["log"])
+            training.averaged.load_state_dict(saved.averaged or {})
+        _check_tensors(training)
+    except ValidationError as error:
+        raise _not_whole(path, faults(error)) from error
+    # torch's own checks raise whatever they stumble on
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise _not_whole(path, shorten(f"{type(error).__name__}: {error}", 200)) from error
+    return saved.step, Log(**state["log"])
+
+
+def _not_whole(path: Path, reason: str) -> UserError:
+    return UserError(
+        f"{path} cannot be gone on from: it was edited, or is of another network ({reason}). Move "
+        "or delete it to train from the start."
+    )
+
+
+def _check_steps(saved: Checkpoint, steps: int) -> None:
+    """Raise ValueError where a checkpoint has done more steps than there are, or its log has."""
+    done = [step for step, *_ in saved.log.curve]
+    if saved.step > steps:
+        raise ValueError(f"step {saved.step} of {steps}")
+    if done != sorted(set(done)) or max([*done, *saved.log.observed, 0]) > saved.step:
+        raise ValueError(f"the log is not one of the first {saved.step} steps")
+
+
+def _check_tensors(training: Training) -> None:
+    """Raise ValueError where a weight is not finite, or the optimiser's state has another shape."""
+    for name, tensor in training.model.state_dict().items():
+        if not tensor.isfinite().all():
+            raise ValueError(f"{name} is not finite")
+    for parameter, state in training.optimizer.state.items():
+        for key, value in state.items():
+            if not isinstance(value, Tensor):
+                continue
+            if (value.dim() and value.shape != parameter.shape) or not value.isfinite().all():
+                raise ValueError(f"the optimizer's {key} is of another network or not finite")
 
 
 @contextmanager

@@ -106,7 +106,9 @@ def fake_npm(tmp_path, monkeypatch):
     def put(body):
         folder = tmp_path / "programs"
         folder.mkdir()
-        (folder / "npm").write_text(f"#!{sys.executable} -S\nimport sys, time, shutil\n{body}\n")
+        (folder / "npm").write_text(
+            f"#!{sys.executable} -S\nimport sys, time, shutil\n{body}\n", encoding="utf-8"
+        )
         (folder / "npm").chmod(0o755)
         monkeypatch.setenv("PATH", str(folder))
 

@@ -4,17 +4,21 @@ import multiprocessing
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from imitated import DEVICE, imitated
 from PIL import Image
 
+from ghn_pipeline.data import imagenet
 from ghn_pipeline.data.imagenet import find, training_batches, validation_batches
 from ghn_pipeline.data.images import stream
 from ghn_pipeline.data.torchvision_shim import import_torchvision
@@ -44,10 +48,10 @@ def tree(tmp_path_factory) -> Path:
         for i in range(2 + c % 2):
             write_noise(root / "val" / name / f"{i}.JPEG", 100 + 10 * c + i)
     # none of these is an image to read
-    (root / "train/n01/notes.txt").write_text("words")
-    (root / "train/n01/._a.JPEG").write_text("what macOS leaves")
+    (root / "train/n01/notes.txt").write_text("words", encoding="utf-8")
+    (root / "train/n01/._a.JPEG").write_text("what macOS leaves", encoding="utf-8")
     (root / "train/.hidden").mkdir()
-    (root / "train/list.txt").write_text("words")
+    (root / "train/list.txt").write_text("words", encoding="utf-8")
     return root
 
 
@@ -203,6 +207,15 @@ def test_types_and_order_in_memory(tree):
     assert images.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_images_are_put_on_an_accelerator(tree):
+    expected = list(validation_batches(find(tree), batch=4, resolution=12, processes=0))
+    with imitated():
+        given = validation_batches(find(tree), batch=4, resolution=12, processes=0, device=DEVICE)
+        there = list(given)
+        assert {tensor.device for batch in there for tensor in batch} == {DEVICE}
+        assert_equal([[x.cpu() for x in batch] for batch in there], expected)
+
+
 def test_an_epoch_shows_each_image_once_in_an_order_of_its_own(singles):
     labels = [labels.tolist() for _, labels in batches(singles, range(6))]
     first, second = [*chain(*labels[:3])], [*chain(*labels[3:])]
@@ -252,6 +265,127 @@ def test_a_file_that_is_no_image_is_named(damaged, damage):
         list(validation_batches(found, batch=2, resolution=8, processes=0))
 
 
+# --- how pixels are stored --------------------------------------------------------------------
+
+#: What is stored of an upright image under each EXIF orientation, which says where the first row
+#: and the first column are seen: 6 is "right, top" (EXIF 2.3, section 4.6.4).
+STORED = {
+    1: lambda upright: upright,
+    2: lambda upright: upright[:, ::-1],
+    3: lambda upright: upright[::-1, ::-1],
+    4: lambda upright: upright[::-1],
+    5: lambda upright: upright.swapaxes(0, 1),
+    6: lambda upright: upright.swapaxes(0, 1)[::-1],
+    7: lambda upright: upright.swapaxes(0, 1)[::-1, ::-1],
+    8: lambda upright: upright.swapaxes(0, 1)[:, ::-1],
+}
+
+
+def read_one(root: Path, name: str, write, side: int = 28) -> torch.Tensor:
+    """The pixels, from 0 to 1, of the central crop of an image that `write` puts into a tree."""
+    for part in ("train", "val"):
+        (root / part / "c").mkdir(parents=True)
+        write(root / part / "c" / name)
+    batches = validation_batches(find(root), batch=1, resolution=side, processes=0)
+    images, _ = next(batches)
+    mean, std = (torch.tensor(each, dtype=torch.float32)[:, None, None] for each in (MEAN, STD))
+    return images[0] * std + mean
+
+
+@pytest.mark.parametrize("name", ["photo.jpg", "photo.png"])
+@pytest.mark.parametrize("orientation", STORED)
+def test_an_image_is_turned_as_its_exif_orientation_says(orientation, name, tmp_path):
+    # 32 rows of 40 pixels, its quarters of different colours; what is scaled to 32 rows stays
+    colours = np.array([[[250, 10, 10], [10, 250, 10]], [[10, 10, 250], [250, 250, 10]]], np.uint8)
+    upright = colours.repeat(16, axis=0).repeat(20, axis=1)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](upright)))
+    found = read_one(tmp_path, name, lambda path: stored.save(path, exif=exif, quality=100))
+    expected = torch.tensor(upright[2:-2, 6:-6].copy()).permute(2, 0, 1).float() / 255
+    # JPEG mixes the colours of neighbours
+    far = torch.ones(28, 28, dtype=torch.bool)
+    far[12:16] = far[:, 12:16] = False
+    torch.testing.assert_close(found[:, far], expected[:, far], rtol=0, atol=0.03)
+    if name.endswith("png"):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+def test_damaged_exif_data_are_no_reason_to_refuse_an_image(tmp_path):
+    gradient = np.arange(0, 256, 8, dtype=np.uint8).repeat(32).reshape(32, 32)
+    for i, exif in enumerate((b"Exif\0\0nonsense", b"Exif\0\0MM\0*\0\0\0\x08\0\x09\x01\x12")):
+        save = lambda path: Image.fromarray(gradient).save(path, exif=exif, quality=100)  # noqa: B023, E731
+        found = read_one(tmp_path / str(i), "photo.jpg", save)
+        expected = torch.tensor(gradient[2:-2, 2:-2] / 255).float().expand(3, -1, -1)
+        torch.testing.assert_close(found, expected, rtol=0, atol=0.01)
+
+
+def png(width: int, height: int, depth: int, colour: int, rows: bytes, *chunks) -> bytes:
+    """Return a PNG file, put together as its specification says."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        check = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    parts = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("colour", "channels"), [(0, 1), (4, 2), (2, 3), (6, 4)], ids=["L", "LA", "RGB", "RGBA"]
+)
+def test_sixteen_bits_keep_their_values(colour, channels, tmp_path):
+    values = np.random.default_rng(colour).integers(65536, size=(32, 32, channels), dtype=np.uint16)
+    # a row begins with the number of its filter; 0 is none
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    content = png(32, 32, 16, colour, rows)
+    found = read_one(tmp_path, "deep.png", lambda path: path.write_bytes(content))
+    seen = values[..., :3] if channels > 2 else values[..., :1].repeat(3, axis=2)
+    expected = torch.tensor((seen[2:-2, 2:-2] / 65535).transpose(2, 0, 1)).float()
+    torch.testing.assert_close(found, expected, rtol=0, atol=1 / 255)
+
+
+def test_the_colours_of_pixels_that_are_transparent_count(tmp_path):
+    pixels = np.random.default_rng(0).integers(256, size=(32, 32, 4), dtype=np.uint8)
+    found = read_one(tmp_path, "clear.png", Image.fromarray(pixels).save)
+    expected = torch.tensor(pixels[2:-2, 2:-2, :3].transpose(2, 0, 1) / 255).float()
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("width, height", [(2**13 + 1, 2**13), (13_000, 13_000), (50_000, 60_000)])
+def test_an_image_that_is_too_large_is_refused_before_it_is_decoded(width, height, tmp_path):
+    content = png(width, height, 8, 2, b"")  # decoded, it would be found to have no rows
+    said = rf"huge\.png has {width}×{height} pixels, and at most 67,108,864 are decoded\. Put a "
+    with pytest.raises(UserError, match=said):
+        read_one(tmp_path, "huge.png", lambda path: path.write_bytes(content))
+
+
+def test_the_largest_image_is_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr(imagenet, "LARGEST", 32 * 40)
+    read_one(tmp_path / "a", "large.png", Image.new("RGB", (40, 32)).save)
+    with pytest.raises(UserError, match="has 32×41 pixels, and at most 1,280 are decoded"):
+        read_one(tmp_path / "b", "larger.png", Image.new("RGB", (32, 41)).save)
+
+
+ROWS = (b"\0" + bytes(range(96))) * 32
+DAMAGED_PNGS = {
+    "cut off": png(32, 32, 8, 2, ROWS)[:-40],
+    "text of a gigabyte": png(
+        32, 32, 8, 2, ROWS, (b"zTXt", b"k\0\0" + zlib.compress(bytes(2**26), 1) * 16)
+    ),
+    "pixels that are not compressed": png(32, 32, 8, 2, ROWS).replace(
+        zlib.compress(ROWS)[:9], b"w" * 9
+    ),
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED_PNGS.values(), ids=DAMAGED_PNGS)
+def test_a_damaged_png_is_one_message(content, tmp_path):
+    with pytest.raises(UserError, match=r"damaged\.png is no image that can be read \("):
+        read_one(tmp_path, "damaged.png", lambda path: path.write_bytes(content))
+
+
 # --- processes that read --------------------------------------------------------------------
 
 
@@ -278,7 +412,7 @@ def test_processes_that_read_change_nothing_and_leave(tree, helpers):
 
 def test_an_image_that_a_process_cannot_read_is_told_without_a_traceback(damaged):
     found = find(damaged)
-    (damaged / "val/n10/0.JPEG").write_text("words")
+    (damaged / "val/n10/0.JPEG").write_text("words", encoding="utf-8")
     given = validation_batches(found, batch=2, resolution=8, processes=1)
     assert len(next(given)[0]) == 2
     with pytest.raises(UserError, match=r"val/n10/0.JPEG is no image") as caught:
@@ -304,6 +438,7 @@ def test_processes_that_read_die_with_the_one_that_asked(tree, tmp_path):
     program = f"""
 import multiprocessing, os, signal
 from pathlib import Path
+from ghn_pipeline.data import imagenet
 from ghn_pipeline.data.imagenet import find, validation_batches
 given = validation_batches(find(Path({str(tree)!r})), batch=1, resolution=8, processes=1)
 next(given)
@@ -312,10 +447,18 @@ Path({str(tmp_path / "helper")!r}).write_text(str(helper.pid))
 os.kill(os.getpid(), signal.SIGKILL)
 """
     subprocess.run([sys.executable, "-c", program])
-    helper = int((tmp_path / "helper").read_text())
+    helper = int((tmp_path / "helper").read_text(encoding="utf-8"))
     end = time.monotonic() + 10
-    while (alive := os.path.exists(f"/proc/{helper}")) and time.monotonic() < end:
+    while (alive := lives(helper)) and time.monotonic() < end:
         time.sleep(0.05)
     if alive:
         os.kill(helper, signal.SIGKILL)
     assert not alive
+
+
+def lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

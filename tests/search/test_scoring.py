@@ -2,9 +2,12 @@
 
 import fcntl
 import json
+import math
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 import uuid
 from collections import Counter
@@ -13,6 +16,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from mutations import THOUSAND, changed_json, damaged
 
 from ghn_pipeline.errors import UserError
 from ghn_pipeline.search.scoring import Score, score
@@ -65,7 +70,7 @@ class Maker:
         if self.happens == "refuse":
             raise UserError("the images are altered")
         if self.happens == "wait":
-            with open(self.folder / "lock", "w") as file:
+            with open(self.folder / "lock", "w", encoding="utf-8") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 (self.folder / "waiting").touch()
                 time.sleep(600)
@@ -91,6 +96,7 @@ def scored(propose, count, maker, partial, workers, digest="d"):
         together=2,
         partial=partial,
         digest=digest,
+        made_by="ghn score x",
         log_seconds=60,
     )
 
@@ -111,6 +117,32 @@ def test_scores_do_not_depend_on_the_number_of_workers(workers, traces, tmp_path
     assert [s.hash for s in scores] == [b.hash for b in BLOCKS]
     assert [s.values["accuracy"] for s in scores] == pytest.approx(EXPECTED)
     assert Maker(traces).counts() == dict.fromkeys(OPERATIONS, 1)
+
+
+NOT_LINUX = """
+import sys
+from pathlib import Path
+from ghn_pipeline.compute import devices
+from test_scoring import CPU, Maker, run
+workers = len(devices(CPU, 0))
+run(Maker(Path(sys.argv[1])), Path(sys.argv[2]), max(2, workers))
+print(workers)
+"""
+
+
+def test_processes_score_where_there_is_no_linux(traces, tmp_path, not_linux):
+    not_linux["PYTHONPATH"] += f"{os.pathsep}{Path(__file__).parent}"
+    done = subprocess.run(
+        [sys.executable, "-c", NOT_LINUX, traces, tmp_path / "p.json"],
+        env={**not_linux, "HOME": str(tmp_path)},  # nobody says how many cores this job has
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == os.cpu_count()
+    assert Maker(traces).counts() == dict.fromkeys(OPERATIONS, 1)
+    scores = run(Maker(traces), tmp_path / "p.json")  # none is scored again
+    assert [s.values["accuracy"] for s in scores] == pytest.approx(EXPECTED)
 
 
 def test_what_is_done_is_not_done_again(traces, tmp_path):
@@ -149,6 +181,73 @@ def test_a_partial_file_that_is_not_whole_is_refused(content, traces, tmp_path):
         run(Maker(traces), tmp_path / "p.json")
 
 
+EDITS = {
+    "accuracy 9.9": lambda c: c["groups"]["0"][1]["values"].update(accuracy=9.9),
+    "accuracy -3": lambda c: c["groups"]["0"][1]["values"].update(accuracy=-3),
+    "accuracy in words": lambda c: c["groups"]["0"][1]["values"].update(accuracy="good"),
+    "another accuracy": lambda c: c["groups"]["0"][1]["values"].update(accuracy=0.0975),
+    "another measure": lambda c: c["groups"]["0"][1].update(values={"area": 0.5}),
+    "no seconds": lambda c: c["groups"]["1"][0].update(seconds={}),
+    "another architecture": lambda c: c["groups"]["2"][0].update(hash=BLOCKS[0].hash),
+    "groups swapped": lambda c: c["groups"].update({"0": c["groups"]["1"]}),
+    "a group left out": lambda c: c["groups"].pop("1"),
+    "an architecture left out": lambda c: c["groups"]["1"].pop(),
+    "a group that is none": lambda c: c["groups"].update({"x": []}),
+    "an unknown key": lambda c: c["groups"]["0"][0].update(accuracy=1),
+    "no groups": lambda c: c.pop("groups"),
+    "no digest": lambda c: c.pop("digest"),
+    "no check": lambda c: c.pop("check"),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
+def test_an_edited_partial_file_is_refused(edit, traces, tmp_path):
+    partial = tmp_path / "p.json"
+    run(Maker(traces), partial)
+    content = json.loads(partial.read_text(encoding="utf-8"))
+    edit(content)
+    partial.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(UserError, match=r"p\.json was changed .* run `ghn score x` again"):
+        run(Maker(traces), partial)
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "null", '{"digest": "d"}', '{"check": null}'])
+def test_json_of_something_else_is_no_partial_file(text, traces, tmp_path):
+    (tmp_path / "p.json").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=r"p\.json was changed or damaged"):
+        run(Maker(traces), tmp_path / "p.json")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_score_that_is_not_finite_is_refused_and_not_kept(value, tmp_path):
+    def score_all(blocks):
+        return [scored_at(value if b is BLOCKS[3] else 0.5, b) for b in blocks]
+
+    with pytest.raises(UserError, match=rf"accuracy of the architecture {BLOCKS[3].hash} is "):
+        run(lambda _: score_all, tmp_path / "p.json")
+    kept = json.loads((tmp_path / "p.json").read_text(encoding="utf-8"))["groups"]
+    assert list(kept) == ["0"]
+
+
+def test_a_thousand_mutations_of_a_partial_file(traces, tmp_path):
+    partial = tmp_path / "p.json"
+    whole = run(Maker(traces), partial)
+    content = partial.read_bytes()
+
+    @THOUSAND
+    @given(changed_json(json.loads(content)) | damaged(content))
+    def holds(mutated):
+        partial.write_bytes(mutated)
+        try:
+            assert run(Maker(traces), partial) == whole
+        except UserError as error:
+            assert "\n" not in str(error)
+            assert partial.read_bytes() == mutated
+
+    holds()
+    assert Maker(traces).counts() == dict.fromkeys(OPERATIONS, 1)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize(
     ("happens", "message"),
@@ -166,7 +265,7 @@ def test_a_killed_worker_is_one_clear_message(traces, tmp_path, capfd):
     assert "Traceback" not in capfd.readouterr().err
     # what was kept is whole, and used
     partial = tmp_path / "p.json"
-    kept = json.loads(partial.read_text())["groups"] if partial.exists() else {}
+    kept = json.loads(partial.read_text(encoding="utf-8"))["groups"] if partial.exists() else {}
     done = Maker(traces).counts()
     scores = run(Maker(traces), tmp_path / "p.json")
     assert [s.values["accuracy"] for s in scores] == pytest.approx(EXPECTED)
@@ -183,7 +282,7 @@ def test_workers_die_with_their_parent(traces, tmp_path, forkserver):
     parent.join()
 
     def released():  # only a process that is dead gives up the lock while it sleeps
-        with open(traces / "lock") as file:
+        with open(traces / "lock", encoding="utf-8") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -287,7 +386,7 @@ def test_a_search_by_many_processes_keeps_them_and_finds_the_same(undisturbed, t
 def test_a_search_goes_on_after_a_worker_was_killed(undisturbed, traces, tmp_path):
     with pytest.raises(UserError, match=r"was killed.*memory.*the same command goes on"):
         search(Toy(traces, last=7), tmp_path / "p.json", workers=2)
-    groups = json.loads((tmp_path / "p.json").read_text())["groups"].values()
+    groups = json.loads((tmp_path / "p.json").read_text(encoding="utf-8"))["groups"].values()
     kept, before = {s["hash"] for group in groups for s in group}, Toy(traces).counts()
     assert len(kept) >= 5  # the first generation was over
     assert search(Toy(traces), tmp_path / "p.json") == undisturbed

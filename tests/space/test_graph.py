@@ -145,6 +145,7 @@ def test_hash_is_16_hex_digits_and_the_same_in_every_process() -> None:
             check=True,
             capture_output=True,
             text=True,
+            encoding="utf-8",
         ).stdout
         for seed in ("1", "2")
     }
@@ -232,6 +233,55 @@ def test_near_misses_are_refused(text: str) -> None:
     # none of these is a block that `to_json` could have written
     with pytest.raises(UserError):
         Block.from_json(json.loads(text), KNOWN)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ([["a", []]] * 201, "it has 201 nodes, more than 200"),
+        ([["a", [], 1]], r"a node is \[operation, \[inputs\]\]"),
+        ([["a", [], 1, False, 0]], r"a node is \[operation, \[inputs\]\]"),
+        ([["a", [], 0, False]], "a scale is a whole number"),
+        ([["a", [], True, False]], "a scale is a whole number"),
+        ([["a", [], 1, 0]], "an exit true or false"),
+        ([["a", []], ["b", [1]]], "must read distinct earlier nodes"),
+        ([["a", [1]], ["b", [0]]], "must read distinct earlier nodes"),
+        ([["a", []], ["b", [0, 0]]], "must read distinct earlier nodes"),
+        ([["a", []], ["b", [10**400]]], "must read distinct earlier nodes"),
+        ([["a", list(range(1000))]], "must read distinct earlier nodes"),
+        ([["a" * 10**6, []]], "unknown operations"),
+        ([["\ud800", []]], "unknown operations"),
+        ((), "not a block"),
+        ({"a": []}, "not a block"),
+    ],
+)
+def test_what_is_no_block_is_a_short_message(value: object, reason: str) -> None:
+    with pytest.raises(UserError, match=reason) as refused:
+        Block.from_json(value, KNOWN)
+    assert len(str(refused.value)) < 1000
+
+
+def test_lists_in_lists_are_a_short_message() -> None:
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    for value in (deep, [deep], [["a", deep]], [["a", [deep]]], [["a", [], deep, True]]):
+        with pytest.raises(UserError, match="not a block") as refused:
+            Block.from_json(value, KNOWN)
+        assert len(str(refused.value)) < 1000
+
+
+def test_the_nearest_known_operation_is_offered() -> None:
+    with pytest.raises(UserError, match=r"unknown operations inptu_1 \(did you mean input_1\?\)"):
+        Block.from_json([["inptu_1", []]], KNOWN)
+
+
+@pytest.mark.parametrize("length", [1, 2])
+def test_equal_chains_do_not_cost_hours(length: int) -> None:
+    # 36 nodes, in chains of which each could stand for any other
+    nodes = [Node("a", (v - 1,) if v % length else (0, 1)) for v in range(2, 38)]
+    block = Block((Node("input_1"), Node("input_2"), *nodes))
+    assert relabelled(Random(0), block).hash == block.hash
 
 
 def test_unknown_operations_are_named() -> None:

@@ -59,7 +59,7 @@ def small_team_training(team: Team, pause: float = 0.0, workers: int = 2) -> Tra
 def work(folder: Path, pause: float, workers: int) -> None:
     torch.set_num_threads(1)
     with joined(CPU, workers) as team:
-        (folder / f"worker{team.rank}").write_text(str(os.getpid()))
+        (folder / f"worker{team.rank}").write_text(str(os.getpid()), encoding="utf-8")
         training = small_team_training(team, pause)
         fit(training, folder / "c", "d", checkpoint_seconds=0, log_seconds=60, device=CPU)
 
@@ -89,6 +89,7 @@ def start(folder: Path, pause: float = 0.0, nodes: int = 1, **environment: str):
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        encoding="utf-8",
     )
 
 
@@ -105,7 +106,7 @@ def begun(folder: Path) -> list[int]:
     while not (folder / "c").exists() or saved_step(folder) < 3:
         assert time.monotonic() < end
         time.sleep(0.05)
-    return [int((folder / f"worker{rank}").read_text()) for rank in range(2)]
+    return [int((folder / f"worker{rank}").read_text(encoding="utf-8")) for rank in range(2)]
 
 
 def saved_step(folder: Path) -> int:
@@ -137,6 +138,11 @@ def test_two_workers_are_one_with_twice_the_batch(undisturbed, tmp_path):
     fit(one, tmp_path / "c", "d", checkpoint_seconds=1e9, log_seconds=60, device=CPU)
     assert close(undisturbed, content(tmp_path / "c"))
     assert set(undisturbed["log"]["observed"]) == {STEPS}
+
+
+def test_two_workers_train_where_there_is_no_linux(undisturbed, not_linux, tmp_path):
+    ended(start(tmp_path / "f", **not_linux))
+    assert same(content(tmp_path / "f" / "c"), undisturbed)
 
 
 def test_a_killed_worker_ends_all_and_the_same_command_goes_on(undisturbed, tmp_path):
@@ -177,8 +183,9 @@ def test_a_signal_ahead_of_a_time_limit_stops_all_at_one_step(undisturbed, tmp_p
     assert same(content(tmp_path / "f" / "c"), undisturbed)
 
 
-def test_no_worker_is_left_behind_when_the_command_is_killed(tmp_path):
-    process = start(tmp_path / "f", pause=0.1)
+@pytest.mark.parametrize("system", ["Linux", "another"])
+def test_no_worker_is_left_behind_when_the_command_is_killed(system, not_linux, tmp_path):
+    process = start(tmp_path / "f", pause=0.1, **(not_linux if system == "another" else {}))
     begun(tmp_path / "f")
     process.kill()
     # the workers hold its pipes, so they have ended as well
@@ -198,12 +205,12 @@ wait $first
 
 def test_in_a_slurm_job_each_node_has_an_agent(undisturbed, tmp_path):
     srun = tmp_path / "srun"
-    srun.write_text(FAKE_SRUN)
+    srun.write_text(FAKE_SRUN, encoding="utf-8")
     srun.chmod(0o755)
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     ended(start(tmp_path / "f", nodes=2, SLURM_JOB_ID="7", PATH=path))
     assert same(content(tmp_path / "f" / "c"), undisturbed)
-    words = (tmp_path / "words").read_text().split()
+    words = (tmp_path / "words").read_text(encoding="utf-8").split()
     assert {"--jobid=7", "--nodes=2", "--ntasks=2", "--nproc-per-node=1"} <= set(words)
 
 
@@ -212,6 +219,47 @@ def test_another_number_of_workers_is_refused(monkeypatch):
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match="3 workers"), joined(CPU, 2):
         pass
+
+
+@pytest.fixture
+def joining(monkeypatch):
+    """Join two workers of one machine with accelerators; return the team's device and backend."""
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, "2")
+    for name in ("RANK", "LOCAL_RANK"):
+        monkeypatch.setenv(name, "1")
+    chosen = []
+    monkeypatch.setattr("ghn_pipeline.training.distributed.stop_with_parent", lambda: None)
+    monkeypatch.setattr("torch.accelerator.set_device_index", chosen.append)
+    monkeypatch.setattr("torch.distributed.init_process_group", lambda b, timeout: chosen.append(b))
+    monkeypatch.setattr("torch.distributed.destroy_process_group", lambda: None)
+
+    def join(kind: str, cards: int):
+        monkeypatch.setattr("torch.accelerator.device_count", lambda: cards)
+        with joined(torch.device(kind), 2) as team:
+            return team.device, *chosen
+
+    return join
+
+
+@pytest.mark.parametrize(
+    ("kind", "cards", "device", "backend"),
+    [
+        ("cuda", 4, "cuda:1", "cpu:gloo,cuda:nccl"),
+        ("cuda", 1, "cuda:0", "gloo"),  # NCCL refuses two workers on one card
+        ("xpu", 2, "xpu:1", "cpu:gloo,xpu:xccl"),
+    ],
+)
+def test_each_worker_has_an_accelerator(kind, cards, device, backend, joining):
+    device = torch.device(device)
+    assert joining(kind, cards) == (device, device.index, backend)
+
+
+@pytest.mark.parametrize("kind", ["mps", "xpu"])
+def test_two_workers_on_one_accelerator_that_cannot_be_shared_are_refused(kind, joining):
+    said = f"several processes cannot train one network on this machine's {kind.upper()}: set "
+    with pytest.raises(UserError, match=said):
+        joining(kind, 1)
 
 
 # ---- batches -----------------------------------------------------------------------------------

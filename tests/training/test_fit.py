@@ -224,8 +224,9 @@ def test_what_is_not_finite_stops_and_is_reported(kind, value, tmp_path):
         run(training, path)
     assert "at step 7" in str(stopped.value)
     assert str(report) in str(stopped.value)
-    assert str(path) in str(stopped.value)
-    said = json.loads(report.read_text())
+    # nothing was saved before the step, so the message speaks of no checkpoint
+    assert ("is untouched" in str(stopped.value)) == path.exists()
+    said = json.loads(report.read_text(encoding="utf-8"))
     assert said["step"] == 7
     assert said["learning_rate"] == training.rate(7)
     if value == "gradient":
@@ -264,7 +265,7 @@ def test_the_report_names_only_the_gradient_at_fault(tmp_path):
     training = Training("t", model, optimizer, loss, lambda step: 0.1, 3, clip=1.0)
     with pytest.raises(UserError):
         run(training, tmp_path / "c.pt")
-    said = json.loads((tmp_path / "c.not-finite.json").read_text())
+    said = json.loads((tmp_path / "c.not-finite.json").read_text(encoding="utf-8"))
     assert said["gradients_not_finite"] == ["0.bias"]
 
 
@@ -280,7 +281,82 @@ def test_the_report_is_json_even_when_parameters_are_not_finite(tmp_path):
     def refuse(constant):
         raise AssertionError(f"{constant} is no JSON")
 
-    json.loads((tmp_path / "c.not-finite.json").read_text(), parse_constant=refuse)
+    json.loads((tmp_path / "c.not-finite.json").read_text(encoding="utf-8"), parse_constant=refuse)
+
+
+# ---- checkpoints that cannot be gone on from ----------------------------------------------------
+
+
+def first_of(tensors):
+    return next(t for t in tensors if t.is_floating_point() and t.dim() > 0)
+
+
+def spoil(state, how):
+    """Change a checkpoint's content in one way."""
+    if how == "weight":
+        first_of(state["model"].values()).fill_(math.nan)
+    elif how == "moment":
+        first_of(next(iter(state["optimizer"]["state"].values())).values()).fill_(math.inf)
+    elif how == "shape":
+        held = next(iter(state["optimizer"]["state"].values()))
+        key = next(k for k, v in held.items() if v.dim() > 0)
+        held[key] = torch.zeros(3, 3, 3)
+    else:
+        state |= how
+
+
+LOG = {"curve": [], "window": [0.0, 0], "observed": {}, "seconds": 1.0}
+SPOILED = [
+    ("weight", "is not finite"),
+    ("moment", "not finite"),
+    ("shape", "of another network"),
+    ({"step": 1_000_000}, "step 1000000 of"),
+    ({"step": -1}, "step"),
+    ({"step": "x"}, "step"),
+    ({"step": True}, "step"),
+    ({"step": 2.0}, "step"),
+    ({"model": None}, "model"),
+    ({"model": {}}, "Missing key"),
+    ({"optimizer": {}}, "KeyError"),
+    ({"optimizer": {"state": {}, "param_groups": [1]}}, "Error"),
+    ({"averaged": 3}, "averaged"),
+    ({"more": 1}, "more"),
+    ({"log": {**LOG, "more": 1}}, r"log\.more"),
+    ({"log": {}}, "log"),
+    ({"log": {**LOG, "curve": [(1, 2.0)]}}, "log"),
+    ({"log": {**LOG, "curve": [(99, 2.0, 0.1)]}}, "the log is not one of the first"),
+    ({"log": {**LOG, "curve": [(2, 2.0, 0.1), (1, 2.0, 0.1)]}}, "the log is not one of the first"),
+    ({"log": {**LOG, "observed": {99: {"final": 0.5}}}}, "the log is not one of the first"),
+    ({"log": {**LOG, "observed": {1: {"final": 9.9}}}}, "out of range"),
+    ({"log": {**LOG, "seconds": -1.0}}, "seconds"),
+]
+
+
+@pytest.mark.parametrize("kind", ["sgd", "ghn"])
+@pytest.mark.parametrize(("how", "said"), SPOILED, ids=[str(how) for how, _ in SPOILED])
+def test_a_checkpoint_that_was_edited_is_refused(kind, how, said, tmp_path):
+    path = tmp_path / "c"
+    with pytest.raises(CutError):
+        run(interrupted(small_training(kind, ROOT), 5, crash), path)
+    state = torch.load(path, weights_only=True)
+    spoil(state, how)
+    checkpoint.save(path, {k: v for k, v in state.items() if k != "digest"}, "d")
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=rf"cannot be gone on from.*{said}.*Move or delete it"):
+        run(small_training(kind, ROOT), path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("key", ["step", "model", "optimizer", "averaged", "log"])
+def test_a_checkpoint_that_lacks_a_part_is_refused(key, tmp_path):
+    path = tmp_path / "c"
+    with pytest.raises(CutError):
+        run(interrupted(small_training("sgd", ROOT), 5, crash), path)
+    state = torch.load(path, weights_only=True)
+    rest = {k: v for k, v in state.items() if k not in ("digest", key)}
+    checkpoint.save(path, rest, "d")
+    with pytest.raises(UserError, match=rf"cannot be gone on from.*{key}: Field required"):
+        run(small_training("sgd", ROOT), path)
 
 
 # ---- the update, against loops written by hand ---------------------------------------------------

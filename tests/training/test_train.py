@@ -39,7 +39,9 @@ def stage():
         training = sgd_training("short/0", model, splits, config, measured_at=())
         device = next(model.parameters()).device
         train(config, training, device, of=block.hash, hash=block.hash)
-        return json.loads(Path("results/smoke/short/0/run.json").read_text())["result"]
+        return json.loads(Path("results/smoke/short/0/run.json").read_text(encoding="utf-8"))[
+            "result"
+        ]
 
     first = space.sample(Random(5), 3)
     return run, space, first

@@ -38,7 +38,7 @@ def made(workplaces):
 
 
 def read(place, name):
-    return json.loads((place.folder / "results/anytime-smoke" / name).read_text())
+    return json.loads((place.folder / "results/anytime-smoke" / name).read_text(encoding="utf-8"))
 
 
 def trained(place, name):
@@ -72,8 +72,8 @@ def test_everything_is_there(made):
     for table in ("anytime", "areas"):
         for form in ("csv", "md", "html", "tex"):
             assert (folder / f"{table}.{form}").stat().st_size > 0
-        assert "anytime-smoke preset" in (folder / f"{table}.md").read_text()
-    assert "No area" not in (folder / "anytime.md").read_text()
+        assert "anytime-smoke preset" in (folder / f"{table}.md").read_text(encoding="utf-8")
+    assert "No area" not in (folder / "anytime.md").read_text(encoding="utf-8")
     made_of = {run["stage"] for run in read(made, "anytime_curves.provenance.json")["made_of"]}
     others = {"search/random/0", "scores/ghn/default"}
     assert made_of == {*others, *(f"anytime/{name}" for name in NAMES)}

@@ -42,11 +42,11 @@ TINY = {
 @pytest.fixture(scope="module")
 def made(workplaces):
     place = workplaces("benchmark")
-    (place.folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    (place.folder / "tiny.yaml").write_text(yaml.safe_dump(TINY), encoding="utf-8")
     # three resolutions of one scale: the paper's, the preset's, this test's
-    preset = yaml.safe_load((place.folder / "presets/nasbench201.yaml").read_text())
+    preset = yaml.safe_load((place.folder / "presets/nasbench201.yaml").read_text(encoding="utf-8"))
     preset.update(scale="tiny")
-    (place.folder / "nasbench201.yaml").write_text(yaml.safe_dump(preset))
+    (place.folder / "nasbench201.yaml").write_text(yaml.safe_dump(preset), encoding="utf-8")
     files = ("--configfile", "nasbench201.yaml", "tiny.yaml")
     done = place.run("snakemake", "benchmark", "--cores", "2", *files)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
@@ -54,7 +54,7 @@ def made(workplaces):
 
 
 def read(place, name):
-    return json.loads((place.folder / "results/tiny" / name).read_text())
+    return json.loads((place.folder / "results/tiny" / name).read_text(encoding="utf-8"))
 
 
 def test_it_runs_to_the_end(made):
@@ -149,7 +149,7 @@ def test_proxies_look_at_networks_of_their_own(made):
 
 
 def test_the_table_says_how_the_methods_were_set(made):
-    text = (made.folder / "results/tiny/benchmark.md").read_text()
+    text = (made.folder / "results/tiny/benchmark.md").read_text(encoding="utf-8")
     assert "2 of a GHN, 1 of the one-shot model" in text
     assert "batch of 16 images; proxies of images of 16×16, F=6, 2 blocks" in text
     functions = {Cell.of_key(key).hash for key in keys_of(made, "architectures")}

@@ -26,17 +26,7 @@ def place(workplaces):
 
 def of_snakemake(place):
     """{command: (inputs, outputs)} of all jobs, read off what a dry run says."""
-    # `benchmark` and `anytime` are no part of `all`: they are of other spaces, and so of presets
-    words = (
-        "all",
-        "benchmark",
-        "anytime",
-        "--cores",
-        "2",
-        "--dry-run",
-        "--forceall",
-        "--printshellcmds",
-    )
+    words = ("--cores", "2", "--dry-run", "--forceall", "--printshellcmds")
     done = place.run("snakemake", *words)
     assert done.returncode == 0, done.stderr
     jobs = {}
@@ -56,13 +46,13 @@ graph = {}
 for stage in Repo().index.stages:
     files = [d.def_path for d in stage.deps if not d.def_path.endswith("params.yaml")]
     params = [p for d in stage.deps if d.def_path.endswith("params.yaml") for p in d.params]
-    graph[stage.cmd] = (files, [o.def_path for o in stage.outs], params)
+    graph[stage.cmd] = (files, [o.def_path for o in stage.outs], params, stage.path_in_repo)
 print(graph)
 """
 
 
 def of_dvc(place):
-    """{command: (inputs, outputs, parameters)} of all stages, read by DVC itself."""
+    """{command: (inputs, outputs, parameters, file)} of all stages, read by DVC itself."""
     done = place.run("python", "-c", PRINT_DVC)
     assert done.returncode == 0, done.stderr
     return ast.literal_eval(done.stdout)
@@ -75,24 +65,39 @@ def files_below(paths, made):
     )
 
 
-def test_both_engines_have_the_same_graph(place):
+@pytest.mark.parametrize(
+    ("preset", "file", "count"),
+    [
+        # counted by hand: data, architectures, five GHNs and the one-shot model with their scores,
+        # a rival, ground truth, two searches, a short training and the winner, three finalists, and
+        # what is made of these
+        ("smoke", "dvc.yaml", 2 + 2 * 6 + 1 + 5 + 2 + 2 + 3 + 9),
+        # rivals' scores and the table, beside what the root's file has
+        ("nasbench201", "workflow/nasbench201/dvc.yaml", 2),
+        # top ones, random ones, the best, two rivals, and what is made of them
+        ("anytime-smoke", "workflow/anytime/dvc.yaml", 3 + 4 + 1 + 2 + 1),
+    ],
+)
+def test_both_engines_have_the_same_graph(preset, file, count, workplaces):
+    place = workplaces(preset)
+    assert place.run("ghn", "configure", f"presets/{preset}.yaml").returncode == 0
     snakemake, dvc = of_snakemake(place), of_dvc(place)
-    # counted by hand: data, five GHNs and the one-shot model with their scores, two rivals, ground
-    # truth, two searches, the winner, three finalists, and what is made of these; of networks with
-    # exits ten, twelve, the best, five rivals, and what is made of them
-    assert len(dvc) == 2 + 2 * 6 + 2 + 5 + 2 + 2 + 3 + 10 + (10 + 12 + 1 + 5 + 1)
-    made = [out for _, outs, _ in dvc.values() for out in outs]
+    made = [out for _, outs, _, _ in dvc.values() for out in outs]
+    # of the root's file other spaces need a part
     assert {
-        command: (files_below(ins, made), frozenset(outs))
-        for command, (ins, outs, _) in dvc.items()
+        command: (files_below(dvc[command][0], made), frozenset(dvc[command][1]))
+        for command in snakemake
     } == snakemake
+    chapter = {command for command, (_, _, _, where) in dvc.items() if where == file}
+    assert len(chapter) == count
+    assert chapter <= set(snakemake)
 
 
 def test_an_ablation_is_one_entry_for_both(workplaces):
     place = workplaces("ablation")
     ghns = ["default", "nodes-5", "synchronous-1", "individual", "stacked", "short"]
     more = {"ghns": {"short": {"passes": 2}}, "correlation": {"ghns": ghns}}
-    (place.folder / "more.yaml").write_text(yaml.safe_dump(more))
+    (place.folder / "more.yaml").write_text(yaml.safe_dump(more), encoding="utf-8")
     place.run("ghn", "configure", "presets/smoke.yaml", "more.yaml")
     for graph in (of_snakemake(place), of_dvc(place)):
         assert {"ghn train-ghn short", "ghn score ghn/short"} < set(graph)
@@ -129,12 +134,12 @@ def test_dvc_makes_anew_what_the_package_says(place):
     from test_stages import OF_EXITS, TABLE
 
     graph = of_dvc(place)
-    made = {command: outs for command, (_, outs, _) in graph.items()}
+    made = {command: outs for command, (_, outs, *_) in graph.items()}
 
     def changed(parameter):
         anew = {
             command
-            for command, (_, _, params) in graph.items()
+            for command, (_, _, params, _) in graph.items()
             if any(f"{parameter}.".startswith(f"{p}.") for p in params)
         }
         # what reads something that is made anew is made anew too
@@ -142,7 +147,7 @@ def test_dvc_makes_anew_what_the_package_says(place):
             files = [file for command in anew for file in made[command]]
             more = {
                 command
-                for command, (ins, _, _) in graph.items()
+                for command, (ins, *_) in graph.items()
                 if any(f == i or f.startswith(f"{i}/") for f in files for i in ins)
             } - anew
             if not more:
@@ -205,7 +210,7 @@ def test_dvc_shows_metrics_plots_and_changed_parameters(reproduced):
     assert '"ghn": {"pearson": ' in shown
     done = reproduced.run("dvc", "plots", "show")
     assert done.returncode == 0, done.stderr
-    page = (reproduced.folder / "dvc_plots/index.html").read_text()
+    page = (reproduced.folder / "dvc_plots/index.html").read_text(encoding="utf-8")
     assert "learning curves" in page
     assert "figure6" in page
     difference = reproduced.run("dvc", "params", "diff").stdout
@@ -223,8 +228,8 @@ def planned_by_snakemake(place, changes):
 def test_one_parameter_reruns_the_same_stages_in_both(reproduced):
     """Also where the engine that is asked is not the one that made the results."""
     changes, back = reproduced.folder / "changes.yaml", reproduced.folder / "back.yaml"
-    changes.write_text("oneshot: {clip: 4.0}\n")
-    back.write_text("oneshot: {clip: 5.0}\n")
+    changes.write_text("oneshot: {clip: 4.0}\n", encoding="utf-8")
+    back.write_text("oneshot: {clip: 5.0}\n", encoding="utf-8")
     planned = planned_by_snakemake(reproduced, changes)
     expected = {"train_oneshot": 1, "score": 1, "table4": 1}
     assert {r: n for r, n in planned.items() if r not in ("all", "total")} == expected
@@ -240,7 +245,7 @@ def test_one_parameter_reruns_the_same_stages_in_both(reproduced):
 
 def test_the_table_refuses_what_the_other_engine_left_stale(reproduced):
     stale = Path(reproduced.folder / "stale.yaml")
-    stale.write_text("ghn: {clip: 4.0}\n")
+    stale.write_text("ghn: {clip: 4.0}\n", encoding="utf-8")
     done = reproduced.run("ghn", "table4", "--config", "params.yaml", "stale.yaml")
     assert done.returncode == 1
     assert f"{RESULTS}/ghn/default/run.json is stale" in done.stderr

@@ -54,7 +54,7 @@ def place(workplaces, cluster):
     path = place.environment["PATH"]
     place.environment |= {k: v for k, v in cluster.environment().items() if k == "SLURM_CONF"}
     place.environment["PATH"] = f"{cluster.folder}/bin{os.pathsep}{path}"
-    (place.folder / "save.yaml").write_text("compute: {checkpoint_seconds: 0}\n")
+    (place.folder / "save.yaml").write_text("compute: {checkpoint_seconds: 0}\n", encoding="utf-8")
     return place
 
 
@@ -68,18 +68,18 @@ class Run:
 
     def start(self):
         """Start Snakemake, as a user types it."""
-        with open(self.place.folder / "said.txt", "a") as said:
+        with open(self.place.folder / "said.txt", "a", encoding="utf-8") as said:
             words = (*SNAKEMAKE, *self.targets)
             self.process = self.place.start(*words, stdout=said, stderr=said)
 
     def said(self):
         """What Snakemake printed, over all starts."""
-        return (self.place.folder / "said.txt").read_text()
+        return (self.place.folder / "said.txt").read_text(encoding="utf-8")
 
     def log(self, stage):
         """What a stage said, over all of its jobs."""
         path = self.place.folder / "results/smoke/logs" / f"{stage}.log"
-        return path.read_text() if path.exists() else ""
+        return path.read_text(encoding="utf-8") if path.exists() else ""
 
     def wait_for(self, condition, seconds=120):
         """Wait for something that happens while Snakemake runs."""
@@ -232,7 +232,7 @@ def test_one_mlflow_run_for_all_jobs_of_a_training(survived):
     assert len({r.data.tags["stage"] for r in runs}) == len(runs)
     run = next(r for r in runs if r.data.tags["stage"] == "ghn/default")
     assert run.info.status == "FINISHED"
-    record = json.loads((folder / "results/smoke/ghn/default/run.json").read_text())
+    record = json.loads((folder / "results/smoke/ghn/default/run.json").read_text(encoding="utf-8"))
     assert record["slurm_job"] in run.data.tags["slurm_job"].split(",")
     steps = [m.step for m in client.get_metric_history(run.info.run_id, "loss")]
     assert len(steps) == len(set(steps)) > 0
@@ -240,7 +240,7 @@ def test_one_mlflow_run_for_all_jobs_of_a_training(survived):
 
 def test_a_job_that_ran_out_of_time_without_warning_is_sent_again(place, cluster):
     (place.folder / "save.yaml").write_text(
-        "compute: {checkpoint_seconds: 0}\noneshot: {clip: 4.0}\n"
+        "compute: {checkpoint_seconds: 0}\noneshot: {clip: 4.0}\n", encoding="utf-8"
     )
     for path in (place.folder / "checkpoints/smoke").glob("oneshot-*.pt"):
         path.unlink()
@@ -256,7 +256,7 @@ def test_a_job_that_ran_out_of_time_without_warning_is_sent_again(place, cluster
 
 
 def test_jobs_ask_for_accelerators(place, cluster, survived):
-    (place.folder / "save.yaml").write_text("cpu_is_enough: false\n")
+    (place.folder / "save.yaml").write_text("cpu_is_enough: false\n", encoding="utf-8")
     forced = ("--forcerun", "train_oneshot", "train_finalist", "--retries", "0")
     models = ("results/smoke/oneshot/model.pt", "results/smoke/finalists/top/0/model.pt")
     before = {job.id for job in cluster.known_jobs()}

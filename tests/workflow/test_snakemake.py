@@ -48,7 +48,7 @@ def killed(tmp_path_factory, finished):
     # a store that does not answer must not change a result either
     place.environment["MLFLOW_TRACKING_URI"] = "nowhere://"
     # saved after each step, so that there is a middle; it changes no result
-    (place.folder / "save.yaml").write_text("compute: {checkpoint_seconds: 0}\n")
+    (place.folder / "save.yaml").write_text("compute: {checkpoint_seconds: 0}\n", encoding="utf-8")
     often = ("snakemake", "--cores", "2", "--configfile", "presets/smoke.yaml", "save.yaml")
     process = place.start(*often, "--", "results/smoke/ghn/default/model.pt")
     folder = place.folder / "checkpoints/smoke/ghn"
@@ -80,17 +80,19 @@ def test_every_job_leaves_a_log_and_a_benchmark(finished):
     results = finished.folder / "results/smoke"
     # these two are of other spaces, and so of other presets
     for stage in EVERY_RUN | set(stages.TABLES) - {"benchmark", "anytime_curves"}:
-        assert (results / "logs" / f"{stage}.log").read_text()
-        header, row = (results / "benchmarks" / f"{stage}.tsv").read_text().splitlines()
+        assert (results / "logs" / f"{stage}.log").read_text(encoding="utf-8")
+        header, row = (
+            (results / "benchmarks" / f"{stage}.tsv").read_text(encoding="utf-8").splitlines()
+        )
         assert float(dict(zip(header.split("\t"), row.split("\t"), strict=True))["s"]) > 0
 
 
 def test_the_provenance_names_every_run(finished):
     results = finished.folder / "results/smoke"
-    said = json.loads((results / "table4.provenance.json").read_text())
+    said = json.loads((results / "table4.provenance.json").read_text(encoding="utf-8"))
     assert {run["stage"] for run in said["made_of"]} == TABLE4_RUNS
     for run in said["made_of"]:
-        assert run == json.loads((results / run["stage"] / "run.json").read_text())
+        assert run == json.loads((results / run["stage"] / "run.json").read_text(encoding="utf-8"))
         assert set(run) >= {"commit", "dirty", "digest", "settings", "packages", "finished"}
         assert re.fullmatch("[0-9a-f]{16}", run["digest"])
         # the seeds it was made with, of params.yaml
@@ -105,7 +107,10 @@ def test_the_provenance_names_every_run(finished):
 def test_every_training_and_scoring_is_in_mlflow(finished):
     for stage in EVERY_RUN:
         folder = finished.folder / "results/smoke" / stage
-        sent, run = (json.loads((folder / f).read_text()) for f in ("mlflow.json", "run.json"))
+        sent, run = (
+            json.loads((folder / f).read_text(encoding="utf-8"))
+            for f in ("mlflow.json", "run.json")
+        )
         assert sent["finished"] == run["finished"]
 
 
@@ -137,7 +142,7 @@ def test_a_killed_training_is_a_failure_and_publishes_nothing(killed):
 
 def test_started_again_it_goes_on_where_it_was(killed):
     assert killed.second.returncode == 0, killed.second.stderr[-3000:]
-    log = (killed.folder / "results/smoke/logs/ghn/default.log").read_text()
+    log = (killed.folder / "results/smoke/logs/ghn/default.log").read_text(encoding="utf-8")
     assert f"goes on from step {killed.step} of 120" in log
     assert "was not sent to MLflow" in log
 
@@ -193,7 +198,7 @@ SEARCH = {
 )  # fmt: skip
 def test_one_parameter_makes_anew_what_depends_on_it(changes, expected, finished):
     # a dry run: the finished folder stays as it is
-    (finished.folder / "changes.yaml").write_text(yaml.safe_dump(changes))
+    (finished.folder / "changes.yaml").write_text(yaml.safe_dump(changes), encoding="utf-8")
     done = finished.run(
         *("snakemake", "--cores", "2", "--dry-run", "--quiet", "reason"),
         *("--configfile", "presets/smoke.yaml", "changes.yaml"),
@@ -210,7 +215,9 @@ def test_one_parameter_makes_anew_what_depends_on_it(changes, expected, finished
 
 
 def test_faults_of_the_configuration_end_it_with_their_message(workplace):
-    (workplace.folder / "bad.yaml").write_text("sgd: {epoch: 3, batch: x}\ncpu_is_enough: 7\n")
+    (workplace.folder / "bad.yaml").write_text(
+        "sgd: {epoch: 3, batch: x}\ncpu_is_enough: 7\n", encoding="utf-8"
+    )
     done = workplace.run(
         *("snakemake", "--cores", "2", "--configfile", "presets/smoke.yaml", "bad.yaml")
     )
@@ -222,10 +229,123 @@ def test_faults_of_the_configuration_end_it_with_their_message(workplace):
     assert not (workplace.folder / "results").exists()
 
 
+@pytest.mark.parametrize(
+    ("preset", "asked", "chapter", "has", "instead"),
+    [
+        ("nasbench201", "search", "search", "benchmark", "quick"),
+        ("nasbench201", "correlation", "correlation", "benchmark", "quick"),
+        (
+            "nasbench201",
+            "results/nasbench201/finalists/best/0/model.pt",
+            "search",
+            "benchmark",
+            "quick",
+        ),
+        ("nasbench201", "results/nasbench201/memory/memory.csv", "memory", "benchmark", "quick"),
+        ("anytime-smoke", "transfer", "transfer", "anytime", "quick"),
+        ("anytime-smoke", "ablations", "ablations", "anytime", "quick"),
+        ("anytime-smoke", "results/anytime-smoke/oneshot/run.json", "correlation", "it", "quick"),
+        ("anytime-smoke", "results/anytime-smoke/scores/proxies/run.json", "", "it", "quick"),
+        ("anytime-smoke", "benchmark", "benchmark", "anytime", "nasbench201"),
+        ("smoke", "anytime", "anytime", "correlation, ablations, search", "anytime-quick"),
+        ("smoke", "benchmark", "benchmark", "transfer, memory", "nasbench201"),
+        ("smoke", "results/smoke/figure8.svg", "anytime", "transfer, memory", "anytime-quick"),
+    ],
+)
+def test_a_chapter_that_the_space_has_not_is_refused_before_any_job(
+    preset, asked, chapter, has, instead, workplace
+):
+    words = ("--cores", "1", "--configfile", f"presets/{preset}.yaml", "--", asked)
+    for dry in ((), ("--dry-run",)):
+        done = workplace.run("snakemake", *dry, *words)
+        assert done.returncode == 1, done.stdout + done.stderr
+        last = done.stderr.strip().splitlines()[-1]
+        assert last.startswith("snakemake: ")
+        for said in (
+            f"belongs to the chapter {chapter}",
+            "which the space",
+            has,
+            f"presets/{instead}",
+        ):
+            assert said in last
+        assert "Traceback" not in done.stderr
+        assert "rule " not in done.stdout + done.stderr  # no job was planned
+    assert not (workplace.folder / "results").exists()
+    assert not list((workplace.folder / ".snakemake/locks").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("preset", "asked"),
+    [("nasbench201", "benchmark"), ("anytime-smoke", "anytime"), ("smoke", "transfer")],
+)
+def test_a_chapter_of_the_space_is_planned_without_a_word(preset, asked, workplace):
+    done = workplace.run(
+        *("snakemake", "--dry-run", "--configfile", f"presets/{preset}.yaml", "--", asked)
+    )
+    assert done.returncode == 0, done.stderr
+    assert "paper's scale" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("files", "preset"),
+    [((), "quick"), (("--configfile", "presets/anytime.yaml"), "anytime-quick")],
+)
+def test_a_dry_run_at_the_papers_scale_says_so_at_its_end(files, preset, workplace):
+    done = workplace.run("snakemake", "--dry-run", *files)
+    assert done.returncode == 0, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    for words in ("the paper's scale", "`ghn plan`", f"--configfile presets/{preset}.yaml"):
+        assert words in last
+    # what only lists rules has nothing to say
+    assert "paper's scale" not in workplace.run("snakemake", "--list-rules", *files).stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("sgd: {epochs: 3,\n  epochs: 4}\n", ["line 2", "'epochs' is given twice"]),
+        ("sgd: [1\n", ["not valid JSON or YAML"]),  # Snakemake reads these files first
+        ("sgd: &a {epochs: 3}\n", ["line 1", "anchors"]),
+        ("sgd: {learning_rate: 1e-3, epochs: yes}\n", ["1 fault", "sgd.epochs", "'yes'"]),
+        ("- a\n", ["keys at top level"]),
+    ],
+)
+def test_a_preset_that_is_not_read_ends_it_with_one_message(content, words, workplace):
+    (workplace.folder / "bad.yaml").write_text(content, encoding="utf-8")
+    done = workplace.run(
+        *("snakemake", "--dry-run", "--configfile", "presets/smoke.yaml"), "bad.yaml"
+    )
+    assert done.returncode == 1
+    for word in words:
+        assert word in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\nscale: mine\n", ["line", "'scale' is given twice"]),
+        (b"\nmore: " + b"[" * 5000, ["more than 20 deep"]),
+        (b"\nmore: [1", ["is not plain YAML, line"]),
+        (b"\n# caf\xe9\n", ["is not UTF-8"]),
+        (b"\x00", ["#x0000"]),
+    ],
+)
+def test_a_params_yaml_that_is_not_read_ends_it_with_one_message(content, words, workplace):
+    with open(workplace.folder / "params.yaml", "ab") as file:
+        file.write(content)
+    done = workplace.run("snakemake", "--dry-run")
+    assert done.returncode == 1
+    for word in ("params.yaml", *words):
+        assert word in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
 def test_the_papers_scale_without_an_accelerator_ends_with_the_presets_named(workplace):
     done = workplace.run("snakemake", "--cores", "2")
     assert done.returncode != 0
     said = done.stdout + done.stderr
+    assert "This is the paper's scale" in said
     assert "presets/quick.yaml" in said
     assert "Traceback" not in said
     assert not list((workplace.folder / "results").rglob("run.json"))

@@ -32,14 +32,18 @@ def trained(place):
 
 
 def result(place):
-    return json.loads((place.folder / "results/smoke/mobile/run.json").read_text())["result"]
+    return json.loads((place.folder / "results/smoke/mobile/run.json").read_text(encoding="utf-8"))[
+        "result"
+    ]
 
 
 def test_without_images_it_is_counted_and_the_table_says_so(finished):
     counted = result(finished)
     assert counted["images"] is None
     assert 0 < counted["multiply_adds"] <= 1_000_000
-    table = (finished.folder / "results/smoke/table3.csv").read_text().splitlines()[-1]
+    table = (
+        (finished.folder / "results/smoke/table3.csv").read_text(encoding="utf-8").splitlines()[-1]
+    )
     assert table.startswith('"GHN Top-Best, 1K"')
     assert table.count("ImageNet not given") == 2
     assert f"{counted['multiply_adds'] / 1e6:.3f}"[:5] in table
@@ -61,7 +65,7 @@ def test_with_images_it_is_trained_and_measured(trained):
 
 def test_the_table_does_not_take_them_for_imagenet(trained):
     (measured,) = result(trained)["measured"].values()
-    text = (trained.folder / "results/smoke/table3.md").read_text()
+    text = (trained.folder / "results/smoke/table3.md").read_text(encoding="utf-8")
     assert f"{100 * measured['top1']:.2f} (6 classes" in text
     assert "not ImageNet" in text
 

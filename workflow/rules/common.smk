@@ -1,5 +1,6 @@
 # What the rules share.
 
+import atexit
 import json
 import shlex
 import signal
@@ -13,6 +14,15 @@ shell.prefix("export TERM=dumb; ")
 # training alone; what Snakemake starts inherits that it is ignored until it says otherwise
 if not workflow.is_main_process:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+
+# a preset is easily forgotten: said before the first job (`onstart`), and here below the long list
+# of a dry run
+@atexit.register
+def remind():
+    if workflow.dryrun and workflow.is_main_process and CONFIG.notice:
+        print(CONFIG.notice, file=sys.stderr)
+
 
 # without presets the command is DVC's, to the letter
 OPTIONS = "" if FILES == ["params.yaml"] else f" --config {shlex.join(FILES)}"
@@ -88,11 +98,15 @@ def not_stale(stage, record="{stage}/run.json"):
     """No file, but a look at the record that is there: made with other settings, it is made anew.
 
     Snakemake remembers the settings of what it made itself, not of what DVC or a command by hand
-    has put in its place.
+    has put in its place. A stage of another space's chapter is refused, before there is any job.
     """
 
     def look(wildcards):
         name = stage.format(**wildcards)
+        try:
+            stages.check_space(CONFIG, name)
+        except UserError as error:
+            raise SystemExit(f"snakemake: {error}") from None  # of others the traceback is shown
         path = Path(RESULTS, record.format(stage=name))
         if workflow.is_main_process and path.exists():
             made = contents(path)
@@ -105,7 +119,7 @@ def not_stale(stage, record="{stage}/run.json"):
 
 def contents(path):
     try:
-        return dict(json.loads(path.read_text()))
+        return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return {}  # not there, or not whole
 

@@ -1,0 +1,340 @@
+"""The records of runs: which keys and values each kind of stage writes, and later stages may read.
+
+A file that was damaged or edited is refused here, so that no reader meets a missing key, a value of
+another type or an accuracy of 9.9.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    RootModel,
+    ValidationError,
+    model_validator,
+)
+
+Count = Annotated[int, Field(ge=1)]
+Index = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+#: The hash of an architecture, or the digest of settings.
+Hash = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+#: A number of steps: a key of JSON is text.
+Steps = Annotated[str, Field(pattern="^[1-9][0-9]*$")]
+
+#: Zero-cost proxies, which have no common range; the other measures lie between 0 and 1.
+UNBOUNDED = {
+    *("parameters", "multiply_adds", "grad_norm", "snip", "grasp", "fisher", "synflow"),
+    *("jacob_cov", "flow"),
+}
+COEFFICIENTS = {"pearson", "spearman", "kendall"}
+
+
+def in_range(name: str, value: float) -> bool:
+    """Whether a measurement of this name can have this value."""
+    if name in UNBOUNDED:
+        return True
+    if name == "seconds":
+        return value >= 0
+    return (-1 if name in COEFFICIENTS else 0) <= value <= 1
+
+
+def _checked(measured: dict[str, float]) -> dict[str, float]:
+    if wrong := [f"{k} {v}" for k, v in measured.items() if not in_range(k, v)]:
+        raise ValueError(f"out of range: {', '.join(wrong)}")
+    return measured
+
+
+#: Measurements by name.
+Measured = Annotated[dict[str, float], AfterValidator(_checked)]
+
+
+class Schema(BaseModel):
+    """Unknown keys, wrong types, and numbers that are not finite are faults."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Architectures(Schema):
+    """What `ghn sample` drew."""
+
+    architectures: Count
+    selection: Index
+
+
+class Training(Schema):
+    """A training: of a GHN or a one-shot model, and what others add to it.
+
+    `measured` has the measurements by the number of steps after which they were taken.
+    """
+
+    steps: Count
+    final_loss: float
+    measured: dict[Steps, Measured]
+
+    @model_validator(mode="after")
+    def _within(self) -> "Training":
+        if late := [k for k in self.measured if int(k) > self.steps]:
+            raise ValueError(f"measured after {', '.join(late)} of {self.steps} steps")
+        return self
+
+    def at_end(self, *names: str) -> None:
+        """Check that these were measured after the last step.
+
+        Raises:
+            ValueError: one was not.
+        """
+        there = self.measured.get(str(self.steps), {})
+        if missing := [name for name in names if name not in there]:
+            raise ValueError(f"measured.{self.steps} has no {', '.join(missing)}")
+
+
+class Truth(Training):
+    """SGD of one architecture: accuracies on the way, and the final one."""
+
+    hash: Hash
+
+    @model_validator(mode="after")
+    def _final(self) -> "Truth":
+        self.at_end("final")
+        if any("accuracy" not in m for k, m in self.measured.items() if int(k) < self.steps):
+            raise ValueError("an entry of measured has no accuracy")
+        return self
+
+
+class Finalist(Training):
+    """A network trained by the full recipe, by so many processes."""
+
+    hash: Hash
+    parameters: Count
+    processes: Count
+    precision: str
+
+    @model_validator(mode="after")
+    def _final(self) -> "Finalist":
+        self.at_end("validation", "test")
+        return self
+
+
+class TreeOfImages(Schema):
+    """The folder of images that a mobile network was trained on."""
+
+    digest: Hash
+    classes: Count
+    training: Count
+    validation: Count
+
+
+class Counted(Schema):
+    """An ImageNet-mobile network that was counted, for no images were given."""
+
+    hash: Hash
+    channels: Count
+    parameters: Count
+    multiply_adds: Count
+    images: None
+
+
+class Mobile(Training):
+    """An ImageNet-mobile network that was trained."""
+
+    hash: Hash
+    channels: Count
+    parameters: Count
+    multiply_adds: Count
+    processes: Count
+    precision: str
+    images: TreeOfImages
+
+    @model_validator(mode="after")
+    def _final(self) -> "Mobile":
+        self.at_end("top1")
+        return self
+
+
+class Anytime(Training):
+    """A network with exits; those that the space does not have need no architecture."""
+
+    spent: Annotated[list[Count], Field(min_length=1)]
+    parameters: Count
+    hash: Hash | None = None
+    channels: Count | None = None
+    block: list[Any] | None = None
+
+    @model_validator(mode="after")
+    def _final(self) -> "Anytime":
+        exits = range(1, 1 + len(self.spent))
+        self.at_end(*(f"{of}/exit-{k}" for of in ("validation", "test") for k in exits))
+        return self
+
+
+class Scores(Schema):
+    """Scores of the test architectures: by measure, one value for each hash."""
+
+    mean: Measured
+    values: dict[str, list[float]]
+    hashes: Annotated[list[Hash], Field(min_length=1)]
+    seconds_each: dict[str, Seconds]
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Scores":
+        for name, values in self.values.items():
+            if len(values) != len(self.hashes):
+                raise ValueError(f"{len(values)} of {name} for {len(self.hashes)} architectures")
+            for value in values:
+                _checked({name: value})
+        if not self.values or self.mean.keys() != self.values.keys():
+            raise ValueError("mean and values must name the same measures")
+        return self
+
+
+class Search(Schema):
+    """A search: how many architectures it scored, and the best."""
+
+    evaluations: Count
+    best: float
+    hash: Hash
+    seconds_each: dict[str, Seconds]
+
+
+class Winner(Schema):
+    """The best of the search's best by a short training; `of` has the accuracy of each rank."""
+
+    rank: Index
+    validation: Fraction
+    hash: Hash
+    block: list[Any]
+    of: dict[Annotated[str, Field(pattern="^[0-9]+$")], Fraction]
+
+
+class Footprint(Schema):
+    """What training a model takes."""
+
+    parameters: Count
+    peak_bytes: Count
+
+
+class Memory(RootModel[dict[str, Footprint]]):
+    """Footprints by model, with all operations and the most nodes."""
+
+
+class Export(Schema):
+    """The exported network: the training that it is of, and its accuracy on the test images."""
+
+    of: str
+    hash: Hash
+    test: Fraction
+
+
+#: What the result of a stage is, by the kind of the stage.
+RESULTS: Mapping[str, Any] = {
+    "architectures": Architectures,
+    "ghn": Training,
+    "oneshot": Training,
+    "sgd": Truth,
+    "short": Truth,
+    "scores": Scores,
+    "search": Search,
+    "winner": Winner,
+    "finalists": Finalist,
+    "mobile": Counted | Mobile,
+    "anytime": Anytime,
+    "memory": Memory,
+    "export": Export,
+}
+
+
+def _time(text: str) -> str:
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError("has no time zone")
+    return text
+
+
+class Provenance(Schema):
+    """What made a result: settings, code, data, machine and time."""
+
+    run: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+    stage: str
+    scale: str
+    digest: Hash
+    settings: dict[str, Any]
+    cifar10: Hash
+    packages: dict[str, str]
+    commit: str | None
+    dirty: bool | None
+    slurm_job: str | None
+    finished: Annotated[str, AfterValidator(_time)]
+
+
+class Record(Provenance):
+    """The `run.json` beside a result, `result` apart.
+
+    `inputs` and `outputs` have the SHA-256 of each file that was read and written; `sha256` is that
+    of the record itself, its other keys sorted.
+    """
+
+    result: Any
+    accelerator_seconds: Seconds
+    hardware: dict[str, str | int]
+    inputs: dict[str, Sha256]
+    outputs: dict[str, Sha256]
+    sha256: Sha256
+
+
+class SavedLog(Schema):
+    """The log in a checkpoint: as `fit.Log`, whose attributes these are."""
+
+    curve: list[tuple[Count, float, float]]
+    window: Annotated[list[float], Field(min_length=2, max_length=2)]
+    observed: dict[Count, Measured]
+    seconds: Seconds
+
+
+class Checkpoint(Schema):
+    """A training that was stopped; its tensors are checked by what they are loaded into."""
+
+    digest: str
+    step: Index
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+    averaged: dict[str, Any] | None
+    log: SavedLog
+
+
+class Entry(Schema):
+    """One architecture of `architectures.json`; a search adds the values of its measures."""
+
+    model_config = ConfigDict(extra="allow")
+
+    hash: Hash
+    block: list[Any]
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The values of its measures."""
+        return self.model_extra or {}
+
+    @model_validator(mode="after")
+    def _measures(self) -> "Entry":
+        for name, value in self.values.items():
+            if type(value) is not float and type(value) is not int:
+                raise ValueError(f"{name} must be a number, not {value!r}")
+            _checked({name: value})
+        return self
+
+
+class Entries(RootModel[list[Entry]]):
+    """An `architectures.json`."""
+
+
+def faults(error: ValidationError) -> str:
+    """Return the faults that pydantic found in a file, in one line: at most three."""
+    lines = [f"{'.'.join(map(str, e['loc'])) or 'it'}: {e['msg']}" for e in error.errors()]
+    more = f" and {len(lines) - 3} more" if len(lines) > 3 else ""
+    return "; ".join(lines[:3]) + more
