@@ -5,6 +5,7 @@
 # make anytime    networks with exits: Figures 3, 4 and 8 to 10 at laptop scale
 # make smoke      every stage in minutes: proves the machinery, and nothing about the paper
 # make test       every test
+# make endurance  kills at random over every kind of stage, and other trials, in endurance/
 # make bench      speed against the limit
 # make check      formatting, lint, types
 
@@ -12,7 +13,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: quick chapters benchmark benchmark-long anytime smoke test bench check clean-checkpoints
+.PHONY: quick chapters benchmark benchmark-long anytime smoke test endurance bench check clean-checkpoints
 
 quick: .venv/installed
 	snakemake correlation --cores all --configfile presets/quick.yaml
@@ -34,6 +35,10 @@ smoke: .venv/installed
 
 test: .venv/installed
 	python -m pytest -n 2
+
+endurance: .venv/installed
+	snakemake data/cifar10.bin --cores 1 --configfile presets/smoke.yaml
+	python tests/endurance.py
 
 bench: .venv/installed
 	python benchmarks/speed.py

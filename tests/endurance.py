@@ -5,14 +5,16 @@
     python tests/endurance.py --kills 0 --least 0     # the other trials alone
 
 Needs data/cifar10.bin. It first runs the smoke presets undisturbed. Stopped, it goes on in the same
-folder from the rounds that it has done. It prints what was done how often, and what differed, byte
-for byte, from the undisturbed runs; it ends with 1 if anything did. A round that differs is kept.
+folder from the rounds that it has done; the code must be the same. It prints what was done how
+often, and what differed, byte for byte, from the undisturbed runs; it ends with 1 if anything did.
+A round that differs is kept.
 """
 
 import argparse
 import json
 import random
 import shutil
+import signal
 import sys
 import time
 from collections import Counter
@@ -93,7 +95,7 @@ class Endurance:
         now = Round(place, undisturbed, engine, scale, stage, rng, self._hit)
         now.play(OF_STAGE if stage else OF_WHOLE, self.pace[stage.kind] if stage else 1.0)
         if stage and not now.kills:  # each time it was too late
-            self.pace[stage.kind] *= 0.8
+            self.pace[stage.kind] *= 0.7
         line = {
             "engine": engine,
             "scale": scale,
@@ -187,6 +189,7 @@ def main() -> int:
     if not (ROOT / "data/cifar10.bin").exists():
         sys.exit("data/cifar10.bin is missing: run `ghn prepare-data` first")
     leftovers.guard()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     args.folder.mkdir(parents=True, exist_ok=True)
     print(f"seed {args.seed}, in {args.folder}", flush=True)
     run, tried = Endurance(args), {}

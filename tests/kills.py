@@ -25,6 +25,7 @@ import yaml
 from workplace import Workplace
 
 PRESETS = {"smoke": "all", "anytime-smoke": "anytime"}
+DVC_FILES = {"smoke": "dvc.yaml", "anytime-smoke": "workflow/anytime/dvc.yaml"}
 ENGINES = ("snakemake", "dvc")
 #: In no stage's digest, but for mobile.folder: without it mobile networks are only counted.
 SETTINGS = {
@@ -103,7 +104,7 @@ def _stages() -> list[Stage]:
         ("best", "train_anytime_best"),
         *((rival, f"train_rival@{rival}") for rival in ("msdnet", "resnet_mc")),
     ]
-    file = "workflow/anytime/dvc.yaml:"
+    file = f"{DVC_FILES[anytime]}:"
     curves = ("anytime.*", "areas.*", "figure[348910]*.*", "anytime_curves.*", "anytime_export")
     return [
         *(Stage(kind, smoke, words, name, dvc) for kind, words, name, dvc in made),
@@ -163,8 +164,7 @@ class Ground:
             shutil.rmtree(half, ignore_errors=True)
             shutil.copytree(place.folder, half, symlinks=True)
             self._for_dvc(adopted := self._settled(Workplace(half, self.data)), scale)
-            targets = [stage.dvc for stage in STAGES if stage.scale == scale]
-            _must(adopted.run("dvc", "commit", "--force", "--with-deps", *targets))
+            _must(adopted.run("dvc", "commit", "--force", "--with-deps", DVC_FILES[scale]))
             # or else it would bring back from there what is taken away
             shutil.rmtree(half / ".dvc/cache/runs")
             half.rename(other)
@@ -228,17 +228,22 @@ def command(engine: str, scale: str, stage: Stage | None) -> list[str]:
     """The words that make a stage, or all, by an engine."""
     if engine == "snakemake":
         return snakemake(scale, PRESETS[scale] if stage is None else stage.target)
-    every = [] if scale == "smoke" else ["workflow/anytime/dvc.yaml"]
-    return ["dvc", "repro", *(every if stage is None else [stage.dvc])]
+    return ["dvc", "repro", DVC_FILES[scale] if stage is None else stage.dvc]
 
 
 def take_away(place: Workplace, stage: Stage) -> None:
-    """Remove the results of a stage and what it could go on from."""
+    """Remove the results of a stage, what it could go on from, and DVC's memory of it."""
     results = place.folder / "results" / stage.scale
     paths = [path for pattern in stage.results for path in results.glob(pattern)]
     paths += (place.folder / "checkpoints" / stage.scale).glob(f"{stage.name}-*")
     for path in paths:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+    file, _, name = stage.dvc.rpartition(":")
+    lock = (place.folder / file).with_name("dvc.lock") if file else place.folder / "dvc.lock"
+    if lock.exists():
+        made = yaml.safe_load(lock.read_text(encoding="utf-8"))
+        del made["stages"][name]
+        lock.write_text(yaml.safe_dump(made), encoding="utf-8")
 
 
 def difference(place: Workplace, undisturbed: Path, scale: str) -> list[str]:

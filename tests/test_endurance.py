@@ -46,7 +46,7 @@ def test_after_a_kill_the_same_command_gives_the_same_bytes(words, way, ground):
         rng, undisturbed = random.Random(seed), ground.undisturbed_folder("smoke")
         tell = lambda kill, words: None  # noqa: E731
         played = Round(place, undisturbed, "snakemake", "smoke", stage, rng, tell, (way,))
-        played.play(1, pace=0.7)
+        played.play(1, pace=0.7 * 0.6**seed)
         assert (played.faults, played.notes) == ([], [])
         if played.kills:
             break

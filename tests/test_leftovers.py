@@ -128,7 +128,7 @@ def test_a_killed_worker_ends_the_run_and_leaves_nothing(session, tmp_path):
     with pytest.raises(Timeout), FileLock(tmp_path / "lock", timeout=0):
         pass
     os.kill(int((tmp_path / "worker").read_text(encoding="utf-8")), signal.SIGKILL)
-    said, _ = process.communicate(timeout=120)
+    said, _ = process.communicate(timeout=280)
     assert process.returncode not in (0, None)
     assert re.search("1 failed|2 failed", said), said
     assert left(tmp_path) == []
@@ -150,7 +150,7 @@ def test_a_killed_run_leaves_nothing(session, tmp_path):
 
 def test_a_test_that_takes_too_long_fails_and_leaves_nothing(session, tmp_path):
     process = session({"slow": SLOW}, "-o", "timeout=5")
-    said, _ = process.communicate(timeout=120)
+    said, _ = process.communicate(timeout=280)
     assert "1 failed, 1 passed" in said
     assert "Timeout" in said
     assert left(tmp_path) == []
