@@ -68,7 +68,7 @@ def test_help_of_a_verb_says_what_it_reads_and_writes(verb, workplace):
 def test_an_unknown_verb_or_name_is_answered_with_the_nearest(workplace):
     done = workplace.run("ghn", "trian-ghn", "default")
     assert done.returncode == 2
-    assert done.stderr.endswith("there is no verb 'trian-ghn'; did you mean train-ghn?\n")
+    assert done.stderr.endswith("there is no verb 'trian-ghn' (did you mean train-ghn?)\n")
     for words, near in (
         (["train-ghn", "defualt"], "default"),
         (["score", "ghn/stakced"], "stacked"),
@@ -78,7 +78,7 @@ def test_an_unknown_verb_or_name_is_answered_with_the_nearest(workplace):
         (["train-finalist", "tpo/0"], "finalists/top/0"),
     ):
         done = workplace.ghn(*words)
-        assert_refused(done, words[0], f"; did you mean {near}?")
+        assert_refused(done, words[0], f"(did you mean {near}?)")
     assert not (workplace.folder / "results").exists()
 
 

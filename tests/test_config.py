@@ -369,8 +369,8 @@ def test_three_faults_are_named_at_once(tmp_path):
         ({"scale": "a" * 101}, "scale", "at most 100"),
         ({"ghns": {"-v": {}}}, "ghns.-v.[key]", "pattern"),
         # the nearest known one
-        ({"sgd": {"epoch": 3}}, "sgd.epoch", "unknown key; did you mean epochs?"),
-        ({"surch": {}}, "surch", "unknown key; did you mean search?"),
+        ({"sgd": {"epoch": 3}}, "sgd.epoch", "unknown key (did you mean epochs?)"),
+        ({"surch": {}}, "surch", "unknown key (did you mean search?)"),
         ({"ghns": {"default": {"pases": 3}}}, "ghns.default.pases", "did you mean passes?"),
         ({"anytime": {"msdnet": {"grow": 3}}}, "anytime.msdnet.grow", "did you mean growth?"),
         ({"space": {"name": "nasbensh201"}}, "space.name", "did you mean nasbench201?"),
