@@ -154,7 +154,10 @@ class Ground:
     def undisturbed(self, scale: str, engine: str = "snakemake") -> Workplace:
         """Return a whole run, made if it is not there: look, do not touch."""
         place = self.fresh(self.undisturbed_folder(scale), scale, "snakemake")
-        _must(place.run(*snakemake(scale, PRESETS[scale])))
+        # it may have been stopped, or killed
+        if any((place.folder / ".snakemake").glob("locks/*")):
+            _must(place.run(*snakemake(scale, PRESETS[scale], option="--unlock")))
+        _must(place.run(*snakemake(scale, PRESETS[scale], option="--rerun-incomplete")))
         if engine == "snakemake":
             return place
         # DVC takes what Snakemake has made for its own
@@ -218,16 +221,17 @@ def _must(done: "subprocess.CompletedProcess[str]") -> None:
         raise RuntimeError(f"{' '.join(done.args)}:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
 
 
-def snakemake(scale: str, *words: str) -> list[str]:
+def snakemake(scale: str, target: str, option: str | None = None) -> list[str]:
     """The words of Snakemake's command."""
     files = (f"presets/{scale}.yaml", "endurance.yaml")
-    return ["snakemake", "--cores", "2", "--configfile", *files, "--", *words]
+    options = ["--cores", "2", *([option] if option else []), "--configfile", *files]
+    return ["snakemake", *options, "--", target]
 
 
-def command(engine: str, scale: str, stage: Stage | None) -> list[str]:
-    """The words that make a stage, or all, by an engine."""
+def command(engine: str, scale: str, stage: Stage | None, option: str | None = None) -> list[str]:
+    """The words that make a stage, or all, by an engine; only Snakemake has options."""
     if engine == "snakemake":
-        return snakemake(scale, PRESETS[scale] if stage is None else stage.target)
+        return snakemake(scale, PRESETS[scale] if stage is None else stage.target, option)
     return ["dvc", "repro", DVC_FILES[scale] if stage is None else stage.dvc]
 
 
@@ -376,11 +380,11 @@ class Round:
         return self.place.folder / "said.txt"
 
     def _start(self) -> "subprocess.Popen[str]":
-        words = command(self.engine, self.scale, self.stage)
+        asked, option = (self.engine, self.scale, self.stage), None
         if self.engine == "snakemake" and self.kills and self.kills[-1].way in ENDS_ENGINE:
-            where = words.index("--")
-            _must(self.place.run(*words[:where], "--unlock", *words[where:]))
-            words[where:where] = ["--rerun-incomplete"]
+            _must(self.place.run(*command(*asked, "--unlock")))
+            option = "--rerun-incomplete"
+        words = command(*asked, option)
         with open(self._said, "a", encoding="utf-8") as said:
             return self.place.start(*words, stdout=said, stderr=said)
 
