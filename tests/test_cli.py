@@ -309,7 +309,9 @@ def test_a_truncated_model_is_refused(workers, place):
     path.write_bytes(path.read_bytes()[:-1000])
     shutil.rmtree(place.folder / "checkpoints/smoke/scores")
     done = place.ghn("score", "ghn/default", changes={"compute": {"workers": workers}})
-    assert_refused(done, "score", "model.pt is not a whole checkpoint", "ghn train-ghn default")
+    assert_refused(
+        done, "score", "model.pt is not the file that was written", "ghn train-ghn default"
+    )
 
 
 def test_scores_depend_on_neither_workers_nor_what_was_done(finished, place):
