@@ -1,7 +1,6 @@
 """The store's address, whose secrets are told to nobody; waiting for it; databases of others."""
 
 import http.server
-import json
 import os
 import shutil
 import socket
@@ -20,6 +19,7 @@ from hypothesis import strategies as st
 
 from ghn_pipeline import cli, store, tracking
 from ghn_pipeline.errors import UserError
+from results import finish
 
 RECORD = {
     "run": "0123456789abcdef",
@@ -37,16 +37,13 @@ RECORD = {
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch, configured):
     """The folder of a finished stage, in an empty working directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(store, "_silences", type(store._silences)(store._Silence))
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # so that the retrying is logged
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
-    folder = tmp_path / "results/smoke/oneshot"
-    folder.mkdir(parents=True)
-    (folder / "run.json").write_text(json.dumps(RECORD), encoding="utf-8")
-    return folder
+    return tmp_path / finish(configured(), "oneshot")
 
 
 @pytest.fixture(scope="module")
