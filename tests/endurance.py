@@ -15,6 +15,7 @@ import json
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -163,7 +164,7 @@ def try_all(ground: Ground, names: list[str]) -> dict[str, tuple[bool, str]]:
         begun = time.monotonic()
         try:
             outcome = (True, TRIALS[name](ground))
-        except TrialError as error:
+        except (TrialError, subprocess.TimeoutExpired) as error:
             outcome = (False, f"FAILED: {error}")
         found[name] = outcome
         print(f"{name} ({time.monotonic() - begun:.0f} s): {outcome[1]}", flush=True)

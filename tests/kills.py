@@ -36,9 +36,9 @@ SETTINGS = {
 WAYS = {"job": 4, "its parent": 3, "a worker": 3, "the engine": 2, "all at once": 2}
 #: Seconds that an engine may take to end after a kill, or to finish what is left.
 PATIENCE = 900.0
-#: Of a record: what two runs of the same settings do not share.
+#: Of a record: what two runs of the same settings do not share, and its own hash over that.
 OWN = {"run", "finished", "slurm_job", "commit", "dirty", "hardware", "accelerator_seconds"}
-OWN |= {"seconds", "seconds_each"}
+OWN |= {"seconds", "seconds_each", "sha256"}
 
 
 @dataclass(frozen=True)

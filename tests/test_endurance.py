@@ -72,7 +72,7 @@ def test_any_difference_is_seen(ground):
     results = place.folder / "results/smoke"
     assert difference(place, undisturbed, "smoke") == []
     record = json.loads((results / "sgd/0/run.json").read_text(encoding="utf-8"))
-    record |= {"finished": "later", "accelerator_seconds": 7.0, "run": "another"}
+    record |= {"finished": "later", "accelerator_seconds": 7.0, "sha256": "another"}
     (results / "sgd/0/run.json").write_text(json.dumps(record), encoding="utf-8")
     assert difference(place, undisturbed, "smoke") == []
     record["result"]["final_loss"] += 1e-9

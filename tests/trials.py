@@ -298,8 +298,9 @@ def locked_store(ground: Ground, seconds: float = 60) -> str:
     _check(code == 0, f"it ended with {code}:\n{said[-2000:]}")
     _check("Traceback" not in said, f"a traceback:\n{said[-2000:]}")
     warned = "was not sent to MLflow" in said
-    track = place.run("ghn", "track")
-    _check(track.returncode == 0, f"ghn track:\n{track.stdout}{track.stderr[-2000:]}")
+    if warned:
+        track = place.run("ghn", "track")
+        _check(track.returncode == 0, f"ghn track:\n{track.stdout}{track.stderr[-2000:]}")
     key = json.loads((place.folder / "results/smoke/sgd/0/run.json").read_text(encoding="utf-8"))[
         "run"
     ]
