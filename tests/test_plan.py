@@ -7,6 +7,7 @@ from statistics import mean
 import pytest
 import torch
 from conftest import ROOT, deep_update
+from stage_results import finish
 
 from ghn_pipeline import artifacts, cli, plan
 from ghn_pipeline.config import Config, load, validate
@@ -14,7 +15,6 @@ from ghn_pipeline.network import Network, Trained
 from ghn_pipeline.training import checkpoint
 from ghn_pipeline.training.finalist import Finalist
 from ghn_pipeline.training.search import running_mean
-from results import finish
 
 
 @pytest.fixture(autouse=True)

@@ -10,11 +10,11 @@ import pytest
 from conftest import deep_update
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from stage_results import EXAMPLES, HASH, finish
 
 from ghn_pipeline import record, schemas
 from ghn_pipeline.config import Config
 from ghn_pipeline.errors import UserError
-from results import EXAMPLES, HASH, finish
 
 STAGES = {
     **{kind: kind for kind in ("architectures", "oneshot", "winner", "mobile", "memory", "export")},

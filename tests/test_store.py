@@ -16,10 +16,10 @@ from urllib.parse import quote, quote_plus
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stage_results import finish
 
 from ghn_pipeline import cli, store, tracking
 from ghn_pipeline.errors import UserError
-from results import finish
 
 RECORD = {
     "run": "0123456789abcdef",

@@ -18,13 +18,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from stage_results import EXAMPLES
 
 from ghn_pipeline import cli, record, tracking
 from ghn_pipeline import store as stores
 from ghn_pipeline.errors import UserError
 from ghn_pipeline.files import write_atomically
 from ghn_pipeline.training.fit import Log
-from results import EXAMPLES
 
 COLUMNS = ("loss", "learning_rate")
 CURVE = [(3, 2.25, 0.001), (6, 1.5, 0.0005), (1203, 1.125, 0.00025)]
