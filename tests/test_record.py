@@ -10,7 +10,7 @@ import pytest
 from conftest import deep_update
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stage_results import EXAMPLES, HASH, finish
+from stage_results import EXAMPLES, HASH, finish, reseal
 
 from ghn_pipeline import record, schemas
 from ghn_pipeline.config import Config
@@ -114,11 +114,7 @@ def test_an_impossible_result_is_refused_though_its_digest_is_right(
     path = finish(config, stage) / "run.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     content["result"] |= changes
-    rest = {key: value for key, value in content.items() if key != "sha256"}
-    own = json.dumps(rest, sort_keys=True).encode()
-    path.write_text(
-        json.dumps(content | {"sha256": hashlib.sha256(own).hexdigest()}), encoding="utf-8"
-    )
+    reseal(path, content)
     with pytest.raises(UserError, match=r"run\.json is no whole record.* again"):
         record.read(config, stage)
     # nor is it written in the first place

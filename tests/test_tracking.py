@@ -18,7 +18,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from stage_results import EXAMPLES
+from stage_results import EXAMPLES, reseal
 
 from ghn_pipeline import cli, record, tracking
 from ghn_pipeline import store as stores
@@ -181,9 +181,8 @@ def test_nothing_is_sent_twice_until_it_is_made_anew(stage, store, capsys):
     assert "sent 0 of 0" in capsys.readouterr().out
     assert len(runs(store)) == 1
     # the same work, its record written once more
-    said = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    said |= {"finished": "2100-01-01T00:00:00+00:00", "accelerator_seconds": 13.5}
-    (folder / "run.json").write_text(json.dumps(said), encoding="utf-8")
+    changes = {"finished": "2100-01-01T00:00:00+00:00", "accelerator_seconds": 13.5}
+    reseal(folder / "run.json", changes)
     assert not tracking.is_sent(folder)
     assert track() == 0
     (run,) = runs(store)
@@ -273,7 +272,7 @@ def test_a_run_of_other_settings_gives_the_name_to_the_newer(configured, stage, 
     def with_passes(passes):
         """Make the stage with other settings."""
         config = configured({"ghn.passes": passes})
-        record.write(config, "ghn/default", {"steps": 30}, seconds=12.5)
+        record.write(config, "ghn/default", EXAMPLES["ghn"], seconds=12.5)
         return tracking.send(folder)
 
     def name_of(run):
@@ -452,8 +451,7 @@ def test_a_training_that_fails_is_marked_and_goes_on_later(provenance, stage, st
         saved_as(Log(CURVE))
         until(lambda: points(store) == losses(CURVE))
         assert status(store) == "RUNNING"
-    said = json.loads((folder / "run.json").read_text(encoding="utf-8")) | {"slurm_job": "15"}
-    (folder / "run.json").write_text(json.dumps(said), encoding="utf-8")
+    reseal(folder / "run.json", {"slurm_job": "15"})
     tracking.send(folder)
     assert status(store) == "FINISHED"
     assert runs(store)[0].data.tags["slurm_job"] == "12,15"
