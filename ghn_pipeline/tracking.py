@@ -158,8 +158,9 @@ def _the_run(client: "MlflowClient", folder: Path, record: Record, start: int) -
     )
 
     def found() -> "Sequence[Run]":
-        where, order = f"tags.`{RUN}` = '{key}'", ["attributes.start_time"]
-        return client.search_runs([experiment], where, order_by=order)
+        runs = client.search_runs([experiment], f"tags.`{RUN}` = '{key}'")
+        # all processes must keep the same one of several that began in the same millisecond
+        return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
 
     if not (runs := found()):
         tags = {RUN: key, PLACE: _place(folder), "digest": record["digest"]}
@@ -175,7 +176,7 @@ def _the_run(client: "MlflowClient", folder: Path, record: Record, start: int) -
         for other in client.search_runs([experiment], f"attributes.run_name = '{used}'"):
             # one without the tag is of an older version
             here = other.data.tags.get(PLACE, _place(folder)) == _place(folder)
-            if here and other.info.run_id != run.info.run_id:
+            if here and other.data.tags.get(RUN) != key:
                 _make_way(client, other, name, record)
     return run
 
