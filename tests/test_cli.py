@@ -109,7 +109,7 @@ def elsewhere(request, workplace, tmp_path):
 
 def test_the_locale_does_not_matter(elsewhere):
     """params.yaml and titles have ×, messages have ±: neither is in every locale."""
-    for words in (["check"], ["plan"], ["sample"], ["memory"], ["calibrate", "--samples", "5"]):
+    for words in (["check"], ["plan"], ["sample"], ["train-sgd", "0"], ["calibrate", "--samples", "5"]):
         process = elsewhere.start(
             *("ghn", *words, "--config", "params.yaml", "presets/smoke.yaml"), encoding="latin-1"
         )
@@ -118,9 +118,9 @@ def test_the_locale_does_not_matter(elsewhere):
         assert "Traceback" not in wrong
     assert re.search(r"0\.\d\d (±|\\xb1) 0\.\d\d million", said)
     record = json.loads(
-        (elsewhere.folder / "results/smoke/memory/run.json").read_text(encoding="utf-8")
+        (elsewhere.folder / "results/smoke/sgd/0/run.json").read_text(encoding="utf-8")
     )
-    assert record["stage"] == "memory"
+    assert record["stage"] == "sgd/0"
     before = (elsewhere.folder / "params.yaml").read_text(encoding="utf-8")
     assert elsewhere.run("ghn", "configure", "presets/smoke.yaml").returncode == 0
     after = (elsewhere.folder / "params.yaml").read_text(encoding="utf-8")

@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import sqlite3
+import struct
 import subprocess
 import time
 from collections import Counter
@@ -20,33 +21,49 @@ from workplace import Workplace
 
 SMOKE = "smoke"
 HOUR = 3600
-#: Loaded by every Python of a place with a clock that leaps: the clock on the wall, which the
-#: tests may not set, is ahead by the seconds that a file says. The monotonic one does not leap.
-CLOCK = """
-import datetime, os, sys, time
+#: Loaded into every process of a place whose clock leaps: the clock on the wall, which the tests
+#: may not set, is ahead by the seconds that a file holds. The monotonic one does not leap.
+CLOCK = r"""
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
 
-_time, _ns, _datetime = time.time, time.time_ns, datetime.datetime
+static volatile long *ahead;
 
-def _ahead():
-    with open(os.environ["GHN_CLOCK"]) as file:
-        return float(file.read() or 0)
+__attribute__((constructor)) static void begin(void) {
+    int file = open(getenv("GHN_CLOCK"), O_RDONLY);
+    ahead = mmap(0, sizeof(long), PROT_READ, MAP_SHARED, file, 0);
+    if (ahead == MAP_FAILED)
+        _exit(127);
+    close(file);
+}
 
-class _Leaping(type):
-    def __instancecheck__(cls, value):
-        return isinstance(value, _datetime)
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    int failed = syscall(SYS_clock_gettime, clock, now);
+    if (!failed && ahead && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE))
+        now->tv_sec += *ahead;
+    return failed;
+}
 
-class datetime_(_datetime, metaclass=_Leaping):
-    @classmethod
-    def now(cls, tz=None):
-        return _datetime.fromtimestamp(time.time(), tz)
+int gettimeofday(struct timeval *restrict now, void *restrict zone) {
+    struct timespec precise;
+    int failed = clock_gettime(CLOCK_REALTIME, &precise);
+    now->tv_sec = precise.tv_sec;
+    now->tv_usec = precise.tv_nsec / 1000;
+    return failed;
+}
 
-    @classmethod
-    def utcnow(cls):
-        return _datetime.fromtimestamp(time.time(), datetime.timezone.utc).replace(tzinfo=None)
-
-time.time = lambda: _time() + _ahead()
-time.time_ns = lambda: _ns() + int(1e9 * _ahead())
-datetime.datetime = datetime_
+time_t time(time_t *kept) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (kept)
+        *kept = now.tv_sec;
+    return now.tv_sec;
+}
 """
 
 
@@ -202,32 +219,47 @@ def leaping_clock(ground: Ground) -> str:
     """A clock that leaps an hour forward and back."""
     made = [stage(words) for words in ("train-ghn default", "score ghn/default", "table4")]
     place = _without(ground, *made)
-    shim, ahead = place.folder / "clock", place.folder / "ahead"
-    shim.mkdir()
-    (shim / "sitecustomize.py").write_text(CLOCK, encoding="utf-8")
-    ahead.write_text("0", encoding="utf-8")
-    path = os.environ.get("PYTHONPATH")
-    place.environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(shim), path)))
-    place.environment["GHN_CLOCK"] = str(ahead)
     # what earlier stages have written an hour ahead, before the clock was set right
     _touch(place.folder / "results/smoke/architectures", HOUR)
-    engine = place.start(*snakemake(SMOKE, made[-1].target))
-    leaps = 0
-    while engine.poll() is None:
-        ahead.write_text(str(HOUR * (leaps % 2)), encoding="utf-8")
-        leaps += 1
-        time.sleep(0.5)
+    usual, leaps = dict(place.environment), 0
+    with _clock(place) as leap:
+        engine = place.start(*snakemake(SMOKE, made[-1].target))
+        while engine.poll() is None:
+            leap(HOUR * (leaps % 2))
+            leaps += 1
+            time.sleep(0.5)
     code, said = _ended(engine)
     _check(code == 0, f"Snakemake ended with {code}:\n{said[-3000:]}")
-    for name in ("PYTHONPATH", "GHN_CLOCK"):
-        del place.environment[name]
-    if path:
-        place.environment["PYTHONPATH"] = path
+    place.environment = usual
     _touch(place.folder / "results/smoke/architectures", 0)
     same = _same(ground, place)
     again = place.run(*snakemake(SMOKE, made[-1].target))
     _check(again.returncode == 0, f"called again:\n{again.stderr[-2000:]}")
-    return f"{leaps} leaps, by a patched clock: {same}; called again: {_same(ground, place)}"
+    return f"{leaps} leaps, by a preloaded clock: {same}; called again: {_same(ground, place)}"
+
+
+@contextmanager
+def _clock(place: Workplace) -> Iterator[Callable[[int], None]]:
+    """Give all processes of a place a clock that can be set ahead by so many seconds."""
+    source, library, ahead = (place.folder / name for name in ("clock.c", "clock.so", "ahead"))
+    source.write_text(CLOCK, encoding="utf-8")
+    _check(shutil.which("cc") is not None, "it needs cc, a C compiler")
+    built = subprocess.run(
+        ["cc", "-shared", "-fPIC", "-O2", "-o", library, source], capture_output=True, text=True
+    )
+    _check(built.returncode == 0, f"cc:\n{built.stderr}")
+    ahead.write_bytes(struct.pack("l", 0))
+    place.environment |= {"LD_PRELOAD": str(library), "GHN_CLOCK": str(ahead)}
+    with open(ahead, "r+b", buffering=0) as file:
+
+        def leap(seconds: int) -> None:
+            file.seek(0)
+            file.write(struct.pack("l", seconds))
+
+        leap(HOUR)
+        told = place.run("python", "-c", "import time; print(time.time())").stdout
+        _check(float(told) > time.time() + HOUR / 2, f"the clock does not leap: {told}")
+        yield leap
 
 
 def _touch(folder: Path, ahead: float) -> None:

@@ -96,7 +96,7 @@ class Workplace:
         """
         if not Path("/proc").exists():
             pytest.skip("processes are found through /proc, which only Linux has")
-        found, parents = [], set()
+        parents = {}
         for entry in Path("/proc").glob("[0-9]*"):
             try:
                 words = (entry / "cmdline").read_bytes().split(b"\0")
@@ -105,9 +105,10 @@ class Workplace:
             except OSError:  # gone in the meantime
                 continue
             if there and verb.encode() in words and b"python" in words[0]:
-                found.append(int(entry.name))
-                parents.add(int(parent))
-        return [number for number in found if number not in parents]
+                parents[int(entry.name)] = int(parent)
+        # one that supervises may not have its child yet; a child of the child, such as one for git,
+        # may not have its own command line yet
+        return [n for n, p in parents.items() if p in parents and parents[p] not in parents]
 
     def copy_to(self, folder: Path) -> "Workplace":
         """Return a workplace with the same results and checkpoints."""

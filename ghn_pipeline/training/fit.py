@@ -21,6 +21,7 @@ from ghn_pipeline.errors import OutOfTimeError, UserError
 from ghn_pipeline.files import write_atomically
 from ghn_pipeline.progress import Progress
 from ghn_pipeline.schemas import Checkpoint, faults
+from ghn_pipeline.stages import maker_of
 from ghn_pipeline.training import checkpoint
 from ghn_pipeline.training.distributed import ALONE, Team
 
@@ -30,7 +31,7 @@ class Training:
     """What to train. Everything random is a function of the step, so nothing but numbers resumes.
 
     Attributes:
-        name: for messages.
+        name: of the stage.
         model: holds the parameters.
         optimizer: over them.
         losses: the terms whose sum is the loss of a step, counted from 0; each is differentiated
@@ -229,9 +230,8 @@ def _save(training: Training, path: Path, digest: str, step: int, log: Log) -> N
 def _resume(training: Training, path: Path, digest: str) -> tuple[int, Log]:
     found = training.team.leads and path.exists()
     # what one worker read: a shared folder may show the others an older file
-    state = training.team.share(
-        checkpoint.load(path, digest, "the same command") if found else None
-    )
+    made_by = maker_of(training.name)
+    state = training.team.share(checkpoint.load(path, digest, made_by) if found else None)
     if state is None:
         return 0, Log()
     try:
