@@ -34,7 +34,7 @@ smoke: .venv/installed
 	snakemake --cores all --configfile presets/smoke.yaml
 
 test: .venv/installed
-	python -m pytest -n 2
+	python -m pytest -n 3
 
 endurance: .venv/installed
 	snakemake data/cifar10.bin --cores 1 --configfile presets/smoke.yaml

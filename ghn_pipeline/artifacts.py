@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor, nn
 
@@ -16,18 +17,15 @@ from ghn_pipeline import record
 from ghn_pipeline.compute import prepare_process
 from ghn_pipeline.config import Config
 from ghn_pipeline.data import cifar10
-from ghn_pipeline.data.imagenet import ImageNet
+from ghn_pipeline.data.imagenet import ILSVRC, ImageNet
 from ghn_pipeline.data.images import Splits, split, stream
 from ghn_pipeline.errors import UserError
 from ghn_pipeline.files import digest, read_json
 from ghn_pipeline.network import Network
-from ghn_pipeline.paper.classifiers import IMAGENET
-from ghn_pipeline.paper.table4 import Row
 from ghn_pipeline.rivals import made, multiply_adds
 from ghn_pipeline.rivals.exits import MultiExit
 from ghn_pipeline.schemas import Entries, faults
 from ghn_pipeline.search import held_out as drawing
-from ghn_pipeline.search.correlation import Floats
 from ghn_pipeline.search.proxies import synflow
 from ghn_pipeline.search.rivals import proxy_scorer, sgd_scorer
 from ghn_pipeline.search.scoring import Score, Scorer
@@ -41,6 +39,8 @@ from ghn_pipeline.training import checkpoint
 from ghn_pipeline.training.batches import fixed_batches, judge
 from ghn_pipeline.training.oneshot import OneShot
 from ghn_pipeline.training.search import build
+
+Floats = NDArray[np.float64]
 
 CLASSES = 10  # of CIFAR-10
 SEEDS_APART = 1000  # between the streams of GHNs that differ in their seed
@@ -99,7 +99,7 @@ def mobile_space(config: Config, images: ImageNet | None) -> Classification:
         blocks=settings.blocks,
         reductions=tuple(settings.reductions),
         stem_stride=settings.stem_stride,
-        classes=len(images.classes) if images else IMAGENET[0],
+        classes=len(images.classes) if images else ILSVRC[0],
     )
 
 
@@ -372,11 +372,11 @@ def ghn_pairs(
         UserError: a stage is missing, or was made with other settings; it is named.
     """
     sgd = truths(config)
-    truth = _final_accuracies(sgd)
+    truth = final_accuracies(sgd)
     made_of, pairs = list(sgd), {}
     for name in names:
         scored = scores_of(config, f"ghn/{name}", sgd)
-        pairs[name] = _predicted(scored, truth), truth
+        pairs[name] = predicted(scored, truth), truth
         made_of.append(scored)
     return pairs, made_of
 
@@ -391,7 +391,8 @@ def truths(config: Config) -> list[dict[str, Any]]:
     return [record.read(config, stage) for stage in stages]
 
 
-def _final_accuracies(sgd: Sequence[dict[str, Any]]) -> Floats:
+def final_accuracies(sgd: Sequence[dict[str, Any]]) -> Floats:
+    """Return the accuracies [n] at the end of the trainings of the ground truth."""
     return np.array([list(run["result"]["measured"].values())[-1]["final"] for run in sgd])
 
 
@@ -410,34 +411,6 @@ def scores_of(config: Config, model: str, sgd: Sequence[dict[str, Any]]) -> dict
     return scored
 
 
-def _predicted(scored: dict[str, Any], truth: Floats, measure: str = "accuracy") -> Floats:
-    """What was scored of the architectures whose truth is known, the first of those drawn."""
+def predicted(scored: dict[str, Any], truth: Floats, measure: str = "accuracy") -> Floats:
+    """Return the scores [n] of the architectures whose truth is known, the first of those drawn."""
     return np.array(scored["result"]["values"][measure][: len(truth)])
-
-
-def table4_rows(config: Config) -> tuple[dict[str, Row], list[dict[str, Any]]]:
-    """Collect what Table 4 is made of, and the records that say where it comes from.
-
-    Raises:
-        UserError: a stage is missing, or was made with other settings; it is named.
-    """
-    sgd = truths(config)
-    made_of = list(sgd)
-    measured = [run["result"]["measured"] for run in sgd]
-    truth = _final_accuracies(sgd)
-    rows = {}
-    for k in config.correlation.steps:
-        early = [m[str(k)] for m in measured]
-        seconds = float(np.mean([e["seconds"] for e in early]))
-        rows[f"sgd-{k}"] = Row(None, seconds, np.array([e["accuracy"] for e in early]), truth)
-    for key, stage in (("oneshot", "oneshot"), ("ghn", first_ghn(config))):
-        trained = record.read(config, stage)
-        scored = scores_of(config, stage, sgd)
-        each = scored["result"]["seconds_each"]["accuracy"]
-        rows[key] = Row(trained["accelerator_seconds"], each, _predicted(scored, truth), truth)
-        made_of += [trained, scored]
-    scored = scores_of(config, "proxies", sgd)
-    for name, each in scored["result"]["seconds_each"].items():
-        rows[name] = Row(None, each, _predicted(scored, truth, name), truth)
-    made_of.append(scored)
-    return rows, made_of

@@ -88,8 +88,11 @@ def _words(text: str) -> set[str]:
     """Return the words of a text and of all that it may be an encoding of, in lower case."""
     found: set[str] = set()
     while True:
-        # of ASCII alone as well: other letters may be escaped
-        found |= {*re.findall(r"\w+", text.lower()), *re.findall("[a-z0-9]+", text.lower())}
+        # in capitals as well: a dotless i is then an I, whose small letter is another
+        for form in (text, text.upper()):
+            # of ASCII alone as well: other letters may be escaped
+            words = re.findall(r"\w+", form) + re.findall("[A-Za-z0-9]+", form)
+            found |= {word.lower() for word in words}
         if (plain := unquote_plus(text)) == text:
             return found
         text = plain

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import leftovers
 import pytest
 import torch
@@ -34,6 +35,9 @@ LAST_SECONDS = 180.0
 def pytest_configure() -> None:
     """Let nothing outlive this process, a worker or the only one, however it ends."""
     leftovers.guard()
+    # how long an example takes depends on what else the machine does
+    hypothesis.settings.register_profile("no deadline", deadline=None)
+    hypothesis.settings.load_profile("no deadline")
 
 
 @pytest.hookimpl(optionalhook=True)

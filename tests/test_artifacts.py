@@ -14,6 +14,7 @@ from conftest import CELLS, ROOT
 from stage_results import finish, listed
 
 from ghn_pipeline import artifacts
+from ghn_pipeline.chapters import correlation
 from ghn_pipeline.config import Config
 from ghn_pipeline.data.imagenet import ImageNet
 from ghn_pipeline.errors import UserError
@@ -304,18 +305,18 @@ def test_scores_of_other_architectures_are_refused(configured: Any) -> None:
     config = configured()
     finish_comparison(config, {"ghn/default": HASHES, "oneshot": HASHES[::-1]})
     with pytest.raises(UserError, match=r"scores/oneshot .* different architectures"):
-        artifacts.table4_rows(config)
+        correlation.table4_rows(config)
     finish_comparison(config, {"oneshot": HASHES})
     finish_proxies(config, HASHES[::-1])
     with pytest.raises(UserError, match=r"scores/proxies .* different architectures"):
-        artifacts.table4_rows(config)
+        correlation.table4_rows(config)
 
 
 def test_table_4_has_the_rows_of_all_methods_of_the_trained_architectures(configured: Any) -> None:
     config = configured()
     finish_comparison(config, {"ghn/default": HASHES, "oneshot": HASHES})
     finish_proxies(config, [*HASHES, *MORE])
-    rows, made_of = artifacts.table4_rows(config)
+    rows, made_of = correlation.table4_rows(config)
     assert list(rows) == ["sgd-10", "oneshot", "ghn", *PROXIES]
     for row in rows.values():
         assert list(row.truth) == pytest.approx([0.0, 0.2, 0.4, 0.6, 0.8])

@@ -109,7 +109,13 @@ def elsewhere(request, workplace, tmp_path):
 
 def test_the_locale_does_not_matter(elsewhere):
     """params.yaml and titles have ×, messages have ±: neither is in every locale."""
-    for words in (["check"], ["plan"], ["sample"], ["train-sgd", "0"], ["calibrate", "--samples", "5"]):
+    for words in (
+        ["check"],
+        ["plan"],
+        ["sample"],
+        ["train-sgd", "0"],
+        ["calibrate", "--samples", "5"],
+    ):
         process = elsewhere.start(
             *("ghn", *words, "--config", "params.yaml", "presets/smoke.yaml"), encoding="latin-1"
         )

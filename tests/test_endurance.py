@@ -33,8 +33,7 @@ def ground(tmp_path_factory, finished):
     [
         ("train-ghn nodes-5", "job"),
         ("train-finalist top/0", "a worker"),
-        ("train-sgd 0", "the engine"),
-        ("score ghn/default", "its parent"),
+        ("score ghn/default", "the engine"),
         ("table4", "all at once"),
     ],
 )

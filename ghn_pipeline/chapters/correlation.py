@@ -4,13 +4,14 @@ import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ghn_pipeline.chapters.shared import bootstrap_of, start
 
 if TYPE_CHECKING:
     from ghn_pipeline.config import Config
     from ghn_pipeline.paper.correlations import Correlations
+    from ghn_pipeline.paper.table4 import Row
 
 
 def score(args: argparse.Namespace) -> None:
@@ -57,7 +58,6 @@ def table4(args: argparse.Namespace) -> None:
     Writes results/SCALE/table4.csv, .md, .html, .tex, .json,
     table4.provenance.json, figure6.png, .svg.
     """
-    from ghn_pipeline.artifacts import table4_rows
     from ghn_pipeline.files import write_atomically
     from ghn_pipeline.paper import figure, figure6, table, table4
     from ghn_pipeline.paper.correlations import metrics
@@ -90,6 +90,41 @@ def table4(args: argparse.Namespace) -> None:
     write_provenance(config, "table4", made_of)
     print(table4.summary(found, count))
     print(f"see {folder}/table4.md and {folder}/figure6.png")
+
+
+def table4_rows(config: "Config") -> "tuple[dict[str, Row], list[dict[str, Any]]]":
+    """Collect what Table 4 is made of, and the records that say where it comes from.
+
+    Raises:
+        UserError: a stage is missing, or was made with other settings; it is named.
+    """
+    import numpy as np
+
+    from ghn_pipeline import record
+    from ghn_pipeline.artifacts import final_accuracies, predicted, scores_of, truths
+    from ghn_pipeline.paper.table4 import Row
+    from ghn_pipeline.stages import first_ghn
+
+    sgd = truths(config)
+    made_of = list(sgd)
+    measured = [run["result"]["measured"] for run in sgd]
+    truth = final_accuracies(sgd)
+    rows = {}
+    for k in config.correlation.steps:
+        early = [m[str(k)] for m in measured]
+        seconds = float(np.mean([e["seconds"] for e in early]))
+        rows[f"sgd-{k}"] = Row(None, seconds, np.array([e["accuracy"] for e in early]), truth)
+    for key, stage in (("oneshot", "oneshot"), ("ghn", first_ghn(config))):
+        trained = record.read(config, stage)
+        scored = scores_of(config, stage, sgd)
+        each = scored["result"]["seconds_each"]["accuracy"]
+        rows[key] = Row(trained["accelerator_seconds"], each, predicted(scored, truth), truth)
+        made_of += [trained, scored]
+    scored = scores_of(config, "proxies", sgd)
+    for name, each in scored["result"]["seconds_each"].items():
+        rows[name] = Row(None, each, predicted(scored, truth, name), truth)
+    made_of.append(scored)
+    return rows, made_of
 
 
 def ablations(args: argparse.Namespace) -> None:

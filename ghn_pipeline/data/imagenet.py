@@ -28,6 +28,9 @@ from ghn_pipeline.processes import end_with_parent
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
+#: classes and validation images of ILSVRC 2012, which is ImageNet in papers
+ILSVRC = (1000, 50_000)
+
 # of the channels of ImageNet's training images, whose pixels count from 0 to 1; from the
 # documentation of torchvision's pretrained models
 MEAN = torch.tensor([0.485, 0.456, 0.406])

@@ -6,6 +6,7 @@ from dataclasses import astuple, dataclass
 from statistics import mean, stdev
 from typing import Any
 
+from ghn_pipeline.data.imagenet import ILSVRC
 from ghn_pipeline.paper import numbers
 from ghn_pipeline.paper.correlations import (
     NONE,
@@ -17,7 +18,6 @@ from ghn_pipeline.paper.correlations import (
 )
 from ghn_pipeline.paper.table import Table
 
-IMAGENET = (1000, 50_000)  # classes and validation images of ILSVRC 2012
 PARTS = ("training", "evaluation", "short training")  # of a cost
 PARAMETERS = ("Parameters (millions)", "params")  # a heading, and its key in numbers.yaml
 TEST_ACCURACY = ("Test accuracy (%)", "accuracy")
@@ -243,7 +243,7 @@ def _accuracies(accuracy: Accuracy | None) -> list[str]:
         return ["ImageNet not given"] * 2
     counts = (accuracy.classes, accuracy.validation_images)
     other = f" ({counts[0]:,} classes, {counts[1]:,} images, not ImageNet)"
-    of = "" if counts == IMAGENET else other
+    of = "" if counts == ILSVRC else other
     found = (accuracy.top1, accuracy.top5)
     return [NONE if value is None else f"{100 * value:.2f}{of}" for value in found]
 

@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ghn_pipeline.network import Network, batch_statistics, initial, run
-from ghn_pipeline.search.correlation import Floats
 
 Weights = dict[str, Tensor]
 #: Of a network, its initial weights, images [B, 3, R, R] and labels [B].
@@ -122,13 +122,13 @@ PROXIES: dict[str, Proxy] = {
 VOTERS = ("synflow", "jacob_cov", "snip")
 
 
-def vote(scores: Mapping[str, Sequence[float]]) -> Floats:
+def vote(scores: Mapping[str, Sequence[float]]) -> NDArray[np.float64]:
     """Return for each network how many others most of `VOTERS` rank below it, less those above.
 
     Those who rank two networks alike do not vote on them.
     """
     ballots = [np.sign(np.subtract.outer(scores[v], scores[v])) for v in VOTERS]
-    won: Floats = np.sign(sum(ballots)).sum(axis=1)
+    won: NDArray[np.float64] = np.sign(sum(ballots)).sum(axis=1)
     return won
 
 
