@@ -8,6 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+import shtab
+
+from ghn_pipeline import __version__
 from ghn_pipeline.chapters import (
     anytime,
     benchmark,
@@ -166,6 +169,8 @@ class _Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line; each verb's help is its docstring."""
     top = _Parser("ghn", description="Graph HyperNetworks, reproduced.")
+    top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    shtab.add_argument_to(top, help="print what completes `ghn` in this shell")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, (verb, arguments) in VERBS.items():
         text = verb.__doc__ or ""
@@ -183,7 +188,7 @@ def parser() -> argparse.ArgumentParser:
             default=["params.yaml"],
             metavar="FILE",
             help="configuration; each file changes what stands in those before (params.yaml)",
-        )
+        ).complete = shtab.FILE  # type: ignore[attr-defined]
     return top
 
 

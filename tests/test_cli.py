@@ -4,10 +4,12 @@ import json
 import re
 import shutil
 import subprocess
+from importlib.metadata import version
 
 import pytest
 import torch
 import yaml
+from workplace import ROOT
 
 from ghn_pipeline.cli import VERBS
 from ghn_pipeline.config import load
@@ -53,6 +55,22 @@ def test_help_names_every_verb(workplace):
     assert done.returncode == 0
     for verb in VERBS:
         assert re.search(rf"^ +{verb}\s+[A-Z]", done.stdout, re.MULTILINE), verb
+
+
+def test_the_version_is_that_of_the_package(workplace):
+    assert workplace.run("ghn", "--version").stdout == f"ghn {version('ghn-pipeline')}\n"
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert cited["version"] == version("ghn-pipeline")
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+def test_bash_completes_verbs(workplace):
+    """As bash calls it for `ghn train-s` and the tabulator."""
+    words = (
+        'COMP_WORDS=(ghn train-s); COMP_CWORD=1; _shtab_ghn ghn train-s ghn; echo "${COMPREPLY[@]}"'
+    )
+    done = workplace.run("bash", "-c", f'eval "$(ghn --print-completion bash)"; {words}')
+    assert done.stdout.split() == ["train-sgd", "train-short"]
 
 
 @pytest.mark.parametrize("verb", VERBS)
