@@ -2,7 +2,9 @@
 
 import argparse
 import io
+import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -71,22 +73,20 @@ def track(args: argparse.Namespace) -> None:
     """
     from ghn_pipeline import tracking
 
-    pending = [
-        f for f in sorted(Path("results").rglob("run.json")) if not tracking.is_sent(f.parent)
-    ]
-    sent = sum(tracking.send(path.parent) is not None for path in pending)
+    folders = [record.parent for record in sorted(Path("results").rglob("run.json"))]
+    pending = tracking.unsent(folders)
+    sent = sum(tracking.send(folder) is not None for folder in pending)
     print(f"sent {sent} of {len(pending)} results that were not in the store")
     if sent < len(pending):
-        raise UserError("some results could not be sent; they stay, so try again later")
+        raise UserError(f"{len(pending) - sent} results were not sent; the warnings say why")
 
 
 def ui(args: argparse.Namespace) -> None:
     """Open the MLflow UI on the store that the runs are in.
 
-    Reads MLFLOW_TRACKING_URI, or mlflow.db here. Writes nothing.
+    Reads MLFLOW_TRACKING_URI, or mlflow.db here. Writes nothing, except that it makes a store where
+    there is none.
     """
-    import os
-
     from ghn_pipeline import store, tracking
 
     if store.address().lower().startswith(("http://", "https://")):
@@ -226,6 +226,10 @@ def run(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 1
+    except BrokenPipeError:
+        # what reads the output, such as `head`, has ended; nothing more can be said there
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         print(f"ghn {args.verb}: interrupted; the same command goes on", file=sys.stderr)
         return 130

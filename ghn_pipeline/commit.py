@@ -42,8 +42,13 @@ def _commit() -> tuple[dict[str, Any], str]:
 
 
 def _git(*words: str) -> str:
-    # a hook exports the repository that it belongs to: GIT_DIR, GIT_INDEX_FILE and others
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
+    # a hook exports the repository that it belongs to: GIT_DIR, GIT_INDEX_FILE and others; a
+    # container says by GIT_CONFIG_COUNT and others which folders are safe
+    environment = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith("GIT_") or key.startswith("GIT_CONFIG_")
+    }
     done = subprocess.run(
         ["git", "-C", str(Path(__file__).parent), *words],
         env={**environment, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"},

@@ -83,7 +83,13 @@ def read(file: Path, reader: YAML | None = None) -> Any:
     reader = reader or YAML(typ="safe", pure=True)
     reader.Composer = _Strict
     try:
-        return reader.load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        for number, line in enumerate(text.splitlines(), 1):
+            if line.startswith("%"):  # %YAML 1.1 would make another value of `yes`
+                raise UserError(
+                    f"{file} is not plain YAML, line {number}: directives (%NAME) are not read"
+                )
+        return reader.load(text)
     except OSError as error:
         raise UserError(
             f"cannot read the configuration {file}: {error.strerror}. Run this in the folder of "

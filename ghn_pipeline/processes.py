@@ -28,9 +28,12 @@ def is_worker() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
-def stop_with_parent() -> None:
-    """Have this process, whatever has started it, told to stop when its parent is gone."""
-    parent = os.getppid()
+def stop_with_parent(parent: int) -> None:
+    """Have this process, whatever has started it, told to stop when its parent is gone.
+
+    Args:
+        parent: the number of the process that started it, which may be gone already.
+    """
 
     def watch() -> None:
         while os.getppid() == parent:

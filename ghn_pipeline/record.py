@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -27,7 +28,8 @@ def provenance(config: Config, stage: str) -> dict[str, Any]:
     """Return what made a result: its run, settings and their digest, commit, packages, data, time.
 
     Raises:
-        UserError: the folder of the checkpoints cannot be written.
+        UserError: the folder of the checkpoints cannot be written, or the file there that names the
+            run is damaged.
     """
     made_from = settings(config, stage)
     return {
@@ -120,14 +122,14 @@ def read(config: Config, stage: str) -> dict[str, Any]:
 def load(path: Path) -> dict[str, Any]:
     """Read a record, whatever settings made it.
 
+    Args:
+        path: results/SCALE/STAGE/run.json.
+
     Raises:
         UserError: it is missing or damaged.
     """
-    made_by = "ghn"
-    content = read_json(path, made_by)
-    if isinstance(content, dict) and isinstance(content.get("stage"), str):
-        made_by = maker_of(content["stage"])
-    return _checked(content, path, made_by)
+    made_by = maker_of("/".join(path.parent.parts[2:]))
+    return _checked(read_json(path, made_by), path, made_by)
 
 
 def output(config: Config, stage: str, name: str) -> Path:
@@ -201,4 +203,9 @@ def _run(config: Config, stage: str) -> str:
         except OSError:  # a file system without hard links
             os.replace(own, path)
         own.unlink(missing_ok=True)
-    return read_bytes(path, "ghn").decode().strip()
+    found = read_bytes(path, maker_of(stage)).decode("ascii", "replace").strip()
+    if not re.fullmatch("[0-9a-f]{32}", found):
+        raise UserError(
+            f"{path} is damaged: it names no run. Delete it and run `{maker_of(stage)}` again."
+        )
+    return found

@@ -1,7 +1,7 @@
 """The records of runs: which keys and values each kind of stage writes, and later stages may read.
 
 A file that was damaged or edited is refused here, so that no reader meets a missing key, a value of
-another type or an accuracy of 9.9.
+another type or an accuracy outside 0 to 1.
 """
 
 from collections.abc import Mapping

@@ -205,8 +205,8 @@ def in_time(work: Callable[["MlflowClient"], T]) -> T:
     """Return what `work` does with a client of the store.
 
     It is done in a thread of its own, for nothing else ends a question to a server that trickles,
-    to a name that is not resolved, or to a database's driver. Of one that is given up, nothing
-    keeps the process from ending; a store that was given up is not asked again.
+    to a name that is not resolved, or to a database's driver. A thread that was given up does not
+    keep the process alive; a store that was given up is not asked again.
 
     Raises:
         TimeoutError: the store has said nothing for `PATIENCE` seconds in all.

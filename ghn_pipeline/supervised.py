@@ -28,11 +28,12 @@ def supervised(work: Callable[[], int], name: str) -> int:
     log_reader, log_writer = os.pipe()
     # held back until this process can pass them on
     signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
+    parent = os.getpid()
     child = os.fork()
     if child == 0:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
         os.close(log_reader)
-        stop_with_parent()
+        stop_with_parent(parent)
         global _log_pipe
         _log_pipe = log_writer
         return work()
@@ -42,11 +43,14 @@ def supervised(work: Callable[[], int], name: str) -> int:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda received, _: _pass_on(received, child))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    # its number is its own until it is reaped, and nothing is passed on from here
+    signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
     if code >= 0:
         return code
-    _say(name, signal.Signals(-code), log_reader)
+    _say(name, -code, log_reader)
     return 128 - code
 
 
@@ -57,6 +61,7 @@ def log_is(path: Path) -> None:
 
 
 def _pass_on(number: int, child: int) -> None:
+    # Ctrl-C at the terminal has reached the child as well, and a second one would end it at once
     if number != signal.SIGINT or not _in_foreground():
         os.kill(child, number)
 
@@ -73,8 +78,9 @@ def _in_foreground() -> bool:
         os.close(terminal)
 
 
-def _say(name: str, number: signal.Signals, log_reader: int) -> None:
-    line = f"{name}: ended by {number.name}"
+def _say(name: str, number: int, log_reader: int) -> None:
+    known = number in set(signal.Signals)  # the real-time ones between the first and last are not
+    line = f"{name}: ended by {signal.Signals(number).name if known else f'signal {number}'}"
     if number == signal.SIGKILL:
         line += ", sent by someone or, if memory ran out, by the system"
     os.set_blocking(log_reader, False)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ghn_pipeline import store
 from ghn_pipeline.errors import UserError
@@ -43,6 +43,7 @@ PLACE = "ghn.place"
 MARKER = "mlflow.json"
 
 Record = Mapping[str, Any]
+T = TypeVar("T")
 #: step, time in milliseconds, numbers
 Point = tuple[int, int, Mapping[str, float]]
 
@@ -61,8 +62,12 @@ def check() -> None:
     Raises:
         UserError: that is not possible.
     """
+    _asked(lambda client: client.get_experiment_by_name(EXPERIMENT))
+
+
+def _asked(question: Callable[["MlflowClient"], T]) -> T:
     try:
-        store.in_time(lambda client: client.get_experiment_by_name(EXPERIMENT))
+        return store.in_time(question)
     except Exception as error:
         # without its cause: the address may hold secrets
         raise UserError(f"the store of the runs cannot be used: {store.reason(error)}") from None
@@ -100,10 +105,15 @@ def send(folder: Path) -> str | None:
     same work is gone on with, not sent again.
 
     Returns:
-        The id, or None where the store could not be used (a warning says why).
+        The id, or None where the record is damaged or the store could not be used: a warning says
+        which, and why.
     """
     try:
         record = read_record(folder / "run.json")
+    except UserError as error:
+        print(f"warning: {folder} was not sent to MLflow: {error}", file=sys.stderr)
+        return None
+    try:
         run = store.in_time(lambda client: _send(client, folder, record))
         there = store.public(store.address())
         sent = {"run": run, "store": there, "finished": record["finished"]}
@@ -116,16 +126,35 @@ def send(folder: Path) -> str | None:
         return None
 
 
-def is_sent(folder: Path) -> bool:
-    """Whether the stage whose files are in `folder` is in the store in force as it is now."""
+def unsent(folders: Sequence[Path]) -> list[Path]:
+    """Return the folders whose stages are not in the store in force as they are now.
+
+    Raises:
+        UserError: the store cannot be used.
+    """
+    there = _asked(_finished_runs) if folders else frozenset()
+    return [folder for folder in folders if _sent_as(folder) not in there]
+
+
+def _finished_runs(client: "MlflowClient") -> frozenset[str]:
+    experiment, token, found = _experiment(client), None, set[str]()
+    while True:
+        page = client.search_runs([experiment], "status = 'FINISHED'", page_token=token)
+        found |= {run.info.run_id for run in page}
+        if not (token := page.token):
+            return frozenset(found)
+
+
+def _sent_as(folder: Path) -> str | None:
+    """Return the id of the run that the results in `folder`, as they are now, were sent as."""
     try:
         sent, record = (
             json.loads((folder / name).read_text(encoding="utf-8")) for name in (MARKER, "run.json")
         )
-        there = (sent["store"], sent["finished"])
-        return there == (store.public(store.address()), record["finished"])
+        as_now = sent["finished"] == record["finished"]
+        return str(sent["run"]) if as_now else None
     except (OSError, ValueError, TypeError, KeyError):  # missing, or not whole
-        return False
+        return None
 
 
 def _warn(what: str, error: Exception, then: str) -> None:

@@ -6,8 +6,8 @@
 
 Needs data/cifar10.bin. It first runs the smoke presets undisturbed. Stopped, it goes on in the same
 folder from the rounds that it has done; the code must be the same. It prints what was done how
-often, and what differed, byte for byte, from the undisturbed runs; it ends with 1 if anything did.
-A round that differs is kept.
+often, and what differed, byte for byte, from the undisturbed runs; it ends with 1 if anything did,
+and with 130 if it was stopped. A round that differs is kept.
 """
 
 import argparse
@@ -15,7 +15,6 @@ import json
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -157,18 +156,20 @@ class Endurance:
         return not any(one["faults"] for one in self.rounds)
 
 
-def try_all(ground: Ground, names: list[str]) -> dict[str, tuple[bool, str]]:
-    """Try each, and return whether it came out as it should, and how."""
-    found = {}
+def try_all(ground: Ground, names: list[str], found: dict[str, tuple[bool, str]]) -> None:
+    """Try each, and note whether it came out as it should, and how."""
     for name in names:
         begun = time.monotonic()
         try:
             outcome = (True, TRIALS[name](ground))
-        except (TrialError, subprocess.TimeoutExpired) as error:
-            outcome = (False, f"FAILED: {error}")
+        # whatever it is, the others are tried and told as well
+        except Exception as error:
+            kind = "" if isinstance(error, TrialError) else f"{type(error).__name__}: "
+            outcome = (False, f"FAILED: {kind}{error}")
+        finally:
+            ground.kill()
         found[name] = outcome
         print(f"{name} ({time.monotonic() - begun:.0f} s): {outcome[1]}", flush=True)
-    return found
 
 
 def main() -> int:
@@ -193,17 +194,20 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     args.folder.mkdir(parents=True, exist_ok=True)
     print(f"seed {args.seed}, in {args.folder}", flush=True)
-    run, tried = Endurance(args), {}
+    run, tried, stopped = Endurance(args), dict[str, tuple[bool, str]](), False
     try:
         run.prepare()
         run.play()
-        tried = try_all(run.ground, args.trials)
+        try_all(run.ground, args.trials, tried)
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on. So far:")
+        stopped = True
     print(f"\n{run.table()}\n")
     for name, (_, outcome) in tried.items():
         print(f"{name}: {outcome}")
-    return 0 if run.sound and all(good for good, _ in tried.values()) else 1
+    if not run.sound or not all(good for good, _ in tried.values()):
+        return 1
+    return 128 + signal.SIGINT if stopped else 0
 
 
 if __name__ == "__main__":

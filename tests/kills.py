@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,12 @@ import leftovers
 import pandas as pd
 import small_imagenet
 import yaml
-from workplace import Workplace
+from workplace import WORKPLACE, Workplace
 
 PRESETS = {"smoke": "all", "anytime-smoke": "anytime"}
 DVC_FILES = {"smoke": "dvc.yaml", "anytime-smoke": "workflow/anytime/dvc.yaml"}
 ENGINES = ("snakemake", "dvc")
-#: In no stage's digest, but for mobile.folder: without it mobile networks are only counted.
+#: No digest depends on these, except on mobile.folder: without it mobile networks are only counted.
 SETTINGS = {
     "compute": {"checkpoint_seconds": 0.2, "log_seconds": 0.5},
     "mobile": {"folder": "imagenet"},
@@ -36,7 +37,7 @@ SETTINGS = {
 WAYS = {"job": 4, "its parent": 3, "a worker": 3, "the engine": 2, "all at once": 2}
 #: Seconds that an engine may take to end after a kill, or to finish what is left.
 PATIENCE = 900.0
-#: Of a record: what two runs of the same settings do not share, and its own hash over that.
+#: Keys of a record that differ between two equal runs, and its hash, which covers them.
 OWN = {"run", "finished", "slurm_job", "commit", "dirty", "hardware", "accelerator_seconds"}
 OWN |= {"seconds", "seconds_each", "sha256"}
 
@@ -140,7 +141,6 @@ class Ground:
 
     def __init__(self, folder: Path, data: Path) -> None:
         self.folder, self.data = folder.resolve(), data
-        self._places = 0
 
     def fresh(self, folder: Path, scale: str, engine: str) -> Workplace:
         """Return a place with no results, for one scale and engine."""
@@ -185,10 +185,15 @@ class Ground:
 
     def next(self) -> Path:
         """Return the folder of a new place."""
-        self._places += 1
-        folder = self.folder / "places" / f"{os.getpid()}-{self._places}"
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        return folder
+        places = self.folder / "places"
+        places.mkdir(parents=True, exist_ok=True)
+        # those of earlier runs stay where something differed
+        return next(folder for n in count(1) if not (folder := places / str(n)).exists())
+
+    def kill(self) -> None:
+        """Kill every process that works in a place."""
+        for folder in (self.folder / "places").glob("*"):
+            leftovers.end(WORKPLACE, str(folder))
 
     def _settled(self, place: Workplace) -> Workplace:
         # one store for all: to make a new one takes longer than most stages
@@ -348,7 +353,7 @@ class Round:
     went_on: dict[str, int] = field(default_factory=dict)
 
     def play(self, wanted: int, pace: float) -> None:
-        """Kill so often, if the work lasts for so long, then let it end, and compare.
+        """Kill up to `wanted` times, let the work end, and compare.
 
         Args:
             wanted: kills.

@@ -20,7 +20,7 @@ GRACE = 10.0
 
 
 def marked(name: str, value: str) -> list[int]:
-    """Return the processes, but this one, with `name=value` in the environment they began with."""
+    """Return the other processes with `name=value` in the environment they began with."""
     mark, found = f"{name}={value}".encode(), []
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # gone in the meantime, or another user's

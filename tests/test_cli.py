@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import signal
 import subprocess
 from importlib.metadata import version
 
@@ -61,6 +62,14 @@ def test_the_version_is_that_of_the_package(workplace):
     assert workplace.run("ghn", "--version").stdout == f"ghn {version('ghn-pipeline')}\n"
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert cited["version"] == version("ghn-pipeline")
+
+
+def test_a_reader_that_ends_early_is_no_fault(workplace):
+    """As with `ghn plan | head -1`."""
+    process = workplace.start("ghn", "plan", "--config", "params.yaml", "presets/smoke.yaml")
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(60) == 128 + signal.SIGPIPE
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")

@@ -149,8 +149,12 @@ def test_a_repository_of_another_user_is_one_warning(checkout):
     for path in (checkout.parent, checkout.parent / ".git"):
         os.chown(path, 12345, 12345)
     home = str(checkout.parent.parent)  # without a setting that trusts the folder
-    reason = none_with_one_warning(checkout, HOME=home, XDG_CONFIG_HOME=home, SUDO_UID="0")
-    assert "dubious ownership" in reason
+    environment = {"HOME": home, "XDG_CONFIG_HOME": home, "SUDO_UID": "0"}
+    assert "dubious ownership" in none_with_one_warning(checkout, **environment)
+    # as a container says that the folder is safe
+    environment |= {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory"}
+    found, said = asked(checkout, **environment, GIT_CONFIG_VALUE_0=str(checkout.parent))
+    assert (len(found["commit"]), said) == (40, "")
 
 
 @pytest.mark.parametrize("script", [None, "", "#!/nowhere/at/all\n", "#!/bin/sh\nexit 3\n"])

@@ -152,6 +152,16 @@ def test_an_edited_record_is_refused(changes: dict[str, Any], configured: Any) -
             read()
 
 
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"0123", b"x" * 32])
+def test_a_damaged_name_of_the_run_is_refused(content: bytes, configured: Any) -> None:
+    config = configured()
+    finish(config, "sgd/3")
+    (named,) = Path("checkpoints").rglob("*.run")
+    named.write_bytes(content)
+    with pytest.raises(UserError, match=r"\.run is damaged.*`ghn train-sgd 3` again"):
+        record.provenance(config, "sgd/3")
+
+
 def test_without_a_result_it_is_no_record(configured: Any) -> None:
     config = configured()
     path = finish(config, "winner") / "run.json"

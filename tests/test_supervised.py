@@ -74,6 +74,41 @@ def test_the_log_and_stderr_name_the_signal(name, start, tmp_path):
     assert ("memory" in last) == (name == "SIGKILL")
 
 
+def test_a_signal_without_a_name_is_told_by_its_number(start, tmp_path):
+    number = signal.SIGRTMIN + 6
+    process = start("", f"os.kill(os.getpid(), {number})")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert f"ghn verb: ended by signal {number}" in err
+
+
+def test_signals_that_come_while_the_work_ends_are_no_traceback(start):
+    process = start("", "pass")
+    worker_of(process)
+    while process.poll() is None:
+        process.send_signal(signal.SIGUSR1)
+    assert process.returncode in (3, 128 + signal.SIGUSR1)
+    assert process.stderr is not None
+    assert "Traceback" not in process.stderr.read()
+
+
+def test_work_whose_parent_is_gone_already_is_told_to_stop(tmp_path):
+    program = f"""
+import os, time
+from ghn_pipeline.processes import stop_with_parent
+parent = os.getpid()
+if os.fork() == 0:
+    while os.getppid() == parent:
+        time.sleep(0.01)
+    stop_with_parent(parent)
+    time.sleep(5)
+    open({str(tmp_path / "lives on")!r}, "w", encoding="utf-8")
+"""
+    subprocess.run([sys.executable, "-c", program], timeout=60)
+    time.sleep(7)
+    assert not (tmp_path / "lives on").exists()
+
+
 def test_a_stage_without_a_log_says_it_on_stderr(start):
     process = start("", "os.abort()")
     _, err = process.communicate(timeout=60)

@@ -168,22 +168,26 @@ def test_a_stage_without_a_curve_is_sent(stage, store):
     assert runs(store)[0].data.metrics["mean.accuracy"] == 0.5
 
 
+def is_sent(folder):
+    return tracking.unsent([folder]) == []
+
+
 def track() -> int:
     return cli.run(cli.parser().parse_args(["track"]))
 
 
 def test_nothing_is_sent_twice_until_it_is_made_anew(stage, store, capsys):
     folder = stage()
-    assert not tracking.is_sent(folder)
+    assert not is_sent(folder)
     tracking.send(folder)
-    assert tracking.is_sent(folder)
+    assert is_sent(folder)
     assert track() == 0
     assert "sent 0 of 0" in capsys.readouterr().out
     assert len(runs(store)) == 1
     # the same work, its record written once more
     changes = {"finished": "2100-01-01T00:00:00+00:00", "accelerator_seconds": 13.5}
     reseal(folder / "run.json", changes)
-    assert not tracking.is_sent(folder)
+    assert not is_sent(folder)
     assert track() == 0
     (run,) = runs(store)
     assert run.info.end_time == 4102444800000
@@ -246,7 +250,7 @@ def test_one_name_is_one_run_after_its_results_were_deleted(stage, store):
     first = tracking.send(stage())
     forget()
     folder = stage()
-    assert not tracking.is_sent(folder)
+    assert not is_sent(folder)
     second = tracking.send(folder)
     assert first != second
     assert names(store) == ["smoke/ghn/default"]
@@ -379,14 +383,26 @@ def test_another_store_gets_everything(stage, store, empty_store, monkeypatch, c
     tracking.send(folder)
     other = f"sqlite:///{shutil.copy(empty_store, 'other.db')}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", other)
-    assert not tracking.is_sent(folder)
+    assert not is_sent(folder)
     assert track() == 0
     assert "sent 1 of 1" in capsys.readouterr().out
-    assert tracking.is_sent(folder)
+    assert is_sent(folder)
     for each in (store, other):
         assert points(each) == losses(CURVE)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
-    assert not tracking.is_sent(folder)
+    assert not is_sent(folder)
+
+
+def test_a_store_that_was_lost_gets_everything_again(stage, store, capsys):
+    folder = stage()
+    tracking.send(folder)
+    (run,) = runs(store)
+    client(store).delete_run(run.info.run_id)
+    assert not is_sent(folder)
+    assert track() == 0
+    assert "sent 1 of 1" in capsys.readouterr().out
+    assert is_sent(folder)
+    assert points(store) == losses(CURVE)
 
 
 def test_the_marker_tells_no_password(stage, monkeypatch):
@@ -397,7 +413,6 @@ def test_the_marker_tells_no_password(stage, monkeypatch):
     tracking.send(folder)
     marker = json.loads((folder / "mlflow.json").read_text(encoding="utf-8"))
     assert marker["store"] == "https://there:5000/mlflow"
-    assert tracking.is_sent(folder)
 
 
 def test_a_store_is_prepared(tmp_path, store, monkeypatch, capfd):
@@ -616,10 +631,10 @@ def test_a_server_that_is_not_there_costs_a_warning_and_it_is_sent_later(
         for folder in folders:
             assert f"warning: {folder} was not sent to MLflow" in said
         assert "Traceback" not in said
-        assert not any(map(tracking.is_sent, folders))
+        assert not any((folder / "mlflow.json").exists() for folder in folders)
         # `ghn track` says so as well, as a failure
         assert track() == 1
-        assert "try again later" in capfd.readouterr().err
+        assert "the store of the runs cannot be used" in capfd.readouterr().err
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
     assert track() == 0
     assert "sent 2 of 2" in capfd.readouterr().out
@@ -693,19 +708,23 @@ def test_forty_processes_at_once_on_a_fresh_store_lose_nothing(stage, tmp_path, 
 def test_a_marker_that_is_not_whole_counts_as_not_sent(content, stage, store):
     folder = stage()
     tracking.send(folder)
-    assert tracking.is_sent(folder)
+    assert is_sent(folder)
     (folder / "mlflow.json").write_text(content, encoding="utf-8")
-    assert not tracking.is_sent(folder)
+    assert not is_sent(folder)
 
 
 def test_one_bad_record_does_not_keep_the_others_from_being_sent(stage, capsys):
     first, bad, last = stage("ghn/default"), stage("oneshot"), stage("sgd/0")
     (bad / "run.json").write_text('{"stage": ', encoding="utf-8")
-    with pytest.raises(UserError, match="some results could not be sent"):
+    with pytest.raises(UserError, match="1 results were not sent"):
         cli.track(argparse.Namespace())
-    assert tracking.is_sent(first)
-    assert tracking.is_sent(last)
-    assert f"{bad} was not sent" in capsys.readouterr().err
+    assert is_sent(first)
+    assert is_sent(last)
+    (said,) = (s for s in capsys.readouterr().err.splitlines() if f"{bad} was not sent" in s)
+    # a record that is damaged stays so
+    assert "is not whole JSON" in said
+    assert "Delete it and run `ghn train-oneshot` again" in said
+    assert "later" not in said
 
 
 def test_a_password_is_in_no_warning(stage, monkeypatch, capsys):

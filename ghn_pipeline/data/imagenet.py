@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import struct
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -46,6 +47,9 @@ SHORTER_SIDE = 256 / 224
 
 #: pixels of the largest image that is decoded; a process that reads takes up to 8 bytes for each
 LARGEST = 2**26
+#: longer over shorter side of the narrowest image that is decoded: a validation image is scaled to
+#: a shorter side of some 256 pixels
+NARROWEST = 500
 
 #: what turns an image upright, by its EXIF orientation
 UPRIGHT: dict[object, Image.Transpose] = {
@@ -298,7 +302,7 @@ def _read_ahead(
 
 
 def _start_reading() -> None:
-    """Outlive the signals that a job's every process gets, but not the process that asked."""
+    """Ignore the signals that are sent to a whole job; end when the parent process ends."""
     for number in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     # a training that is told to stop finishes its step first, and may still wait for the images
@@ -324,7 +328,8 @@ def _opened(path: str) -> Image.Image:
     channels, and CMYK the RGB of Pillow's formula. Alpha is dropped: the colours below it stay.
 
     Raises:
-        UserError: the file is damaged, of another format, or larger than `LARGEST`.
+        UserError: the file is damaged, of another format, larger than `LARGEST`, or narrower than
+            `NARROWEST`.
     """
     try:
         # Pillow warns of damaged EXIF data and of alpha that is dropped; the pixels are whole
@@ -332,7 +337,7 @@ def _opened(path: str) -> Image.Image:
             image, turn = _decoded(path)
             return image if turn is None else image.transpose(turn)
     # what Pillow raises of files that are damaged in this way or that
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, struct.error) as error:
         raise UserError(
             f"{path} is no image that can be read ({error}). Put a whole copy there."
         ) from error
@@ -345,6 +350,11 @@ def _decoded(path: str) -> tuple[Image.Image, Image.Transpose | None]:
             raise UserError(
                 f"{path} has {image.width}×{image.height} pixels, and at most {LARGEST:,} are "
                 "decoded. Put a smaller copy there, or take it out of the folder."
+            )
+        if max(image.size) > NARROWEST * min(image.size):
+            raise UserError(
+                f"{path} has {image.width}×{image.height} pixels: one side is more than "
+                f"{NARROWEST} times the other. Take it out of the folder."
             )
         image.load()
         return _rgb(image), _turn(image)
@@ -362,7 +372,7 @@ def _header(path: str) -> Image.Image:
 def _turn(image: Image.Image) -> Image.Transpose | None:
     try:
         return UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
-    except SyntaxError:  # the EXIF data are damaged and tell no orientation
+    except (SyntaxError, struct.error):  # the EXIF data are damaged and tell no orientation
         return None
 
 

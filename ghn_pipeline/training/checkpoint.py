@@ -139,7 +139,10 @@ def unpickled(content: bytes, path: Path, made_by: str) -> Any:
             if sum(member.file_size for member in members) > len(content):
                 raise ValueError("it is compressed, which torch does not do")
             (pickled,) = (m for m in members if m.filename.endswith("/data.pkl"))
-            code = _holds_code(archive.read(pickled))
+            content_of_pickle = archive.read(pickled)
+            if not content_of_pickle.startswith(pickle.PROTO):
+                raise ValueError("its pickle does not begin as torch writes it")
+            code = _holds_code(content_of_pickle)
         if not code:
             state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
             if any(t.nbytes > t.untyped_storage().nbytes() for t in tensors(state)):
@@ -163,7 +166,7 @@ def _not_whole(path: Path, reason: str, made_by: str) -> UserError:
 
 
 def _holds_code(content: bytes) -> bool:
-    """Whether it is one or more pickles that name anything but what makes tensors."""
+    """Whether these pickles name anything except what tensors are made of."""
     stream = io.BytesIO(content)
     with suppress(Exception):  # the end of the last one, or what is no pickle
         while content.startswith(pickle.PROTO):
@@ -198,7 +201,7 @@ def only_writer(path: Path) -> Iterator[None]:
 
     Raises:
         UserError: another process holds it for longer than `PATIENCE`, or the folder cannot be
-            written.
+            written or locked.
     """
     held = path.with_suffix(".lock")
     try:
@@ -212,6 +215,11 @@ def only_writer(path: Path) -> Iterator[None]:
         except TimeoutError as error:
             raise UserError(
                 f"another process is training {path}; wait for it or stop it first."
+            ) from error
+        except OSError as error:
+            raise UserError(
+                f"cannot lock {held} ({error.strerror}): its file system has no locks. Mount it "
+                "with them (Lustre: `-o flock`), or run this on another one."
             ) from error
         yield
 

@@ -141,7 +141,7 @@ def joined(device: torch.device, workers: int) -> Iterator[Team]:
         device = torch.device(device.type, local % cards)
         torch.accelerator.set_device_index(local % cards)
     backend = _backend(device, alone=cards >= here)
-    stop_with_parent()  # torchrun, if it is killed, cannot tell this process any more
+    stop_with_parent(os.getppid())  # torchrun, if it is killed, cannot tell this process any more
     team = Team(int(os.environ["RANK"]), workers, device)
     try:
         dist.init_process_group(backend, timeout=PATIENCE)

@@ -320,6 +320,14 @@ def test_damaged_exif_data_are_no_reason_to_refuse_an_image(tmp_path):
         torch.testing.assert_close(found, expected, rtol=0, atol=0.01)
 
 
+def test_truncated_exif_data_of_a_png_are_no_reason_to_refuse_an_image(tmp_path):
+    for length in range(4, 16):
+        exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0"[:length]
+        content = png(32, 32, 8, 2, ROWS, (b"eXIf", exif))
+        found = read_one(tmp_path / str(length), "i.png", lambda path: path.write_bytes(content))  # noqa: B023
+        assert found.shape == (3, 28, 28)
+
+
 def png(width: int, height: int, depth: int, colour: int, rows: bytes, *chunks) -> bytes:
     """Return a PNG file, put together as its specification says."""
 
@@ -366,6 +374,13 @@ def test_the_largest_image_is_decoded(tmp_path, monkeypatch):
     read_one(tmp_path / "a", "large.png", Image.new("RGB", (40, 32)).save)
     with pytest.raises(UserError, match="has 32×41 pixels, and at most 1,280 are decoded"):
         read_one(tmp_path / "b", "larger.png", Image.new("RGB", (32, 41)).save)
+
+
+def test_an_image_that_would_be_huge_once_scaled_is_refused(tmp_path):
+    """A validation image is scaled to a shorter side of some 256 pixels."""
+    read_one(tmp_path / "a", "narrow.png", Image.new("RGB", (2, 1000)).save)
+    with pytest.raises(UserError, match="has 2×1001 pixels: one side is more than 500 times"):
+        read_one(tmp_path / "b", "narrower.png", Image.new("RGB", (2, 1001)).save)
 
 
 ROWS = (b"\0" + bytes(range(96))) * 32

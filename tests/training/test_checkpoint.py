@@ -182,6 +182,13 @@ def test_what_claims_more_memory_than_the_file_has_bytes_is_refused(bytes_claime
     )
     with pytest.raises(UserError, match="not a whole checkpoint"):
         load(path)
+    # pickle reads what does not begin as a pickle does, and torch takes it for safe
+    path.write_bytes(
+        rebuilt(path.read_bytes(), lambda p: b"cbuiltins\nbytearray\n" + claimed + b"\x85R.")
+    )
+    with pytest.raises(UserError, match="does not begin as torch writes it"):
+        load(path)
+    checkpoint.save(path, {"model": {"w": torch.arange(10.0)}}, "abc")
     # torch takes this for safe: it is 2**30 bytes, made of a number
     array = b"cbuiltins\nbytearray\n" + claimed + b"\x85R"
     path.write_bytes(rebuilt(path.read_bytes(), lambda p: p[:-1] + b"0" + array + b"."))
@@ -385,6 +392,18 @@ def test_a_writer_in_another_process_is_in_the_way_until_it_dies(
         other.join(10)
         assert other.exitcode == -signal.SIGKILL
     assert "waits for it" in capfd.readouterr().err
+
+
+def test_a_file_system_without_locks_is_one_message(tmp_path, monkeypatch):
+    def flock(file, how):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with (
+        pytest.raises(UserError, match=r"cannot lock .*c\.lock .*its file system has no locks"),
+        checkpoint.only_writer(tmp_path / "c.pt"),
+    ):
+        pass
 
 
 def test_a_number_that_was_altered_is_refused(saved):
