@@ -259,7 +259,9 @@ def _clock(place: Workplace) -> Iterator[Callable[[int], None]]:
     source.write_text(CLOCK, encoding="utf-8")
     _check(shutil.which("cc") is not None, "it needs cc, a C compiler")
     built = subprocess.run(
-        ["cc", "-shared", "-fPIC", "-O2", "-o", library, source], capture_output=True, text=True
+        ["cc", "-shared", "-fPIC", "-O2", "-o", library, source],
+        capture_output=True,
+        encoding="utf-8",
     )
     _check(built.returncode == 0, f"cc:\n{built.stderr}")
     ahead.write_bytes(struct.pack("l", 0))
