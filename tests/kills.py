@@ -420,6 +420,8 @@ class Round:
         ways = self._fit(job)
         way = self.rng.choices(ways, [WAYS[way] for way in ways])[0]
         said = len(self._said.read_text(encoding="utf-8"))
+        # an engine that was killed leaves its jobs behind, and the next one does not know of them
+        own = _descends(job.parent, process.pid)
         self._kill(way, job, process)
         self.kills.append(Kill(self.engine, KIND_OF[job.words], way, round(after, 2)))
         words = f"{job.words} by {self.engine}: {way}, after {after:.1f} s"
@@ -428,8 +430,10 @@ class Round:
             process.wait(PATIENCE)
             # its jobs go on, and may meet those of the next call
             time.sleep(self.rng.choice((0.0, 0.0, 1.0, 4.0)))
-        else:
-            self._check_end(way, job, process.wait(PATIENCE), said)
+            return
+        code = process.wait(PATIENCE)
+        if own:
+            self._check_end(way, job, code, said)
 
     def _words(self) -> set[str]:
         if self.stage:
@@ -480,6 +484,17 @@ def _resumptions(folder: Path, stage: Stage) -> int:
 ENDS_ENGINE = ("the engine", "all at once")
 #: Stages of both scales, by their words.
 COMMON = {"sample", "train-ghn default", "score ghn/default", "search random/0"}
+
+
+def _descends(number: int, ancestor: int) -> bool:
+    """Whether a process was started by `ancestor`, or by one that it has started, and so on."""
+    while number not in (0, 1, ancestor):
+        try:
+            text = Path(f"/proc/{number}/stat").read_text(encoding="utf-8")
+        except OSError:
+            return False
+        number = int(text.rpartition(")")[2].split()[1])
+    return number == ancestor
 
 
 def _held(job: Job) -> bool:
