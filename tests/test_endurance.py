@@ -57,10 +57,6 @@ def test_a_trial(trial, ground):
     assert "the same bytes" in trial(ground)
 
 
-def test_trackers_at_once(ground):
-    assert "each is one run" in trials.trackers(ground, 8)
-
-
 def test_a_store_that_is_locked_for_a_while(ground):
     assert "the same bytes" in trials.locked_store(ground, seconds=8)
 
