@@ -155,6 +155,7 @@ def load(folder: Path) -> Exported:
     """
     content = read_json(folder / "architecture.json", MADE_BY)
     weights = read_bytes(folder / "model.pt", MADE_BY)
+    state = unpickled(weights, folder / "model.pt", MADE_BY)
     try:
         architecture, space = _checked(content)
         block = space.read(architecture.block)
@@ -163,7 +164,7 @@ def load(folder: Path) -> Exported:
         if architecture.digest != digest({k: v for k, v in content.items() if k != "digest"}):
             raise ValueError("architecture.json was changed")
         model = _untrained(space, block, architecture.resolution, len(weights))
-        fill(model, unpickled(weights, folder / "model.pt", MADE_BY))
+        fill(model, state)
     except (ValueError, UserError) as error:
         raise UserError(
             f"architecture.json and model.pt in {folder} do not make a network "

@@ -229,7 +229,7 @@ def joining(monkeypatch):
     for name in ("RANK", "LOCAL_RANK"):
         monkeypatch.setenv(name, "1")
     chosen = []
-    monkeypatch.setattr("ghn_pipeline.training.distributed.stop_with_parent", lambda: None)
+    monkeypatch.setattr("ghn_pipeline.training.distributed.stop_with_parent", lambda parent: None)
     monkeypatch.setattr("torch.accelerator.set_device_index", chosen.append)
     monkeypatch.setattr("torch.distributed.init_process_group", lambda b, timeout: chosen.append(b))
     monkeypatch.setattr("torch.distributed.destroy_process_group", lambda: None)
