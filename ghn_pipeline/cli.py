@@ -170,7 +170,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line; each verb's help is its docstring."""
     top = _Parser("ghn", description="Graph HyperNetworks, reproduced.")
     top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    shtab.add_argument_to(top, help="print what completes `ghn` in this shell")
+    shtab.add_argument_to(top, help="print a completion script for a shell")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, (verb, arguments) in VERBS.items():
         text = verb.__doc__ or ""

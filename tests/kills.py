@@ -299,10 +299,8 @@ def jobs(place: Workplace) -> list[Job]:
     words, parents = {}, {}
     for number in place.running():
         with suppress(OSError):  # gone in the meantime
-            entry = Path(f"/proc/{number}")
-            line = (entry / "cmdline").read_text(encoding="utf-8").split("\0")
-            parent = (entry / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1]
-            words[number], parents[number] = line, int(parent)
+            line = Path(f"/proc/{number}/cmdline").read_text(encoding="utf-8").split("\0")
+            words[number], parents[number] = line, leftovers.parent_of(number)
     ghn = {}
     for number, line in words.items():
         if len(line) > 2 and line[1].endswith("/ghn"):
@@ -488,12 +486,9 @@ COMMON = {"sample", "train-ghn default", "score ghn/default", "search random/0"}
 
 def _descends(number: int, ancestor: int) -> bool:
     """Whether a process was started by `ancestor`, or by one that it has started, and so on."""
-    while number not in (0, 1, ancestor):
-        try:
-            text = Path(f"/proc/{number}/stat").read_text(encoding="utf-8")
-        except OSError:
-            return False
-        number = int(text.rpartition(")")[2].split()[1])
+    with suppress(OSError):  # one of them is gone
+        while number not in (0, 1, ancestor):
+            number = leftovers.parent_of(number)
     return number == ancestor
 
 

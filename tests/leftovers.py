@@ -19,6 +19,17 @@ TESTS = "GHN_STARTED_BY_TESTS"
 GRACE = 10.0
 
 
+def parent_of(number: int) -> int:
+    """Return the number of a process's parent.
+
+    Raises:
+        OSError: the process is gone.
+    """
+    # the name of the program, in brackets, may hold spaces
+    text = Path(f"/proc/{number}/stat").read_text(encoding="utf-8")
+    return int(text.rpartition(")")[2].split()[1])
+
+
 def marked(name: str, value: str) -> list[int]:
     """Return the other processes with `name=value` in the environment they began with."""
     mark, found = f"{name}={value}".encode(), []

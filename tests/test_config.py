@@ -651,7 +651,7 @@ BOMB = "a0: &a0 [x]\n" + "".join(
         (b"seeds: {split: " + b"9" * 20_000 + b"}", ["line 1", "10,000 characters"]),
         (b"seeds: {split: " + b"9" * 9_000 + b"}", ["not plain YAML"]),
         (b"scale: a\n---\nscale: b", ["line 2", "another document"]),
-        # they would change what a plain word means, and ruamel fails on versions it does not know
+        # YAML 1.1 reads a plain `yes` as true, and ruamel fails on versions that it does not know
         (b"%YAML 1.1\n---\nscale: yes", ["line 1", "directives"]),
         (b"# paper\n%YAML 1.3\n---\nscale: a", ["line 2", "directives"]),
     ],

@@ -1,4 +1,4 @@
-"""What a result is known by stays what it was."""
+"""The digests by which results are known do not change."""
 
 import json
 

@@ -101,13 +101,13 @@ class Workplace:
             try:
                 words = (entry / "cmdline").read_bytes().split(b"\0")
                 there = os.readlink(entry / "cwd") == str(self.folder.resolve())
-                parent = (entry / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1]
+                parent = leftovers.parent_of(int(entry.name))
             except OSError:  # gone in the meantime
                 continue
             if there and verb.encode() in words and b"python" in words[0]:
-                parents[int(entry.name)] = int(parent)
-        # one that supervises may not have its child yet; a child of the child, such as one for git,
-        # may not have its own command line yet
+                parents[int(entry.name)] = parent
+        # a supervisor may have no child yet, and a child of the job (git, for one) still has the
+        # command line of the job before it has its own
         return [n for n, p in parents.items() if p in parents and parents[p] not in parents]
 
     def copy_to(self, folder: Path) -> "Workplace":

@@ -182,7 +182,7 @@ def test_what_claims_more_memory_than_the_file_has_bytes_is_refused(bytes_claime
     )
     with pytest.raises(UserError, match="not a whole checkpoint"):
         load(path)
-    # pickle reads what does not begin as a pickle does, and torch takes it for safe
+    # a pickle may lack its first opcode: pickle still reads it, and torch takes it for safe
     path.write_bytes(
         rebuilt(path.read_bytes(), lambda p: b"cbuiltins\nbytearray\n" + claimed + b"\x85R.")
     )

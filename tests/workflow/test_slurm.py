@@ -49,7 +49,7 @@ def cluster():
         yield cluster
 
 
-#: what the quiet run made, and is not made again: one job of each kind is enough
+#: stages copied from the quiet run: one job of each kind is enough
 THERE = ("architectures", *(f"sgd/{i}" for i in range(1, 5)), "scores/proxies")
 
 

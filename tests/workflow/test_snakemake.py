@@ -1,4 +1,4 @@
-"""The whole workflow: to the end, twice the same, killed and resumed, and what is made anew."""
+"""The whole workflow: to the end, killed and resumed, and what is made anew."""
 
 import json
 import os
@@ -44,7 +44,7 @@ EVERY_RUN = (
 def killed(tmp_path_factory, finished):
     """A copy whose GHN is trained again; it is killed in the middle, then run again."""
     place = finished.copy_to(tmp_path_factory.mktemp("killed") / "place")
-    # and what is made of it: the engine asks for nothing else that is there
+    # the engine remakes an earlier stage only for a later one that is missing
     for words in ("train-ghn default", "score ghn/default", "table4"):
         take_away(place, trials.stage(words))
     # a store that does not answer must not change a result either
