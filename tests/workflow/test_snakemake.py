@@ -27,6 +27,7 @@ CHAPTERS = (
     *("export/architecture.json", "export/model.pt", "export/model.onnx", "export/figure7.png"),
     *("memory/memory.csv", "memory/memory.png"),
 )
+MODELS = ("oneshot/model.pt", "ghn/default/model.pt")
 TABLE4_RUNS = {f"sgd/{i}" for i in range(5)} | {
     f"{kind}{model}" for kind in ("", "scores/") for model in ("oneshot", "ghn/default")
 }
@@ -42,10 +43,11 @@ EVERY_RUN = (
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory, finished):
-    """A copy whose GHN is trained again; it is killed in the middle, then run again."""
+    """A copy that trains both models again; the GHN is killed in the middle, then run again."""
     place = finished.copy_to(tmp_path_factory.mktemp("killed") / "place")
     # the engine remakes an earlier stage only for a later one that is missing
-    for words in ("train-ghn default", "score ghn/default", "table4"):
+    trained = ("train-ghn default", "train-oneshot")
+    for words in (*trained, "score ghn/default", "score oneshot", "table4"):
         take_away(place, trials.stage(words))
     # a store that does not answer must not change a result either
     place.environment["MLFLOW_TRACKING_URI"] = "nowhere://"
@@ -155,9 +157,10 @@ def test_the_tables_have_the_same_bytes(name, finished, killed):
     assert a == b
 
 
-def test_the_weights_are_the_same(finished, killed):
+@pytest.mark.parametrize("name", MODELS)
+def test_the_weights_are_the_same(name, finished, killed):
     a, b = (
-        torch.load(place.folder / "results/smoke/ghn/default/model.pt", weights_only=True)
+        torch.load(place.folder / "results/smoke" / name, weights_only=True)
         for place in (finished, killed)
     )
     assert a["digest"] == b["digest"]
