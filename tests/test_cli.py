@@ -68,7 +68,8 @@ def test_a_reader_that_ends_early_is_no_fault(workplace):
     """As with `ghn plan | head -1`."""
     process = workplace.start("ghn", "plan", "--config", "params.yaml", "presets/smoke.yaml")
     process.stdout.close()
-    assert process.stderr.read() == ""
+    with process.stderr as said:
+        assert said.read() == ""
     assert process.wait(60) == 128 + signal.SIGPIPE
 
 
