@@ -1,6 +1,7 @@
 """The command `ghn`: one verb per stage, in `chapters`; here those that are about all of them."""
 
 import argparse
+import gc
 import io
 import os
 import re
@@ -9,8 +10,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
-
-import shtab
 
 from ghn_pipeline import __version__
 from ghn_pipeline.chapters import (
@@ -99,7 +98,21 @@ def ui(args: argparse.Namespace) -> None:
     os.execv(sys.executable, [sys.executable, "-m", *words])
 
 
+def completion(args: argparse.Namespace) -> None:
+    """Print a script by which a shell completes `ghn`.
+
+    Reads nothing. Writes nothing, except the script to standard output:
+    `eval "$(ghn completion bash)"` is for the shell at hand.
+    """
+    import shtab
+
+    print(shtab.complete(parser(shtab.FILE), args.shell))
+
+
 # ---- the command line ---------------------------------------------------------------------------
+
+#: Shells that shtab writes scripts for.
+SHELLS = ("bash", "zsh", "tcsh", "fish")
 
 VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], dict[str, dict[str, object]]]] = {
     "check": (check, {}),
@@ -153,6 +166,10 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], dict[str, dict[str,
     ),
     "plan": (plan, {}),
     "track": (track, {}),
+    "completion": (
+        completion,
+        {"shell": {"metavar": "SHELL", "choices": SHELLS, "help": f"one of {', '.join(SHELLS)}"}},
+    ),
     "ui": (ui, {"--port": {"type": int, "default": 5000, "help": "to listen at (default 5000)"}}),
 }
 
@@ -166,11 +183,14 @@ class _Parser(argparse.ArgumentParser):
         super().error(message)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line; each verb's help is its docstring."""
+def parser(files: object = None) -> argparse.ArgumentParser:
+    """Return the parser of the command line; each verb's help is its docstring.
+
+    Args:
+        files: shtab's mark of words that a shell completes by files.
+    """
     top = _Parser("ghn", description="Graph HyperNetworks, reproduced.")
     top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    shtab.add_argument_to(top, help="print a completion script for a shell")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, (verb, arguments) in VERBS.items():
         text = verb.__doc__ or ""
@@ -188,12 +208,14 @@ def parser() -> argparse.ArgumentParser:
             default=["params.yaml"],
             metavar="FILE",
             help="configuration; each file changes what stands in those before (params.yaml)",
-        ).complete = shtab.FILE  # type: ignore[attr-defined]
+        ).complete = files  # type: ignore[attr-defined]
     return top
 
 
 def main() -> int:
     """Run one verb in a child process, so that this one can say which signal ended it."""
+    # none of the many objects that imports make is garbage, and to look for it takes 20% of them
+    gc.set_threshold(100_000)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # a locale without ± or × must not end the work

@@ -79,7 +79,7 @@ def test_bash_completes_verbs(workplace):
     words = (
         'COMP_WORDS=(ghn train-s); COMP_CWORD=1; _shtab_ghn ghn train-s ghn; echo "${COMPREPLY[@]}"'
     )
-    done = workplace.run("bash", "-c", f'eval "$(ghn --print-completion bash)"; {words}')
+    done = workplace.run("bash", "-c", f'eval "$(ghn completion bash)"; {words}')
     assert done.stdout.split() == ["train-sgd", "train-short"]
 
 

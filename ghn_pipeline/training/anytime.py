@@ -15,8 +15,8 @@ from ghn_pipeline.training.batches import (
     training_batch,
 )
 from ghn_pipeline.training.fit import Training
+from ghn_pipeline.training.optimizers import momentum_sgd
 from ghn_pipeline.training.schedule import divided
-from ghn_pipeline.training.sgd import momentum_sgd
 
 
 class WithExits(Protocol):

@@ -21,8 +21,8 @@ from ghn_pipeline.training.batches import accuracy, fixed_batches, training_batc
 from ghn_pipeline.training.distributed import Team
 from ghn_pipeline.training.drop_path import drop_path, paths
 from ghn_pipeline.training.fit import Training
+from ghn_pipeline.training.optimizers import momentum_sgd
 from ghn_pipeline.training.schedule import cosine, warmed
-from ghn_pipeline.training.sgd import momentum_sgd
 
 
 class Finalist(nn.Module):

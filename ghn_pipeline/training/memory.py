@@ -25,8 +25,8 @@ from ghn_pipeline.progress import Progress
 from ghn_pipeline.sections import Ghn
 from ghn_pipeline.space.classification import Classification
 from ghn_pipeline.training.oneshot import OneShot
+from ghn_pipeline.training.optimizers import adam, momentum_sgd
 from ghn_pipeline.training.search import build
-from ghn_pipeline.training.sgd import momentum_sgd
 
 #: What is trained; "network" is a candidate with weights of its own, the part common to both.
 Model = Literal["ghn", "oneshot", "network"]
@@ -121,8 +121,8 @@ def footprint(
         values = stream("memory")
         made = build(space, settings, 0) if model == "ghn" else OneShot(space, nodes, values)
         made = made.to(device)
-        adam = torch.optim.Adam(made.parameters(), lr=settings.learning_rate, fused=True)
-        return made, adam, lambda network, images: run(network, made([network])[0], images)
+        optimizer = adam(made.parameters(), settings.learning_rate)
+        return made, optimizer, lambda network, images: run(network, made([network])[0], images)
 
     def candidate(network: Network) -> Trainee:
         made = Trained(network, stream("memory")).to(device)

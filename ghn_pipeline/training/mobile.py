@@ -13,8 +13,8 @@ from ghn_pipeline.network import Trained
 from ghn_pipeline.training.distributed import Team
 from ghn_pipeline.training.finalist import Finalist, losses_of
 from ghn_pipeline.training.fit import Training
+from ghn_pipeline.training.optimizers import momentum_sgd
 from ghn_pipeline.training.schedule import decayed, warmed
-from ghn_pipeline.training.sgd import momentum_sgd
 
 
 def mobile_training(

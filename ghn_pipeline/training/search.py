@@ -17,6 +17,7 @@ from ghn_pipeline.space.graph import Block
 from ghn_pipeline.space.space import Space
 from ghn_pipeline.training.batches import summed_loss, training_batch
 from ghn_pipeline.training.fit import Training
+from ghn_pipeline.training.optimizers import adam
 from ghn_pipeline.training.schedule import halved, rising
 
 #: The block to train at a step.
@@ -116,7 +117,7 @@ def search_training(
     return Training(
         name,
         model,
-        torch.optim.Adam(model.parameters(), lr=schedule.learning_rate, fused=True),
+        adam(model.parameters(), schedule.learning_rate),
         losses,
         rising(halved(schedule.learning_rate, schedule.halve_at, steps_per_epoch), warmup),
         schedule.epochs * steps_per_epoch,

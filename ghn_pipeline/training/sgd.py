@@ -3,15 +3,14 @@
 import time
 from collections.abc import Iterator, Sequence
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ghn_pipeline.config import Config
 from ghn_pipeline.data.images import Splits
 from ghn_pipeline.network import Trained
-from ghn_pipeline.sections import Anytime, Recipe, Sgd
 from ghn_pipeline.training.batches import accuracy, fixed_batches, summed_loss, training_batch
 from ghn_pipeline.training.fit import Training
+from ghn_pipeline.training.optimizers import momentum_sgd
 from ghn_pipeline.training.schedule import cosine
 
 
@@ -82,17 +81,3 @@ def first_steps(
         if step + 1 in measured_at:
             found[step + 1] = {**training.observe[step + 1](), "seconds": seconds}
     return found
-
-
-def momentum_sgd(
-    model: nn.Module, settings: Sgd | Recipe | Anytime, *, nesterov: bool = False
-) -> torch.optim.Optimizer:
-    """Return SGD with momentum and weight decay over the parameters of `model` (section 7.3)."""
-    return torch.optim.SGD(
-        model.parameters(),
-        lr=settings.learning_rate,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-        nesterov=nesterov,
-        fused=True,
-    )

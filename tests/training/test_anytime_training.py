@@ -45,7 +45,7 @@ def test_the_recipe_is_that_of_section_7_3(training):
     assert [made.rate(step) for step in (0, 3, 4, 7, 8, 11)] == pytest.approx(
         [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
     )
-    assert type(made.optimizer) is torch.optim.SGD
+    assert isinstance(made.optimizer, torch.optim.SGD)
     defaults = made.optimizer.defaults
     assert (defaults["momentum"], defaults["nesterov"], defaults["weight_decay"]) == (
         *(0.9, True),

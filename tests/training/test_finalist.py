@@ -169,7 +169,7 @@ def test_the_loss_is_the_networks_and_half_the_heads_by_the_papers_optimizer():
     expected = F.cross_entropy(logits, labels) + 0.5 * F.cross_entropy(head, labels)
     torch.testing.assert_close(one_loss(training, 3), expected)
     assert recipe.auxiliary_weight == 0.5
-    assert type(training.optimizer) is torch.optim.SGD
+    assert isinstance(training.optimizer, torch.optim.SGD)
     assert training.optimizer.defaults["momentum"] == 0.9
     assert training.optimizer.defaults["weight_decay"] == 3e-4
     assert training.clip is None

@@ -13,11 +13,14 @@ from small_trainings import KINDS, STEPS, content, same, small_training
 from torch import nn
 
 from ghn_pipeline.errors import UserError
-from ghn_pipeline.training import checkpoint
+from ghn_pipeline.sections import Sgd
+from ghn_pipeline.training import checkpoint, optimizers
 from ghn_pipeline.training.fit import Training, fit
 from ghn_pipeline.training.search import running_mean
 
 ROOT = Path(__file__).parents[2]
+#: As in 7.3, except for the rate, which comes from the schedule alone.
+SGD = Sgd(epochs=1, batch=2, learning_rate=1.0, momentum=0.9, weight_decay=3e-4)
 CPU = torch.device("cpu")
 
 
@@ -418,8 +421,8 @@ def momentum_sgd(w, g, k, lr, memory):
 @pytest.mark.parametrize(
     ("update", "optimizer_of"),
     [
-        (adam, lambda p: torch.optim.Adam(p, lr=7.0)),  # the rate comes from `rate` alone
-        (momentum_sgd, lambda p: torch.optim.SGD(p, lr=7.0, momentum=0.9, weight_decay=3e-4)),
+        (adam, lambda p: optimizers.adam(p, 7.0)),
+        (momentum_sgd, lambda p: optimizers.momentum_sgd(nn.ParameterList(p), SGD)),
     ],
     ids=["adam", "sgd"],
 )
@@ -478,10 +481,10 @@ def test_without_a_running_mean_the_model_is_the_result():
 
 def test_the_trainings_use_the_papers_optimizers():
     for kind in ("ghn", "oneshot"):  # 7.2: ADAM
-        assert type(small_training(kind, ROOT).optimizer) is torch.optim.Adam
+        assert isinstance(small_training(kind, ROOT).optimizer, torch.optim.Adam)
         assert small_training(kind, ROOT).clip == 5.0
     sgd = small_training("sgd", ROOT).optimizer  # 7.3
-    assert type(sgd) is torch.optim.SGD
+    assert isinstance(sgd, torch.optim.SGD)
     assert sgd.defaults["momentum"] == 0.9
     assert sgd.defaults["weight_decay"] == 3e-4
     assert not sgd.defaults["nesterov"]
