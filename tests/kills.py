@@ -384,8 +384,11 @@ class Round:
 
     def _start(self) -> "subprocess.Popen[str]":
         asked, option = (self.engine, self.scale, self.stage), None
-        if self.engine == "snakemake" and self.kills and self.kills[-1].way in ENDS_ENGINE:
-            _must(self.place.run(*command(*asked, "--unlock")))
+        ended = [kill.way in ENDS_ENGINE for kill in self.kills]
+        if self.engine == "snakemake" and any(ended):
+            if ended[-1]:
+                _must(self.place.run(*command(*asked, "--unlock")))
+            # a later call may have been stopped before it came to what the first left half done
             option = "--rerun-incomplete"
         words = command(*asked, option)
         with open(self._said, "a", encoding="utf-8") as said:
