@@ -8,9 +8,9 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from ghn_pipeline import stages
-from ghn_pipeline.config import load
-from ghn_pipeline.errors import UserError
+from ghn_pipeline.pipeline import stages
+from ghn_pipeline.settings.config import load
+from ghn_pipeline.system.errors import UserError
 
 if workflow.config_settings.config:
     raise WorkflowError(
@@ -41,8 +41,8 @@ RESULTS = f"results/{CONFIG.scale}"
 
 
 onstart:
-    from ghn_pipeline import tracking
-    from ghn_pipeline.compute import prepare_device
+    from ghn_pipeline.pipeline import tracking
+    from ghn_pipeline.system.compute import prepare_device
 
     if CONFIG.notice:
         print(CONFIG.notice, file=sys.stderr, flush=True)

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import torch
 
-from ghn_pipeline.artifacts import scorer, space_of
-from ghn_pipeline.commit import commit
-from ghn_pipeline.compute import cores, hardware, prepare_process
-from ghn_pipeline.config import Config, load
 from ghn_pipeline.data.images import Images, Splits
-from ghn_pipeline.search.scoring import Scored, Scorer, score
-from ghn_pipeline.search.strategies import random_search
+from ghn_pipeline.pipeline.artifacts import scorer, space_of
+from ghn_pipeline.pipeline.commit import commit
+from ghn_pipeline.ranking.scoring import Scored, Scorer, score
+from ghn_pipeline.ranking.strategies import random_search
+from ghn_pipeline.settings.config import Config, load
+from ghn_pipeline.system.compute import cores, hardware, prepare_process
 from ghn_pipeline.training.search import build
 
 ROOT = Path(__file__).parent.parent

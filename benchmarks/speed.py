@@ -18,12 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ghn_pipeline.artifacts import space_of
-from ghn_pipeline.commit import commit
-from ghn_pipeline.compute import fastest, hardware, prepare_process, synchronize
-from ghn_pipeline.config import Config, load
-from ghn_pipeline.network import Network, Trained, batch_statistics, run
-from ghn_pipeline.space.operations import OPERATIONS, Norm
+from ghn_pipeline.model.network import Network, Trained, batch_statistics, run
+from ghn_pipeline.model.operations import OPERATIONS, Norm
+from ghn_pipeline.pipeline.artifacts import space_of
+from ghn_pipeline.pipeline.commit import commit
+from ghn_pipeline.settings.config import Config, load
+from ghn_pipeline.system.compute import fastest, hardware, prepare_process, synchronize
 from ghn_pipeline.training.search import build
 
 ROOT = Path(__file__).parent.parent

@@ -1,4 +1,4 @@
-"""The command `ghn`: one verb per stage, in `chapters`; here those that are about all of them."""
+"""The command `ghn`: one verb per stage, in `stages`; here those that are about all of them."""
 
 import argparse
 import gc
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ghn_pipeline import __version__
-from ghn_pipeline.chapters import (
+from ghn_pipeline.stages import (
     anytime,
     benchmark,
     correlation,
@@ -24,10 +24,10 @@ from ghn_pipeline.chapters import (
     search,
     train,
 )
-from ghn_pipeline.chapters.shared import configuration
-from ghn_pipeline.errors import OutOfTimeError, UserError, did_you_mean
-from ghn_pipeline.processes import is_worker
-from ghn_pipeline.supervised import supervised
+from ghn_pipeline.stages.shared import configuration
+from ghn_pipeline.system.errors import OutOfTimeError, UserError, did_you_mean
+from ghn_pipeline.system.processes import is_worker
+from ghn_pipeline.system.supervised import supervised
 
 # ---- verbs -------------------------------------------------------------------------------------
 
@@ -37,7 +37,7 @@ def check(args: argparse.Namespace) -> None:
 
     Reads the configuration. Writes nothing.
     """
-    from ghn_pipeline.compute import prepare_device
+    from ghn_pipeline.system.compute import prepare_device
 
     config = configuration(args)
     print(f"{config.scale}: the configuration is whole; device: {prepare_device(config)}")
@@ -49,7 +49,7 @@ def configure(args: argparse.Namespace) -> None:
     Reads params.yaml and each FILE. Writes params.yaml, its comments kept; `git checkout
     params.yaml` takes it back.
     """
-    from ghn_pipeline.config import adopt
+    from ghn_pipeline.settings.config import adopt
 
     config = adopt(Path("params.yaml"), [Path(file) for file in args.files])
     print(f"params.yaml is now of the scale {config.scale}")
@@ -60,7 +60,7 @@ def plan(args: argparse.Namespace) -> None:
 
     Reads the configuration, and results/SCALE where there are. Writes nothing.
     """
-    from ghn_pipeline.plan import show
+    from ghn_pipeline.pipeline.plan import show
 
     print(show(configuration(args)))
 
@@ -70,7 +70,7 @@ def track(args: argparse.Namespace) -> None:
 
     Reads results/**/run.json. Writes to the tracking store, and mlflow.json beside what was sent.
     """
-    from ghn_pipeline import tracking
+    from ghn_pipeline.pipeline import tracking
 
     folders = [record.parent for record in sorted(Path("results").rglob("run.json"))]
     pending = tracking.unsent(folders)
@@ -86,7 +86,7 @@ def ui(args: argparse.Namespace) -> None:
     Reads MLFLOW_TRACKING_URI, or mlflow.db here. Writes nothing, except that it makes a store where
     there is none.
     """
-    from ghn_pipeline import store, tracking
+    from ghn_pipeline.pipeline import store, tracking
 
     if store.address().lower().startswith(("http://", "https://")):
         raise UserError("the runs are on the server that MLFLOW_TRACKING_URI names: open it there")
@@ -234,7 +234,7 @@ def run(args: argparse.Namespace) -> int:
     except UserError as error:
         print(f"ghn {args.verb}: {error}", file=sys.stderr)
         if isinstance(error, OutOfTimeError):
-            from ghn_pipeline import slurm
+            from ghn_pipeline.system import slurm
 
             print(f"ghn {args.verb}: not started again: {slurm.start_again()}", file=sys.stderr)
         return 1

@@ -17,8 +17,8 @@ from filelock import FileLock
 from workplace import ROOT, Workplace
 
 from ghn_pipeline import cli
-from ghn_pipeline.config import Config, validate
 from ghn_pipeline.data import cifar10
+from ghn_pipeline.settings.config import Config, validate
 
 #: What makes a configuration one of NAS-Bench-201.
 CELLS = {
@@ -107,8 +107,8 @@ def in_process(monkeypatch) -> Callable[..., None]:
 
     def run(*words: str) -> None:
         # this process prints on, and needs no log and no store
-        monkeypatch.setattr("ghn_pipeline.logs.keep", lambda path: None)
-        monkeypatch.setattr("ghn_pipeline.tracking.send", lambda folder: None)
+        monkeypatch.setattr("ghn_pipeline.system.logs.keep", lambda path: None)
+        monkeypatch.setattr("ghn_pipeline.pipeline.tracking.send", lambda folder: None)
         assert cli.run(cli.parser().parse_args(words)) == 0
 
     return run
@@ -152,7 +152,7 @@ def cifar10_folder(pytestconfig) -> Path:
 def forkserver():
     """Makes processes that need not import the heavy packages again."""
     context = multiprocessing.get_context("forkserver")
-    modules = ("ghn_pipeline.training.search", "ghn_pipeline.search.scoring", "mlflow.tracking")
+    modules = ("ghn_pipeline.training.search", "ghn_pipeline.ranking.scoring", "mlflow.tracking")
     context.set_forkserver_preload(list(modules))
     return context
 

@@ -9,9 +9,7 @@ users have stale, so no change may do it unseen.
 import json
 from pathlib import Path
 
-from ghn_pipeline.config import Config, load
-from ghn_pipeline.files import digest
-from ghn_pipeline.stages import (
+from ghn_pipeline.pipeline.stages import (
     CHAPTERS,
     CHAPTERS_OF,
     RIVALS,
@@ -20,6 +18,8 @@ from ghn_pipeline.stages import (
     searches,
     settings,
 )
+from ghn_pipeline.settings.config import Config, load
+from ghn_pipeline.system.files import digest
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "tests/golden/digests.json"

@@ -16,15 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ghn_pipeline.baselines.densenet import Dense
+from ghn_pipeline.baselines.exits import classifier, convolution
+from ghn_pipeline.baselines.msdnet import Column, Layer
+from ghn_pipeline.baselines.resnet import Shortcut
 from ghn_pipeline.data.torchvision_shim import import_torchvision
-from ghn_pipeline.network import Network
-from ghn_pipeline.rivals.densenet import Dense
-from ghn_pipeline.rivals.exits import classifier, convolution
-from ghn_pipeline.rivals.msdnet import Column, Layer
-from ghn_pipeline.rivals.resnet import Shortcut
+from ghn_pipeline.model.graph import Block, Node
+from ghn_pipeline.model.network import Network
+from ghn_pipeline.model.operations import OPERATIONS
 from ghn_pipeline.space.classification import INPUTS, Classification
-from ghn_pipeline.space.graph import Block, Node
-from ghn_pipeline.space.operations import OPERATIONS
 from ghn_pipeline.training.auxiliary import AuxiliaryHead
 
 BATCH, SIDE = 2, 8

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ghn_pipeline import record
-from ghn_pipeline.config import Config
-from ghn_pipeline.files import write_atomically
-from ghn_pipeline.space.graph import Block
+from ghn_pipeline.model.graph import Block
+from ghn_pipeline.pipeline import record
+from ghn_pipeline.settings.config import Config
+from ghn_pipeline.system.files import write_atomically
 
 HASH = "0123456789abcdef"
 BLOCK = [["input_1", []], ["input_2", []], ["identity", [0, 1]]]

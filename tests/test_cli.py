@@ -13,8 +13,8 @@ import yaml
 from workplace import ROOT
 
 from ghn_pipeline.cli import VERBS
-from ghn_pipeline.config import load
-from ghn_pipeline.stages import checkpoint_file
+from ghn_pipeline.pipeline.stages import checkpoint_file
+from ghn_pipeline.settings.config import load
 
 pytestmark = pytest.mark.slow
 

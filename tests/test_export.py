@@ -19,14 +19,14 @@ from hypothesis import given
 from mutations import THOUSAND, Evil, changed_json, damaged, edited_zip
 from torch import Tensor
 
-from ghn_pipeline.errors import UserError
 from ghn_pipeline.export import load, save, write_onnx
-from ghn_pipeline.files import digest
-from ghn_pipeline.network import Network, Trained
-from ghn_pipeline.sections import OPERATIONS_OF
+from ghn_pipeline.model.graph import Block, Node
+from ghn_pipeline.model.network import Network, Trained
+from ghn_pipeline.model.operations import OPERATIONS
+from ghn_pipeline.settings.sections import OPERATIONS_OF
 from ghn_pipeline.space.classification import INPUTS, Classification
-from ghn_pipeline.space.graph import Block, Node
-from ghn_pipeline.space.operations import OPERATIONS
+from ghn_pipeline.system.errors import UserError
+from ghn_pipeline.system.files import digest
 
 NAMES = tuple(op for op in OPERATIONS if op in OPERATIONS_OF["classification"])
 SPACE = Classification(NAMES, 3, 2, 4, (2,), 2, 10)

@@ -19,13 +19,13 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ghn_pipeline.artifacts import space_of
-from ghn_pipeline.compute import hardware
-from ghn_pipeline.config import Config, load
+from ghn_pipeline.baselines import made
 from ghn_pipeline.export import Exported
-from ghn_pipeline.network import Network, Trained, keep_path
-from ghn_pipeline.rivals import made
-from ghn_pipeline.stages import finalist_recipe
+from ghn_pipeline.model.network import Network, Trained, keep_path
+from ghn_pipeline.pipeline.artifacts import space_of
+from ghn_pipeline.pipeline.stages import finalist_recipe
+from ghn_pipeline.settings.config import Config, load
+from ghn_pipeline.system.compute import hardware
 from ghn_pipeline.training.finalist import Finalist
 
 ROOT = Path(__file__).parents[1]

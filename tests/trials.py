@@ -294,7 +294,7 @@ def trackers(ground: Ground, count: int = 40) -> str:
     sent = [folders[i % len(folders)] for i in range(count)]
     store = place.folder / "many.db"
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ghn_pipeline.tracking", "mlflow.tracking"])
+    context.set_forkserver_preload(["ghn_pipeline.pipeline.tracking", "mlflow.tracking"])
     with context.Pool(count, _into, (f"sqlite:///{store}", str(place.folder))) as pool:
         runs = pool.map(_send, [str(folder) for folder in sent], chunksize=1)
     _check(None not in runs, f"{runs.count(None)} of {count} were not sent")
@@ -314,7 +314,7 @@ def _into(store: str, folder: str) -> None:
 
 
 def _send(folder: str) -> str | None:
-    from ghn_pipeline import tracking
+    from ghn_pipeline.pipeline import tracking
 
     return tracking.send(Path(folder))
 

@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ghn_pipeline.errors import UserError
-from ghn_pipeline.files import read_bytes, write_atomically
+from ghn_pipeline.system.errors import UserError
+from ghn_pipeline.system.files import read_bytes, write_atomically
 
 FILE_NAME = "cifar10.bin"
 COMMAND = "ghn prepare-data"

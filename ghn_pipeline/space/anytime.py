@@ -4,10 +4,10 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from random import Random
 
-from ghn_pipeline.errors import UserError
+from ghn_pipeline.model.graph import Block, Module, Node
 from ghn_pipeline.space.classification import INPUTS, STEM, ingests_both
-from ghn_pipeline.space.graph import Block, Module, Node
 from ghn_pipeline.space.space import different
+from ghn_pipeline.system.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from random import Random
 
-from ghn_pipeline.errors import UserError
-from ghn_pipeline.space.graph import Block, Module, Node
+from ghn_pipeline.model.graph import Block, Module, Node
 from ghn_pipeline.space.space import different
+from ghn_pipeline.system.errors import UserError
 
 INPUTS = (Node("input_1"), Node("input_2"))
 STEM = Block((Node("stem"),))

@@ -4,11 +4,11 @@ from bisect import bisect_right
 from dataclasses import replace
 from typing import TypeVar
 
-from ghn_pipeline.errors import UserError
-from ghn_pipeline.network import Network
+from ghn_pipeline.model.graph import Block
+from ghn_pipeline.model.network import Network
 from ghn_pipeline.space.anytime import Anytime
 from ghn_pipeline.space.classification import Classification
-from ghn_pipeline.space.graph import Block
+from ghn_pipeline.system.errors import UserError
 
 S = TypeVar("S", Classification, Anytime)
 

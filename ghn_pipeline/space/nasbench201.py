@@ -11,10 +11,10 @@ from functools import cached_property
 from itertools import product
 from random import Random
 
-from ghn_pipeline.errors import UserError
+from ghn_pipeline.model.graph import Block, Module, Node
+from ghn_pipeline.model.isomorphism import canonical_form
 from ghn_pipeline.space.classification import CLASSIFIER, STEM
-from ghn_pipeline.space.graph import Block, Module, Node
-from ghn_pipeline.space.isomorphism import canonical_form
+from ghn_pipeline.system.errors import UserError
 
 #: The operations of an edge, in the order in which the published tables number them.
 EDGES = ("none", "identity", "conv_1x1", "conv_3x3", "avg_pool_3x3")

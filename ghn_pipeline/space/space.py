@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from random import Random
 from typing import Protocol
 
-from ghn_pipeline.space.graph import Block, Module
+from ghn_pipeline.model.graph import Block, Module
 
 
 class Space(Protocol):

@@ -5,8 +5,8 @@ from typing import Protocol, cast
 
 from torch import Tensor, nn
 
-from ghn_pipeline.config import Config
 from ghn_pipeline.data.images import Images, Splits
+from ghn_pipeline.settings.config import Config
 from ghn_pipeline.training.batches import (
     accuracies_of,
     fixed_batches,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ghn_pipeline.network import Network
+from ghn_pipeline.model.network import Network
 
 
 def tapped(network: Network) -> int:

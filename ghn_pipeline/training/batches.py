@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ghn_pipeline.data.images import Images, Splits, augment, batch_at, normalise, stream
-from ghn_pipeline.network import NamedNorm, Network, batch_statistics, run_exits
+from ghn_pipeline.model.network import NamedNorm, Network, batch_statistics, run_exits
 
 WHOLE = slice(None)
 

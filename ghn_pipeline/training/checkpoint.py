@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ghn_pipeline.errors import UserError
-from ghn_pipeline.files import lock, read_bytes, write_atomically
+from ghn_pipeline.system.errors import UserError
+from ghn_pipeline.system.files import lock, read_bytes, write_atomically
 
 #: seconds that a second process waits for the first to be done with a checkpoint
 PATIENCE = 600.0

@@ -18,8 +18,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from ghn_pipeline.errors import UserError
-from ghn_pipeline.processes import is_worker, stop_with_parent
+from ghn_pipeline.system.errors import UserError
+from ghn_pipeline.system.processes import is_worker, stop_with_parent
 
 Value = TypeVar("Value")
 

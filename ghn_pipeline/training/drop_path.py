@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from ghn_pipeline.network import Network, Path, Place, keep_path
+from ghn_pipeline.model.network import Network, Path, Place, keep_path
 
 
 def paths(network: Network) -> dict[Place, tuple[int, float]]:

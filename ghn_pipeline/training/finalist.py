@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ghn_pipeline.compute import precision
-from ghn_pipeline.config import Config
 from ghn_pipeline.data.images import Images, Splits, cutout, stream
-from ghn_pipeline.network import Network, Path, Trained, run_steps
-from ghn_pipeline.sections import Recipe
+from ghn_pipeline.model.network import Network, Path, Trained, run_steps
+from ghn_pipeline.settings.config import Config
+from ghn_pipeline.settings.sections import Recipe
+from ghn_pipeline.system.compute import precision
 from ghn_pipeline.training.auxiliary import AuxiliaryHead
 from ghn_pipeline.training.batches import accuracy, fixed_batches, training_batch
 from ghn_pipeline.training.distributed import Team

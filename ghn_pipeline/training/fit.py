@@ -16,12 +16,12 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from ghn_pipeline.compute import synchronize
-from ghn_pipeline.errors import OutOfTimeError, UserError
-from ghn_pipeline.files import write_atomically
-from ghn_pipeline.progress import Progress
-from ghn_pipeline.schemas import Checkpoint, faults
-from ghn_pipeline.stages import maker_of
+from ghn_pipeline.pipeline.schemas import Checkpoint, faults
+from ghn_pipeline.pipeline.stages import maker_of
+from ghn_pipeline.system.compute import synchronize
+from ghn_pipeline.system.errors import OutOfTimeError, UserError
+from ghn_pipeline.system.files import write_atomically
+from ghn_pipeline.system.progress import Progress
 from ghn_pipeline.training import checkpoint
 from ghn_pipeline.training.distributed import ALONE, Team
 

@@ -18,13 +18,13 @@ from torch.optim import Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ghn_pipeline.config import Config
 from ghn_pipeline.data.images import stream
-from ghn_pipeline.network import IMAGE, Network, Trained, run
-from ghn_pipeline.progress import Progress
-from ghn_pipeline.sections import Ghn
+from ghn_pipeline.model.network import IMAGE, Network, Trained, run
+from ghn_pipeline.model.oneshot import OneShot
+from ghn_pipeline.settings.config import Config
+from ghn_pipeline.settings.sections import Ghn
 from ghn_pipeline.space.classification import Classification
-from ghn_pipeline.training.oneshot import OneShot
+from ghn_pipeline.system.progress import Progress
 from ghn_pipeline.training.optimizers import adam, momentum_sgd
 from ghn_pipeline.training.search import build
 

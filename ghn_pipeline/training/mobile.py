@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from ghn_pipeline.compute import precision
-from ghn_pipeline.config import Config
 from ghn_pipeline.data.imagenet import ImageNet, training_batches, validation_batches
-from ghn_pipeline.errors import UserError
-from ghn_pipeline.network import Trained
+from ghn_pipeline.model.network import Trained
+from ghn_pipeline.settings.config import Config
+from ghn_pipeline.system.compute import precision
+from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.training.distributed import Team
 from ghn_pipeline.training.finalist import Finalist, losses_of
 from ghn_pipeline.training.fit import Training

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from ghn_pipeline.sections import Anytime, Recipe, Sgd
+from ghn_pipeline.settings.sections import Anytime, Recipe, Sgd
 
 
 def _uncompiled(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ghn_pipeline.config import Config
 from ghn_pipeline.data.images import Splits
-from ghn_pipeline.errors import UserError
-from ghn_pipeline.ghn.ghn import GHN, branch_shapes
-from ghn_pipeline.network import Network, run_exits
-from ghn_pipeline.sections import Ghn, Schedule
-from ghn_pipeline.space.graph import Block
+from ghn_pipeline.model.ghn import GHN, branch_shapes
+from ghn_pipeline.model.graph import Block
+from ghn_pipeline.model.network import Network, run_exits
+from ghn_pipeline.settings.config import Config
+from ghn_pipeline.settings.sections import Ghn, Schedule
 from ghn_pipeline.space.space import Space
+from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.training.batches import summed_loss, training_batch
 from ghn_pipeline.training.fit import Training
 from ghn_pipeline.training.optimizers import adam

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from ghn_pipeline.config import Config
 from ghn_pipeline.data.images import Splits
-from ghn_pipeline.network import Trained
+from ghn_pipeline.model.network import Trained
+from ghn_pipeline.settings.config import Config
 from ghn_pipeline.training.batches import accuracy, fixed_batches, summed_loss, training_batch
 from ghn_pipeline.training.fit import Training
 from ghn_pipeline.training.optimizers import momentum_sgd

@@ -21,7 +21,7 @@ from PIL import Image
 
 from ghn_pipeline.data import cifar10
 from ghn_pipeline.data.torchvision_shim import import_torchvision
-from ghn_pipeline.errors import UserError
+from ghn_pipeline.system.errors import UserError
 
 REAL = Path(__file__).parents[2] / "data"
 NAMES = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]

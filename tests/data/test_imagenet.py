@@ -22,7 +22,7 @@ from ghn_pipeline.data import imagenet
 from ghn_pipeline.data.imagenet import find, training_batches, validation_batches
 from ghn_pipeline.data.images import stream
 from ghn_pipeline.data.torchvision_shim import import_torchvision
-from ghn_pipeline.errors import UserError
+from ghn_pipeline.system.errors import UserError
 
 # of ImageNet, as every framework has them
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])

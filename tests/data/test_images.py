@@ -8,16 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ghn_pipeline.data.images import (
-    Images,
-    augment,
-    batch_at,
-    cutout,
-    normalise,
-    split,
-    stream,
-)
-from ghn_pipeline.errors import UserError
+from ghn_pipeline.data.images import Images, augment, batch_at, cutout, normalise, split, stream
+from ghn_pipeline.system.errors import UserError
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ from statistics import mean
 import pytest
 
 from ghn_pipeline.data.nasbench201 import DIGESTS, published, read_table
-from ghn_pipeline.errors import UserError
-from ghn_pipeline.network import Network
+from ghn_pipeline.model.network import Network
 from ghn_pipeline.space.nasbench201 import EDGES, Cell, NasBench201
+from ghn_pipeline.system.errors import UserError
 
 KEYS = ["".join(digits) for digits in product("01234", repeat=6)]
 CLASSES = {"cifar10": 10, "cifar100": 100, "imagenet": 120}

@@ -11,13 +11,20 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from ghn_pipeline.errors import UserError
-from ghn_pipeline.ghn.ghn import GHN, branch_shapes
-from ghn_pipeline.network import Network, Trained, rescale, run_exits, run_steps, run_to_budget
+from ghn_pipeline.model.ghn import GHN, branch_shapes
+from ghn_pipeline.model.graph import Block, Node
+from ghn_pipeline.model.network import (
+    Network,
+    Trained,
+    rescale,
+    run_exits,
+    run_steps,
+    run_to_budget,
+)
 from ghn_pipeline.space.anytime import Anytime, joined, split, with_exits
 from ghn_pipeline.space.classification import Classification
-from ghn_pipeline.space.graph import Block, Node
 from ghn_pipeline.space.nasbench201 import EDGES, NasBench201
+from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.training.batches import summed_loss
 
 OPS = tuple(f"dense_{op}" for op in ("conv_1x1", "conv_3x3", "conv_5x5"))

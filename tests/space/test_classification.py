@@ -10,13 +10,13 @@ from typing import get_args
 
 import pytest
 
-from ghn_pipeline.config import load
-from ghn_pipeline.network import Network
-from ghn_pipeline.sections import OPERATIONS_OF, OperationName
+from ghn_pipeline.model.graph import Block, Node
+from ghn_pipeline.model.network import Network
+from ghn_pipeline.model.operations import OPERATIONS
+from ghn_pipeline.settings.config import load
+from ghn_pipeline.settings.sections import OPERATIONS_OF, OperationName
 from ghn_pipeline.space.classification import Classification
-from ghn_pipeline.space.graph import Block, Node
 from ghn_pipeline.space.nasbench201 import EDGES
-from ghn_pipeline.space.operations import OPERATIONS
 
 CONFIG = load([Path(__file__).parents[2] / "params.yaml"])
 PAPER = Classification(

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ghn_pipeline.errors import UserError
-from ghn_pipeline.network import Network, Trained, batch_statistics, run
-from ghn_pipeline.sections import OperationName
+from ghn_pipeline.model.graph import Block
+from ghn_pipeline.model.network import Network, Trained, batch_statistics, run
+from ghn_pipeline.settings.sections import OperationName
 from ghn_pipeline.space.classification import Classification
 from ghn_pipeline.space.fitting import fitted
-from ghn_pipeline.space.graph import Block
+from ghn_pipeline.system.errors import UserError
 
 # section 5.1.2: "an initial convolution layer of stride 2 before stacking 14 blocks with scale
 # reduction at blocks 1, 2, 6 and 10", "under 600M FLOPS"; 7.3: 224 × 224

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ghn_pipeline.errors import UserError
-from ghn_pipeline.network import Network, run
-from ghn_pipeline.space.graph import Block, Node
+from ghn_pipeline.model.graph import Block, Node
+from ghn_pipeline.model.network import Network, run
 from ghn_pipeline.space.nasbench201 import EDGES, Cell, NasBench201
+from ghn_pipeline.system.errors import UserError
 
 PAPER = NasBench201(
     operations=EDGES, blocks=15, channels=16, reductions=(6, 11), stem_multiplier=1, classes=10

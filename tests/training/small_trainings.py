@@ -5,14 +5,14 @@ from random import Random
 import torch
 import yaml
 
-from ghn_pipeline.config import Config, load, merged, validate
 from ghn_pipeline.data.images import Images, Splits, stream
-from ghn_pipeline.network import Network, Trained
+from ghn_pipeline.model.network import Network, Trained
+from ghn_pipeline.model.oneshot import OneShot
+from ghn_pipeline.settings.config import Config, load, merged, validate
 from ghn_pipeline.space.anytime import Anytime
 from ghn_pipeline.space.classification import Classification
 from ghn_pipeline.training.anytime import anytime_training
 from ghn_pipeline.training.fit import Training
-from ghn_pipeline.training.oneshot import OneShot
 from ghn_pipeline.training.search import build, sampler, search_training
 from ghn_pipeline.training.sgd import sgd_training
 

@@ -13,11 +13,11 @@ from imitated import DEVICE, imitated
 from small_trainings import KINDS, noise_images, small_config, small_space, small_training
 from torch import Tensor
 
-from ghn_pipeline.artifacts import scorer
 from ghn_pipeline.data.images import Splits, stream
-from ghn_pipeline.network import Network
-from ghn_pipeline.search.proxies import PROXIES, initial_weights
-from ghn_pipeline.stages import finalist_recipe
+from ghn_pipeline.model.network import Network
+from ghn_pipeline.pipeline.artifacts import scorer
+from ghn_pipeline.pipeline.stages import finalist_recipe
+from ghn_pipeline.ranking.proxies import PROXIES, initial_weights
 from ghn_pipeline.training.distributed import Team
 from ghn_pipeline.training.finalist import Finalist, finalist_training
 from ghn_pipeline.training.fit import Training

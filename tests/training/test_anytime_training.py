@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from small_trainings import noise_images, small_config, small_training
 
-from ghn_pipeline.network import run_exits
+from ghn_pipeline.model.network import run_exits
 from ghn_pipeline.training.batches import (
     accuracies_of,
     area,

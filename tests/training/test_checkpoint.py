@@ -24,7 +24,7 @@ import torch
 from hypothesis import given
 from mutations import THOUSAND, Evil, damaged, edited_zip
 
-from ghn_pipeline.errors import UserError
+from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.training import checkpoint
 
 STATE = {

@@ -15,9 +15,9 @@ import torch
 from small_trainings import content, noise_images, same, small_config, small_space
 
 from ghn_pipeline.data.images import stream
-from ghn_pipeline.errors import UserError
-from ghn_pipeline.network import Network
-from ghn_pipeline.stages import finalist_recipe
+from ghn_pipeline.model.network import Network
+from ghn_pipeline.pipeline.stages import finalist_recipe
+from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.training.batches import training_batch
 from ghn_pipeline.training.distributed import ALONE, Team, joined, launch
 from ghn_pipeline.training.finalist import Finalist, finalist_training

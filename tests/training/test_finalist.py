@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from conftest import CELLS
 from small_trainings import noise_images, small_config, small_space
 
-from ghn_pipeline.compute import precision
 from ghn_pipeline.data.images import Images, cutout, stream
-from ghn_pipeline.network import Network, Trained, keep_path, run, run_steps
+from ghn_pipeline.model.graph import Block, Node
+from ghn_pipeline.model.network import Network, Trained, keep_path, run, run_steps
+from ghn_pipeline.model.operations import OPERATIONS
+from ghn_pipeline.pipeline.stages import finalist_recipe
 from ghn_pipeline.space.classification import INPUTS
-from ghn_pipeline.space.graph import Block, Node
-from ghn_pipeline.space.operations import OPERATIONS
-from ghn_pipeline.stages import finalist_recipe
+from ghn_pipeline.system.compute import precision
 from ghn_pipeline.training.auxiliary import AuxiliaryHead, tapped
 from ghn_pipeline.training.batches import accuracy, fixed_batches, training_batch
 from ghn_pipeline.training.distributed import ALONE

@@ -12,8 +12,8 @@ import torch
 from small_trainings import KINDS, STEPS, content, same, small_training
 from torch import nn
 
-from ghn_pipeline.errors import UserError
-from ghn_pipeline.sections import Sgd
+from ghn_pipeline.settings.sections import Sgd
+from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.training import checkpoint, optimizers
 from ghn_pipeline.training.fit import Training, fit
 from ghn_pipeline.training.search import running_mean

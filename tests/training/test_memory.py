@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from ghn_pipeline.network import Network, run
-from ghn_pipeline.sections import OPERATIONS_OF, OperationName
+from ghn_pipeline.model.network import Network, run
+from ghn_pipeline.settings.sections import OPERATIONS_OF, OperationName
 from ghn_pipeline.space.classification import Classification
 from ghn_pipeline.training.memory import Footprint, LiveBytes, footprint, sweep
 from ghn_pipeline.training.search import build

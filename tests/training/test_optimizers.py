@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from ghn_pipeline.config import load
+from ghn_pipeline.settings.config import load
 from ghn_pipeline.training.optimizers import adam, momentum_sgd
 
 layer = torch.nn.Linear(3, 2)

@@ -10,11 +10,11 @@ import pytest
 import torch
 from small_trainings import noise_images, small_config, small_space
 
-from ghn_pipeline.chapters.train import train, train_ghn, train_oneshot
 from ghn_pipeline.data.images import stream
-from ghn_pipeline.network import Network, Trained
-from ghn_pipeline.space.graph import Block
+from ghn_pipeline.model.graph import Block
+from ghn_pipeline.model.network import Network, Trained
 from ghn_pipeline.space.nasbench201 import EDGES
+from ghn_pipeline.stages.train import train, train_ghn, train_oneshot
 from ghn_pipeline.training.search import build, sampler, search_training
 from ghn_pipeline.training.sgd import sgd_training
 
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 def folder(tmp_path, monkeypatch):
     """Work in an empty folder without a tracking server."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("ghn_pipeline.tracking.send", lambda folder: None)
+    monkeypatch.setattr("ghn_pipeline.pipeline.tracking.send", lambda folder: None)
 
 
 @pytest.fixture
@@ -110,8 +110,10 @@ def test_training_draws_an_operation_as_often_as_it_is_weighed(sampled_cells, mo
     changes = {"space.nodes": 2, "correlation.drawn": 5, "ghn.operation_weights": weights}
     config = sampled_cells({**changes, "images.resolution": 8})
     trained = []
-    monkeypatch.setattr("ghn_pipeline.artifacts.images_of", lambda *_: noise_images(config))
-    monkeypatch.setattr("ghn_pipeline.chapters.train.train", lambda _, t, device: trained.append(t))
+    monkeypatch.setattr(
+        "ghn_pipeline.pipeline.artifacts.images_of", lambda *_: noise_images(config)
+    )
+    monkeypatch.setattr("ghn_pipeline.stages.train.train", lambda _, t, device: trained.append(t))
     arguments = Namespace(name=config.correlation.ghns[0], config=["cells.yaml"])
     train_ghn(arguments)
     arguments.name = None

@@ -8,13 +8,13 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from ghn_pipeline import config
-from ghn_pipeline.artifacts import anytime_space
+from ghn_pipeline.baselines import multiply_adds
+from ghn_pipeline.baselines.msdnet import MSDNet
 from ghn_pipeline.data import cifar10
 from ghn_pipeline.export import load
-from ghn_pipeline.network import Network
-from ghn_pipeline.rivals import multiply_adds
-from ghn_pipeline.rivals.msdnet import MSDNet
+from ghn_pipeline.model.network import Network
+from ghn_pipeline.pipeline.artifacts import anytime_space
+from ghn_pipeline.settings import config
 
 pytestmark = pytest.mark.slow
 

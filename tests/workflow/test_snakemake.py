@@ -12,7 +12,7 @@ import trials
 import yaml
 from kills import take_away
 
-from ghn_pipeline import stages
+from ghn_pipeline.pipeline import stages
 
 pytestmark = pytest.mark.slow
 

@@ -4,10 +4,10 @@ from itertools import pairwise
 
 import pytest
 
-from ghn_pipeline.config import load
-from ghn_pipeline.errors import UserError
-from ghn_pipeline.files import digest
-from ghn_pipeline.stages import checkpoint_file, result_folder, settings
+from ghn_pipeline.pipeline.stages import checkpoint_file, result_folder, settings
+from ghn_pipeline.settings.config import load
+from ghn_pipeline.system.errors import UserError
+from ghn_pipeline.system.files import digest
 
 ALL = [
     *("architectures", "ghn", "oneshot", "sgd", "scores/ghn", "scores/oneshot"),

@@ -5,7 +5,7 @@ import json
 import shlex
 import signal
 
-from ghn_pipeline.files import digest
+from ghn_pipeline.system.files import digest
 
 # jobs on one terminal print lines: their bars would overwrite one another
 shell.prefix("export TERM=dumb; ")

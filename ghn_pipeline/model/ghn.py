@@ -1,0 +1,161 @@
+"""The graph hypernetwork: from computation graphs to every weight of the networks (Eq. 8 to 14)."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ghn_pipeline.model.graph import Block, Node
+from ghn_pipeline.model.hypernetwork import Hypernetwork
+from ghn_pipeline.model.network import Network, Spec
+from ghn_pipeline.model.propagation import Graphs, Propagation
+
+
+class GHN(nn.Module):
+    """GHN(A; φ, ϕ) of Eq. 11, stacked along the chain of modules (section 4.3).
+
+    Args:
+        node_types: the operations that a node may have; each has an embedding of its own.
+        branches: for each branch of the hypernetwork the shape of its largest weight.
+        modules: how many modules a network has.
+        passes: T.
+        scheme: "forward-backward" or "synchronous".
+        share_parameters: one propagation network for all modules (SP of Table 5).
+        pass_embeddings: each module hears the mean embedding of the one before (PE of Table 5).
+        size: D, numbers of an embedding.
+        message_hidden: hidden units of M.
+        hidden: hidden units of H.
+        positions: whether the one-hot of a node has a second part, the place of its module in the
+            chain; without, only what is passed on tells one module from another.
+        scales: that a node may have; where several, another part of the one-hot (section 7.2).
+        exits: whether there are nodes with exits; if so, another part (section 7.2).
+    """
+
+    def __init__(
+        self,
+        node_types: Sequence[str],
+        branches: Mapping[str, Sequence[int]],
+        modules: int,
+        *,
+        passes: int,
+        scheme: str,
+        share_parameters: bool,
+        pass_embeddings: bool,
+        size: int,
+        message_hidden: int,
+        hidden: int,
+        positions: bool = False,
+        scales: Sequence[int] = (1,),
+        exits: bool = False,
+    ) -> None:
+        super().__init__()
+        self.types = {op: i for i, op in enumerate(node_types)}
+        self.modules_of_network = modules
+        self.passes, self.scheme, self.pass_embeddings = passes, scheme, pass_embeddings
+        # section 7.2: the one-hot vector goes through a learned embedding matrix
+        self.embedding = nn.Embedding(len(node_types), size)
+        self.positions = nn.Embedding(modules, size) if positions else None
+        self.scale_of = {scale: i for i, scale in enumerate(scales)}
+        self.scales = nn.Embedding(len(scales), size) if len(scales) > 1 else None
+        self.exits = nn.Embedding(2, size) if exits else None
+        self.propagations = nn.ModuleList(
+            Propagation(size, message_hidden) for _ in range(1 if share_parameters else modules)
+        )
+        self.hypernetwork = Hypernetwork(size, hidden, branches)
+
+    def forward(self, networks: Sequence[Network]) -> list[dict[str, Tensor]]:
+        """Generate the weights of `networks` together: for each, a tensor for every spec's name.
+
+        Raises:
+            ValueError: a network has another number of modules than this GHN was made for.
+        """
+        embeddings, starts = self.embed(networks)
+        return self.generate(networks, embeddings, starts)
+
+    def embed(self, networks: Sequence[Network]) -> tuple[Tensor, list[int]]:
+        """Propagate through the chain of modules (Eq. 12 to 14).
+
+        Returns:
+            Embeddings of all nodes [B, nodes of all modules, D], and where each module starts.
+        """
+        if {len(n.modules) for n in networks} != {self.modules_of_network}:
+            raise ValueError(f"this GHN weighs networks of {self.modules_of_network} modules")
+        device = self.embedding.weight.device
+        passed = torch.zeros(len(networks), 1, self.embedding.embedding_dim, device=device)
+        embeddings, known = [], {}
+        for m in range(self.modules_of_network):
+            blocks = [n.modules[m].block for n in networks]
+            key = tuple(map(id, blocks))  # repeated blocks have the same graph
+            if key not in known:
+                known[key] = Graphs.of(blocks, device), self.initial(blocks, device)
+            graphs, h = known[key]
+            if self.positions is not None:
+                h = h + self.positions.weight[m]
+            propagation = self.propagations[m % len(self.propagations)]
+            h = propagation(h, graphs, passed, self.passes, self.scheme)
+            embeddings.append(h)
+            if self.pass_embeddings:
+                passed = (h * graphs.real).sum(1, keepdim=True) / graphs.real.sum(1, keepdim=True)
+        starts = torch.tensor([0] + [h.shape[1] for h in embeddings]).cumsum(0).tolist()
+        return torch.cat(embeddings, dim=1), starts
+
+    def initial(self, blocks: Sequence[Block], device: torch.device) -> Tensor:
+        """Embed the operation of every node, its scale and its exit (section 7.2): [B, V, D].
+
+        An embedding of each, summed, is one matrix times the one-hot vectors, concatenated.
+        """
+        h = self.embedding(self.numbered(blocks, lambda node: self.types[node.op], device))
+        if self.scales is not None:
+            h = h + self.scales(self.numbered(blocks, lambda n: self.scale_of[n.scale], device))
+        if self.exits is not None:
+            h = h + self.exits(self.numbered(blocks, lambda node: int(node.exit), device))
+        return cast(Tensor, h)
+
+    @staticmethod
+    def numbered(
+        blocks: Sequence[Block], of: Callable[[Node], int], device: torch.device
+    ) -> Tensor:
+        """Return a number of every node [B, V], zero where there is none."""
+        V = max(len(block.nodes) for block in blocks)
+        rows = [[of(node) for node in block.nodes] for block in blocks]
+        return torch.tensor([row + [0] * (V - len(row)) for row in rows]).to(device)
+
+    def generate(
+        self, networks: Sequence[Network], embeddings: Tensor, starts: Sequence[int]
+    ) -> list[dict[str, Tensor]]:
+        """Generate every weight from what `embed` returned (Eq. 8)."""
+        groups: defaultdict[tuple[str, tuple[int, ...], bool], list[tuple[int, Spec]]]
+        groups = defaultdict(list)
+        for b, network in enumerate(networks):
+            for spec in network.specs:
+                groups[spec.branch, spec.shape, spec.reads is not None].append((b, spec))
+        rows, width = embeddings.flatten(0, 1), embeddings.shape[1]
+        hidden = F.relu(self.hypernetwork.node(rows))
+        weights: list[dict[str, Tensor]] = [{} for _ in networks]
+        for (branch, shape, on_edge), members in groups.items():
+            nodes = [b * width + starts[s.place[0]] + s.place[1] for b, s in members]
+            if on_edge:
+                read = [b * width + starts[s.reads[0]] + s.reads[1] for b, s in members if s.reads]
+                # section 7.2: the activations of parent and child, concatenated
+                ends = torch.cat((rows[read], rows[nodes]), dim=1)
+                layer = F.relu(self.hypernetwork.edge(ends))
+            else:
+                layer = hidden[nodes]
+            fan_in = torch.tensor([float(s.fan_in) for _, s in members], device=rows.device)
+            generated = self.hypernetwork(layer, branch, shape, fan_in)
+            for (b, spec), weight in zip(members, generated.unbind(0), strict=True):
+                weights[b][spec.name] = weight
+        return weights
+
+
+def branch_shapes(networks: Sequence[Network]) -> dict[str, tuple[int, ...]]:
+    """Return for each branch the shape that holds every weight of it in `networks`."""
+    largest: dict[str, tuple[int, ...]] = {}
+    for network in networks:
+        for spec in network.specs:
+            known = largest.get(spec.branch, spec.shape)
+            largest[spec.branch] = tuple(map(max, known, spec.shape))
+    return largest

@@ -1,0 +1,158 @@
+"""Block graphs as plain immutable data: the architectures that are searched. No tensors here."""
+
+import json
+import reprlib
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from ghn_pipeline.model.isomorphism import canonical_form
+from ghn_pipeline.system.errors import UserError, did_you_mean
+
+#: Nodes that a block which is read may have; the paper's have 54 at most. Comparing a much larger
+#: one with others can take hours.
+MOST_NODES = 200
+
+
+@dataclass(frozen=True)
+class Node:
+    """One computation: the name of its operation and the nodes of its block that it reads.
+
+    A node without inputs reads the output of another module (section 7.1: the two input nodes).
+
+    Attributes:
+        op: key of `operations.OPERATIONS`.
+        inputs: the nodes of its block that it reads.
+        scale: side of its module over the side of its own output; what it reads is pooled or
+            upsampled (section 5.2).
+        exit: whether an early-exit classifier reads it (section 5.2).
+    """
+
+    op: str
+    inputs: tuple[int, ...] = ()
+    scale: int = 1
+    exit: bool = False
+
+    @property
+    def label(self) -> str:
+        """What tells its kind from others: in all but an anytime space the operation."""
+        return self.op + (f"/{self.scale}" if self.scale > 1 else "") + "/exit" * self.exit
+
+
+@dataclass(frozen=True)
+class Block:
+    """A directed acyclic graph A = (V, E) of section 4.1, its nodes in topological order.
+
+    Raises:
+        ValueError: an input is not an earlier node, or is listed twice.
+    """
+
+    nodes: tuple[Node, ...]
+
+    def __post_init__(self) -> None:
+        for v, node in enumerate(self.nodes):
+            if len(set(node.inputs)) < len(node.inputs) or any(not 0 <= u < v for u in node.inputs):
+                read = reprlib.repr(node.inputs)
+                raise ValueError(
+                    f"node {v} ({node.op}) must read distinct earlier nodes, not {read}"
+                )
+
+    @cached_property
+    def children(self) -> tuple[tuple[int, ...], ...]:
+        """For each node, the nodes that read it."""
+        return tuple(
+            tuple(w for w, node in enumerate(self.nodes) if v in node.inputs)
+            for v in range(len(self.nodes))
+        )
+
+    @cached_property
+    def leaves(self) -> tuple[int, ...]:
+        """The nodes whose outputs, concatenated, are the block's output (section 7.1).
+
+        They are the nodes that no other reads; an input node is one only if there is nothing else.
+        """
+        loose = [v for v, readers in enumerate(self.children) if not readers]
+        computed = tuple(v for v in loose if self.nodes[v].inputs)
+        return computed or tuple(loose)
+
+    @cached_property
+    def depths(self) -> tuple[int, ...]:
+        """For each node the length of the longest path to it; equals exchange no message."""
+        depths: list[int] = []
+        for node in self.nodes:
+            depths.append(1 + max((depths[u] for u in node.inputs), default=-1))
+        return tuple(depths)
+
+    @cached_property
+    def hash(self) -> str:
+        """Equal for isomorphic blocks (labels matched), different otherwise; 16 hex digits."""
+        return canonical_form([n.label for n in self.nodes], [n.inputs for n in self.nodes])
+
+    def to_json(self) -> list[list[object]]:
+        """Return the block as `[[operation, [inputs]], ...]`, with scale and exit where any has."""
+        plain = all(node.label == node.op for node in self.nodes)
+        return [[n.op, list(n.inputs), *([] if plain else [n.scale, n.exit])] for n in self.nodes]
+
+    @property
+    def shown(self) -> str:
+        """Its JSON for a message; of a long one the beginning."""
+        return textwrap.shorten(json.dumps(self.to_json()), 300, placeholder=" ...")
+
+    @classmethod
+    def from_json(cls, value: object, known: Sequence[str]) -> "Block":
+        """Read what `to_json` wrote.
+
+        Raises:
+            UserError: not a block, one of more than `MOST_NODES`, or an operation outside `known`.
+        """
+        if not isinstance(value, list):
+            raise UserError(f"not a block, [[operation, [inputs]], ...]: {reprlib.repr(value)}")
+        if not value:
+            raise UserError("not a block: it has no nodes")
+        if len(value) > MOST_NODES:
+            raise UserError(f"not a block: it has {len(value):,} nodes, more than {MOST_NODES:,}")
+        try:
+            block = cls(tuple(map(_node, value)))
+        except (TypeError, ValueError) as error:
+            raise UserError(f"not a block, [[operation, [inputs]], ...]: {error}") from error
+        if unknown := sorted({n.op for n in block.nodes} - set(known)):
+            listed = textwrap.shorten(", ".join(unknown), 100, placeholder=" ...")
+            raise UserError(
+                f"unknown operations {listed}{did_you_mean(unknown[0], known)} in {block.shown}; "
+                f"this space has {', '.join(known)}"
+            )
+        return block
+
+
+def _node(entry: object) -> Node:
+    if not isinstance(entry, list) or len(entry) not in (2, 4):
+        raise TypeError(f"a node is [operation, [inputs]], not {reprlib.repr(entry)}")
+    op, inputs, scale, exit = (*entry, 1, False)[:4]
+    if not isinstance(op, str) or not isinstance(inputs, list):
+        raise TypeError(f"a node is [operation, [inputs]], not {reprlib.repr(entry)}")
+    if any(type(u) is not int for u in inputs):  # true is an int too
+        raise TypeError(f"inputs are whole numbers, not {reprlib.repr(inputs)}")
+    if type(scale) is not int or scale < 1 or type(exit) is not bool:
+        shown = f"{reprlib.repr(scale)}, {reprlib.repr(exit)}"
+        raise TypeError(f"a scale is a whole number and an exit true or false, not {shown}")
+    return Node(op, tuple(inputs), scale, exit)
+
+
+@dataclass(frozen=True)
+class Module:
+    """One link of the chain that makes a network: stem, block or classifier (section 4.3).
+
+    Attributes:
+        block: the graph computed here.
+        channels: channels that each of its nodes puts out.
+        scale: side of the network's input over the side of what such a node puts out.
+        sources: for each node without inputs, in order, the module it reads; -1 is the image.
+        classes: of its nodes' exits.
+    """
+
+    block: Block
+    channels: int
+    scale: int
+    sources: tuple[int, ...]
+    classes: int = 0

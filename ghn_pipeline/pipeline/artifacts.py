@@ -1,0 +1,416 @@
+"""What earlier stages made, read back from the results folder as objects."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from ghn_pipeline.baselines import made, multiply_adds
+from ghn_pipeline.baselines.exits import MultiExit
+from ghn_pipeline.data import cifar10
+from ghn_pipeline.data.imagenet import ILSVRC, ImageNet
+from ghn_pipeline.data.images import Splits, split, stream
+from ghn_pipeline.model.graph import Block
+from ghn_pipeline.model.network import Network
+from ghn_pipeline.model.oneshot import OneShot
+from ghn_pipeline.pipeline import record
+from ghn_pipeline.pipeline.schemas import Entries, faults
+from ghn_pipeline.pipeline.stages import chooser, first_ghn, maker_of, result_folder, settings
+from ghn_pipeline.ranking import held_out as drawing
+from ghn_pipeline.ranking.proxies import synflow
+from ghn_pipeline.ranking.rivals import proxy_scorer, sgd_scorer
+from ghn_pipeline.ranking.scoring import Score, Scorer
+from ghn_pipeline.settings.config import Config
+from ghn_pipeline.space.anytime import Anytime
+from ghn_pipeline.space.classification import Classification
+from ghn_pipeline.space.space import Space
+from ghn_pipeline.space.spaces import SPACES
+from ghn_pipeline.system.compute import prepare_process
+from ghn_pipeline.system.errors import UserError
+from ghn_pipeline.system.files import digest, read_json
+from ghn_pipeline.training import checkpoint
+from ghn_pipeline.training.batches import fixed_batches, judge
+from ghn_pipeline.training.search import build
+
+Floats = NDArray[np.float64]
+
+CLASSES = 10  # of CIFAR-10
+SEEDS_APART = 1000  # between the streams of GHNs that differ in their seed
+#: What scores without a model trained before.
+UNTRAINED = {"proxies": proxy_scorer, "sgd": sgd_scorer}
+
+
+def space_of(config: Config, weights: Mapping[str, int] | None = None) -> Space:
+    """Return the search space of the configuration.
+
+    Where `weights` are given, an operation is drawn so many times as often as one of weight 1,
+    which those have that it does not name. Its networks are the same.
+    """
+    listed = [op for op in config.space.operations for _ in range((weights or {}).get(op, 1))]
+    said = config.space.model_dump(exclude={"name", "nodes", "operations"}, exclude_none=True)
+    return SPACES[config.space.name](
+        operations=tuple(listed),
+        blocks=config.network.blocks,
+        channels=config.network.channels,
+        reductions=tuple(config.network.reductions),
+        stem_multiplier=config.network.stem_multiplier,
+        classes=CLASSES,
+        **said,
+    )
+
+
+def paper_space(config: Config) -> Classification:
+    """Return the search space of a chapter of section 5.1.1: see `stages.check_space`."""
+    space = space_of(config)
+    assert isinstance(space, Classification)
+    return space
+
+
+def anytime_space(config: Config) -> Anytime:
+    """Return the search space of the chapter of section 5.2: see `stages.check_space`."""
+    space = space_of(config)
+    assert isinstance(space, Anytime)
+    return space
+
+
+def rival(config: Config, name: str) -> MultiExit:
+    """Return one of anytime.rivals, untrained; its weights are of torch's global generator."""
+    return made(name, config.anytime, CLASSES)
+
+
+def comparable(config: Config) -> int:
+    """Multiply-adds up to the last exit of the first rival, which the best may take (7.3)."""
+    return multiply_adds(rival(config, config.anytime.rivals[0]), config.images.resolution)[-1]
+
+
+def mobile_space(config: Config, images: ImageNet | None) -> Classification:
+    """Return how a block is stacked for ImageNet-mobile, its channels not chosen yet (5.1.2)."""
+    settings = config.mobile
+    return replace(
+        paper_space(config),
+        blocks=settings.blocks,
+        reductions=tuple(settings.reductions),
+        stem_stride=settings.stem_stride,
+        classes=len(images.classes) if images else ILSVRC[0],
+    )
+
+
+def images_of(config: Config, device: torch.device) -> Splits:
+    """Return the images of the configuration, verified, on `device`.
+
+    Raises:
+        UserError: CIFAR-10 is missing or altered.
+    """
+    pixels, labels = cifar10.load(Path(config.data.folder))
+    return split(
+        pixels,
+        labels,
+        train=config.images.train,
+        validation=config.images.validation,
+        resolution=config.images.resolution,
+        seed=config.seeds.split,
+        device=device,
+    )
+
+
+def draw_held_out(config: Config) -> tuple[list[Block], list[Block]]:
+    """Draw the test architectures and the selection; the same again for the same settings.
+
+    Raises:
+        UserError: the space has not so many.
+    """
+    draws = space_of(config).draws(Random(config.seeds.test_architectures), config.space.nodes)
+    return drawing.held_out(draws, config.correlation.drawn, config.correlation.selection)
+
+
+def architectures_of(config: Config) -> list[Block]:
+    """Return the test architectures that `ghn sample` drew.
+
+    Raises:
+        UserError: they are missing, stale or not whole.
+    """
+    return _drawn(config, "architectures", config.correlation.drawn)
+
+
+def selection_of(config: Config) -> list[Block]:
+    """Return the architectures that `ghn sample` drew for choices.
+
+    Raises:
+        UserError: they are missing, stale or not whole.
+    """
+    return _drawn(config, "selection", config.correlation.selection)
+
+
+def held_out(config: Config) -> set[str]:
+    """Return the hashes of all architectures that training must not see.
+
+    Raises:
+        UserError: they are missing, stale or not whole.
+    """
+    return {block.hash for block in architectures_of(config) + selection_of(config)}
+
+
+def _drawn(config: Config, which: str, count: int) -> list[Block]:
+    blocks = [block for block, _ in _listed(config, "architectures", f"{which}.json")]
+    if len(blocks) != count:
+        path = result_folder(config, "architectures") / f"{which}.json"
+        raise UserError(f"{path} holds {len(blocks)} architectures. Run `ghn sample` again.")
+    return blocks
+
+
+def _listed(config: Config, stage: str, name: str) -> list[tuple[Block, dict[str, float]]]:
+    """Read a list of architectures that a stage wrote, each with the values of its measures.
+
+    Raises:
+        UserError: it is missing, damaged or stale, or an entry has another hash than its block.
+    """
+    path, space = record.output(config, stage, name), space_of(config)
+    try:
+        entries = Entries.model_validate(read_json(path, maker_of(stage))).root
+        found = [(space.read(entry.block), entry.values) for entry in entries]
+        if wrong := [e.hash for e, (b, _) in zip(entries, found, strict=True) if e.hash != b.hash]:
+            raise UserError(f"the hash of another block: {', '.join(wrong[:3])}")
+    except (ValidationError, UserError) as error:
+        reason = faults(error) if isinstance(error, ValidationError) else error
+        raise UserError(
+            f"{path} holds no list of architectures ({reason}). Run `{maker_of(stage)}` again."
+        ) from error
+    return found
+
+
+def untrained(config: Config, stage: str) -> nn.Module:
+    """Make the GHN or the one-shot model of `stage` as it is before training."""
+    space, seed = space_of(config), config.seeds.initialisation
+    if stage == "oneshot":
+        return OneShot(space, config.space.nodes, stream(seed, "oneshot"))
+    ghn = config.named_ghn(stage.removeprefix("ghn/"))
+    return build(space, ghn, seed + SEEDS_APART * ghn.seed)
+
+
+def load_weights(config: Config, stage: str, model: nn.Module) -> None:
+    """Give a model the weights that a finished training ended with.
+
+    Raises:
+        UserError: they are missing, damaged, stale, not finite, or of another model.
+    """
+    path = record.output(config, stage, "model.pt")
+    checkpoint.load_model(path, digest(settings(config, stage)), maker_of(stage), model)
+
+
+def scorer_of(config: Config, stage: str, device: torch.device) -> Scorer:
+    """Return what scores blocks: the trained GHN or one-shot model of `stage`, or a rival.
+
+    Raises:
+        UserError: the model is missing, truncated or of another configuration.
+    """
+    prepare_process(config)
+    config = config.of_proxies if stage == "proxies" else config
+    space, splits = space_of(config), images_of(config, device)
+    if stage in UNTRAINED:
+        return UNTRAINED[stage](space, splits, config)
+    model = untrained(config, stage).to(device)
+    load_weights(config, stage, model)
+    return scorer(model, space, splits, config)
+
+
+def scorer(model: nn.Module, space: Space, splits: Splits, config: Config) -> Scorer:
+    """Return what scores blocks with weights that `model` gives, as `judge` does.
+
+    Where `evaluation.flow` is set there is one measure more, "flow", the likelihood times that
+    power of the weights' synflow. By likelihood alone networks of many paths ranked too low, and
+    synflow grows with the paths.
+    """
+    batch, batches = config.evaluation.batch, config.evaluation.batches
+    power, example = config.evaluation.flow, next(fixed_batches(splits.validation, splits, 1))
+
+    def score_one(network: Network, weights: dict[str, Tensor]) -> tuple[dict[str, float], float]:
+        begun = time.monotonic()
+        images = fixed_batches(splits.validation, splits, batch, batches)
+        values = judge(network, weights, images, budgets=config.evaluation.range)
+        if power is not None:
+            values["flow"] = values["likelihood"] * 10 ** (
+                power * synflow(network, weights, *example)
+            )
+        return values, time.monotonic() - begun
+
+    @torch.no_grad()
+    def score(blocks: Sequence[Block]) -> list[Score]:
+        begun = time.monotonic()
+        networks = [Network(space.modules(b), config.images.resolution) for b in blocks]
+        weights = model(networks)
+        share = (time.monotonic() - begun) / len(blocks)
+        found = [score_one(n, w) for n, w in zip(networks, weights, strict=True)]
+        return [
+            Score(b.hash, values, {"accuracy": s + share})
+            for b, (values, s) in zip(blocks, found, strict=True)
+        ]
+
+    return score
+
+
+def weights_of(config: Config, model: str) -> str:
+    """Return the SHA-256 of a trained model's file: the same settings may give other weights.
+
+    Empty for a rival that has none.
+
+    Raises:
+        UserError: it is missing.
+    """
+    if model in UNTRAINED:
+        return ""
+    record.output(config, model, "model.pt")
+    return str(record.read(config, model)["outputs"]["model.pt"])
+
+
+def scored_with(config: Config, stage: str, model: str) -> dict[str, Any]:
+    """Return the record of a scoring with the weights that `model` has now.
+
+    Raises:
+        UserError: it is missing or stale, or was made with other weights.
+    """
+    run = record.read(config, stage)
+    if run["inputs"].get("model.pt", "") != weights_of(config, model):
+        raise UserError(
+            f"{stage} was made with weights of {model} that are there no more. Run "
+            f"`{maker_of(stage)}` again."
+        )
+    return run
+
+
+def searched(config: Config, stage: str) -> list[tuple[Block, float]]:
+    """Return the architectures of a search, as they were evaluated, each with what ranks it.
+
+    Raises:
+        UserError: the search is missing, stale or not whole.
+    """
+    scored_with(config, stage, first_ghn(config))
+    by = config.evaluation.measure
+    try:
+        return [
+            (block, values[by]) for block, values in _listed(config, stage, "architectures.json")
+        ]
+    except KeyError as error:
+        raise UserError(
+            f"{stage} has an architecture without {by}. Run `{maker_of(stage)}` again."
+        ) from error
+
+
+def finalist(config: Config, group: str, rank: int) -> Block:
+    """Return the architecture of a finalist: "top", "random" or "best" (section 5.1.1).
+
+    The random ones are the first that the random search drew.
+
+    Raises:
+        UserError: there is none of that rank, or what says which it is is missing or stale.
+    """
+    if group == "best":
+        return winner(config)
+    blocks = by_rank(config, group, config.finalists.ranks)
+    _check_rank(rank, blocks)
+    return blocks[rank]
+
+
+def by_rank(config: Config, group: str, ranks: Sequence[int]) -> list[Block]:
+    """Return all architectures that the search ranks for a group: "top" or "random".
+
+    The random ones are the first that the random search drew.
+
+    Raises:
+        UserError: the search is missing, stale or not whole, or has not all of `ranks`.
+    """
+    found = searched(config, chooser(config))
+    _check_rank(max(ranks), found)
+    if group == "top":
+        found = sorted(found, key=lambda entry: -entry[1])  # of equals the first is better
+    return [block for block, _ in found]
+
+
+def _check_rank(rank: int, found: Sequence[object]) -> None:
+    if not 0 <= rank < len(found):
+        raise UserError(f"rank {rank}: the architectures are ranked 0 to {len(found) - 1}")
+
+
+def winner(config: Config) -> Block:
+    """Return the architecture that `ghn choose` chose.
+
+    Raises:
+        UserError: it is missing, stale or not whole.
+    """
+    result = record.read(config, "winner")["result"]
+    return space_of(config).read(result.get("block", ()))
+
+
+def trained_on(config: Config, stage: str, block: Block) -> dict[str, Any]:
+    """Return the record of a training of `block`.
+
+    Raises:
+        UserError: it is missing or stale, or of another architecture than is chosen now.
+    """
+    run = record.read(config, stage)
+    if run["result"]["hash"] != block.hash:
+        raise UserError(
+            f"{stage} is of the architecture {run['result']['hash']}, and {block.hash} is chosen "
+            f"now. Run `{maker_of(stage)}` again."
+        )
+    return run
+
+
+def ghn_pairs(
+    config: Config, names: Sequence[str]
+) -> tuple[dict[str, tuple[Floats, Floats]], list[dict[str, Any]]]:
+    """Return for each GHN the accuracies with its weights and the true ones, and their records.
+
+    Raises:
+        UserError: a stage is missing, or was made with other settings; it is named.
+    """
+    sgd = truths(config)
+    truth = final_accuracies(sgd)
+    made_of, pairs = list(sgd), {}
+    for name in names:
+        scored = scores_of(config, f"ghn/{name}", sgd)
+        pairs[name] = predicted(scored, truth), truth
+        made_of.append(scored)
+    return pairs, made_of
+
+
+def truths(config: Config) -> list[dict[str, Any]]:
+    """Return the records of the ground truth, in the order of the test architectures.
+
+    Raises:
+        UserError: one is missing, or was made with other settings; it is named.
+    """
+    stages = [f"sgd/{i}" for i in config.correlation.architectures]
+    return [record.read(config, stage) for stage in stages]
+
+
+def final_accuracies(sgd: Sequence[dict[str, Any]]) -> Floats:
+    """Return the accuracies [n] at the end of the trainings of the ground truth."""
+    return np.array([list(run["result"]["measured"].values())[-1]["final"] for run in sgd])
+
+
+def scores_of(config: Config, model: str, sgd: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the record of the scores with weights of `model`.
+
+    Raises:
+        UserError: it is missing or stale, or of other architectures than the ground truth.
+    """
+    scored = scored_with(config, f"scores/{model}", model)
+    if scored["result"]["hashes"][: len(sgd)] != [run["result"]["hash"] for run in sgd]:
+        raise UserError(
+            f"scores/{model} and sgd/* are of different architectures. Run `ghn score {model}` "
+            "and the `ghn train-sgd` of those that differ again."
+        )
+    return scored
+
+
+def predicted(scored: dict[str, Any], truth: Floats, measure: str = "accuracy") -> Floats:
+    """Return the scores [n] of the architectures whose truth is known, the first of those drawn."""
+    return np.array(scored["result"]["values"][measure][: len(truth)])

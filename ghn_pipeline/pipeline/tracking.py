@@ -1,0 +1,368 @@
+"""MLflow: a run for every training and scoring, fed from the files that are the truth.
+
+A stage writes its files first and is sent when it is done; the curve of a training is sent as its
+checkpoints are written. A tracking server that does not answer costs a warning, never a result.
+
+One name is one run. A run is named SCALE/STAGE, like its folder in `results`. Where the same folder
+gets another run, because results and checkpoints were deleted or the settings were changed, the
+name goes to the newer one. The older run of the same settings is deleted (MLflow keeps it among the
+deleted ones); one of other settings stays, renamed to SCALE/STAGE@DIGEST with the digest of its
+settings. Runs of other folders, such as a colleague's on the same server, are left alone.
+"""
+
+import csv
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ghn_pipeline.pipeline import store
+from ghn_pipeline.pipeline.record import load as read_record
+from ghn_pipeline.system.errors import UserError
+from ghn_pipeline.system.files import digest, write_atomically
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
+
+    from ghn_pipeline.training.fit import Log
+
+EXPERIMENT = "ghn-pipeline"
+#: makes the UI open on the runs, not on its pages for language models
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+#: the tag with the key of a stage's work
+RUN = "ghn.run"
+#: the tag with a digest of the folder that the results stand in
+PLACE = "ghn.place"
+#: beside run.json: what was sent, and where to
+MARKER = "mlflow.json"
+
+Record = Mapping[str, Any]
+T = TypeVar("T")
+#: step, time in milliseconds, numbers
+Point = tuple[int, int, Mapping[str, float]]
+
+
+def prepare() -> None:
+    """Make the store and its experiment before jobs share them; no answer costs a warning."""
+    try:
+        store.in_time(_experiment)
+    except Exception as error:
+        _warn("MLflow does not answer", error, "Results are written to files all the same.")
+
+
+def check() -> None:
+    """Open the store.
+
+    Raises:
+        UserError: that is not possible.
+    """
+    _asked(lambda client: client.get_experiment_by_name(EXPERIMENT))
+
+
+def _asked(question: Callable[["MlflowClient"], T]) -> T:
+    try:
+        return store.in_time(question)
+    except Exception as error:
+        # without its cause: the address may hold secrets
+        raise UserError(f"the store of the runs cannot be used: {store.reason(error)}") from None
+
+
+@contextmanager
+def follow(record: Record, folder: Path) -> Iterator[Callable[["Log"], None]]:
+    """Let MLflow show a training while it goes on; the training never waits for it.
+
+    The run begins, or goes on, when the first log is handed over. Left by an exception it is
+    marked as killed; otherwise `send` is to finish it.
+
+    Args:
+        record: the provenance of the stage.
+        folder: where its results will stand.
+
+    Yields:
+        What to call with the log after each checkpoint.
+    """
+    follower = _Follower(record, folder)
+    follower.start()
+    try:
+        yield follower.take
+    except BaseException:
+        follower.become("KILLED")
+        follower.join(store.PATIENCE)
+        raise
+    follower.become("FINISHED")
+
+
+def send(folder: Path) -> str | None:
+    """Send the stage whose files are in `folder` to MLflow; return the run's id.
+
+    The store is MLFLOW_TRACKING_URI, or mlflow.db in the working directory. What is there of the
+    same work is gone on with, not sent again.
+
+    Returns:
+        The id, or None where the record is damaged or the store could not be used: a warning says
+        which, and why.
+    """
+    try:
+        record = read_record(folder / "run.json")
+    except UserError as error:
+        print(f"warning: {folder} was not sent to MLflow: {error}", file=sys.stderr)
+        return None
+    try:
+        run = store.in_time(lambda client: _send(client, folder, record))
+        there = store.public(store.address())
+        sent = {"run": run, "store": there, "finished": record["finished"]}
+        write_atomically(folder / MARKER, json.dumps(sent) + "\n")
+        return run
+    # whatever a tracking client raises must not cost a result that is already on disk
+    except Exception as error:
+        later = "The results are whole; send it later with `ghn track`."
+        _warn(f"{folder} was not sent to MLflow", error, later)
+        return None
+
+
+def unsent(folders: Sequence[Path]) -> list[Path]:
+    """Return the folders whose stages are not in the store in force as they are now.
+
+    Raises:
+        UserError: the store cannot be used.
+    """
+    there = _asked(_finished_runs) if folders else frozenset()
+    return [folder for folder in folders if _sent_as(folder) not in there]
+
+
+def _finished_runs(client: "MlflowClient") -> frozenset[str]:
+    experiment, token, found = _experiment(client), None, set[str]()
+    while True:
+        page = client.search_runs([experiment], "status = 'FINISHED'", page_token=token)
+        found |= {run.info.run_id for run in page}
+        if not (token := page.token):
+            return frozenset(found)
+
+
+def _sent_as(folder: Path) -> str | None:
+    """Return the id of the run that the results in `folder`, as they are now, were sent as."""
+    try:
+        sent, record = (
+            json.loads((folder / name).read_text(encoding="utf-8")) for name in (MARKER, "run.json")
+        )
+        as_now = sent["finished"] == record["finished"]
+        return str(sent["run"]) if as_now else None
+    except (OSError, ValueError, TypeError, KeyError):  # missing, or not whole
+        return None
+
+
+def _warn(what: str, error: Exception, then: str) -> None:
+    print(f"warning: {what} ({store.reason(error)}). {then}", file=sys.stderr)
+
+
+# ---- runs --------------------------------------------------------------------------------------
+
+
+def _experiment(client: "MlflowClient") -> str:
+    from mlflow.exceptions import MlflowException
+
+    if found := client.get_experiment_by_name(EXPERIMENT):
+        return found.experiment_id
+    try:
+        return client.create_experiment(EXPERIMENT, tags=KIND)
+    except MlflowException:
+        # a server takes several at a time: another process may have been faster
+        if found := client.get_experiment_by_name(EXPERIMENT):
+            return found.experiment_id
+        raise
+
+
+def _the_run(client: "MlflowClient", folder: Path, record: Record, start: int) -> "Run":
+    """Return the one run of this work, made where the store has none; it alone has the name."""
+    experiment, key, name = (
+        _experiment(client),
+        record["run"],
+        f"{record['scale']}/{record['stage']}",
+    )
+
+    def found() -> "Sequence[Run]":
+        runs = client.search_runs([experiment], f"tags.`{RUN}` = '{key}'")
+        # all processes must keep the same one of several that began in the same millisecond
+        return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
+
+    if not (runs := found()):
+        tags = {RUN: key, PLACE: _place(folder), "digest": record["digest"]}
+        client.create_run(experiment, start, tags, name)
+        runs = found()
+    run, *doubles = runs
+    # a server that was slow to answer has been asked twice
+    for double in doubles:
+        client.delete_run(double.info.run_id)
+    if run.info.run_name == f"{name}@{record['digest']}":  # the settings were changed back
+        client.update_run(run.info.run_id, name=name)
+    for used in (name, f"{name}@{record['digest']}"):
+        for other in client.search_runs([experiment], f"attributes.run_name = '{used}'"):
+            # one without the tag is of an older version
+            here = other.data.tags.get(PLACE, _place(folder)) == _place(folder)
+            if here and other.data.tags.get(RUN) != key:
+                _make_way(client, other, name, record)
+    return run
+
+
+def _make_way(client: "MlflowClient", older: "Run", name: str, record: Record) -> None:
+    made_from = older.data.tags.get("digest")
+    if made_from == record["digest"]:
+        client.delete_run(older.info.run_id)
+    else:
+        client.update_run(older.info.run_id, name=f"{name}@{made_from}")
+
+
+def _place(folder: Path) -> str:
+    return digest(str(folder.resolve()))
+
+
+def _begin(client: "MlflowClient", folder: Path, record: Record, start: int) -> "Run":
+    """Return the run of this work, with its settings and where it comes from."""
+    from mlflow.entities import Param, RunTag
+
+    run = _the_run(client, folder, record, start)
+    tags = {key: str(record[key]) for key in ("stage", "scale", "digest", "commit", "dirty")}
+    tags |= {"folder": str(folder), PLACE: _place(folder), "mlflow.source.name": "ghn"}
+    jobs = [*run.data.tags.get("slurm_job", "").split(","), record["slurm_job"]]
+    if jobs := list(dict.fromkeys(filter(None, jobs))):
+        tags["slurm_job"] = ",".join(jobs)
+    client.log_batch(run.info.run_id, tags=[RunTag(*tag) for tag in tags.items()])
+    params = [Param(key, str(value)[:500]) for key, value in _flat(record["settings"])]
+    for i in range(0, len(params), 100):
+        client.log_batch(run.info.run_id, params=params[i : i + 100])
+    return run
+
+
+def _last_step(client: "MlflowClient", run: str) -> int:
+    return max((point.step for point in client.get_metric_history(run, "loss")), default=-1)
+
+
+def _log(client: "MlflowClient", run: str, points: Sequence[Point]) -> None:
+    from mlflow.entities import Metric
+
+    # a step goes as a whole, so that its loss tells that all of it is there
+    for i in range(0, len(points), 100):
+        part = points[i : i + 100]
+        metrics = [Metric(k, v, at, step) for step, at, each in part for k, v in each.items()]
+        client.log_batch(run, metrics)
+
+
+def _send(client: "MlflowClient", folder: Path, record: Record) -> str:
+    end = int(1000 * datetime.fromisoformat(record["finished"]).timestamp())
+    seconds = record["accelerator_seconds"]
+    run = _begin(client, folder, record, end - int(1000 * seconds))
+    number, there = run.info.run_id, run.data.metrics
+    last = _last_step(client, number)
+    _log(client, number, [p for p in _curve(folder / "curve.csv", end) if p[0] > last])
+    final = {**dict(_numbers(record["result"])), "accelerator_seconds": seconds}
+    _log(client, number, [(0, end, {k: v}) for k, v in final.items() if there.get(k) != v])
+    for path in folder.iterdir():
+        if path.name != MARKER and not path.name.startswith("."):  # what a kill left half written
+            client.log_artifact(number, str(path))
+    client.set_terminated(number, "FINISHED", end)
+    return str(number)
+
+
+# ---- a training that goes on -------------------------------------------------------------------
+
+
+class _Follower(threading.Thread):
+    """Sends the curve of a training beside it."""
+
+    def __init__(self, record: Record, folder: Path) -> None:
+        super().__init__(daemon=True)  # a server that hangs must not keep the process
+        self.record, self.folder = record, folder
+        self.status = "RUNNING"
+        self.news = threading.Event()
+        self.points: list[Point] = []
+        self.begun: int | None = None
+        self.run_id: str | None = None
+        self.sent = -1
+        self.failed = False
+
+    def take(self, log: "Log") -> None:
+        """Note what is new in the log."""
+        now = int(1000 * time.time())
+        self.begun = self.begun or now - int(1000 * log.seconds)
+        for step, loss, rate in log.curve[len(self.points) :]:
+            # a step keeps its time: MLflow drops what it is told twice only if all is the same
+            self.points.append((step, now, {"loss": loss, "learning_rate": rate}))
+        self.news.set()
+
+    def become(self, status: str) -> None:
+        """End with the run in `status`."""
+        self.status = status
+        self.news.set()
+
+    def run(self) -> None:
+        """Send all news until the training ends."""
+        status = "RUNNING"
+        while status == "RUNNING":
+            self.news.wait()
+            self.news.clear()
+            status = self.status
+            if self.begun and status != "FINISHED":
+                self._send_or_warn(status, self.begun)
+
+    def _send_or_warn(self, status: str, begun: int) -> None:
+        try:
+            with store.connected() as client:
+                # it may have been for long that the store was another's
+                if self.status != "FINISHED":
+                    self._send(client, status, begun)
+        except Exception as error:
+            self.run_id = None  # what the store has is to be asked anew
+            if not self.failed:
+                later = "The training goes on; what is missing is sent when MLflow answers."
+                _warn(f"{self.folder} is not followed by MLflow", error, later)
+            self.failed = True
+        else:
+            if self.failed:
+                print(f"{self.folder} is followed by MLflow again", file=sys.stderr)
+            self.failed = False
+
+    def _send(self, client: "MlflowClient", status: str, begun: int) -> None:
+        if self.run_id is None:
+            run = _begin(client, self.folder, self.record, begun)
+            if run.info.status != "RUNNING":
+                client.update_run(run.info.run_id, "RUNNING")
+            self.sent = _last_step(client, run.info.run_id)
+            self.run_id = run.info.run_id
+        new = [point for point in self.points if point[0] > self.sent]
+        _log(client, self.run_id, new)
+        self.sent = max((point[0] for point in new), default=self.sent)
+        if status == "KILLED":
+            client.set_terminated(self.run_id, status)
+
+
+# ---- records and curves as numbers -------------------------------------------------------------
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _numbers(result: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for key, value in _flat(result):
+        if isinstance(value, (int, float)):
+            yield key, float(value)
+
+
+def _curve(path: Path, time: int) -> Iterator[Point]:
+    """Yield the points of a curve, all of one time; a stage without a curve has none."""
+    if not path.exists():
+        return
+    with open(path, newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            step = int(row.pop("step"))
+            yield step, time, {name: float(value) for name, value in row.items()}

@@ -1,0 +1,148 @@
+"""Zero-cost proxies: ranking networks by what they are or do before any training.
+
+Each is a function of a network, its initial weights and one batch; higher is taken for better. As
+Abdelfattah et al. (ICLR 2021), who compared them, sums are over the weights of convolutions and
+classifier without its bias, and batch norm takes the statistics of the batch.
+"""
+
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ghn_pipeline.model.network import Network, batch_statistics, initial, run
+
+Weights = dict[str, Tensor]
+#: Of a network, its initial weights, images [B, 3, R, R] and labels [B].
+Proxy = Callable[[Network, Weights, Tensor, Tensor], float]
+
+
+def initial_weights(network: Network, generator: torch.Generator) -> Weights:
+    """Draw the weights that `Trained` starts from, for which gradients can be asked."""
+    return {spec.name: initial(spec, generator) for spec in network.specs}
+
+
+def parameters(network: Network, weights: Weights, images: Tensor, labels: Tensor) -> float:
+    """Return the number of trained parameters."""
+    return float(network.parameters)
+
+
+def multiply_adds(network: Network, weights: Weights, images: Tensor, labels: Tensor) -> float:
+    """Return the multiply-adds for one image, half of what is called FLOPs."""
+    return float(network.multiply_adds)
+
+
+def grad_norm(network: Network, weights: Weights, images: Tensor, labels: Tensor) -> float:
+    """Return the sum of the norms of the loss's gradients (Abdelfattah et al. 2021, 3.2)."""
+    return sum(float(g.norm()) for g in _gradients(network, weights, images, labels))
+
+
+def snip(network: Network, weights: Weights, images: Tensor, labels: Tensor) -> float:
+    """Return Σ |w · ∂L/∂w| (SNIP; Lee et al. 2019)."""
+    gradients = _gradients(network, weights, images, labels)
+    return sum(float((w * g).abs().sum()) for w, g in _pairs(weights, gradients))
+
+
+def grasp(network: Network, weights: Weights, images: Tensor, labels: Tensor) -> float:
+    """Return Σ -w · Hg, with H the Hessian and g the gradient of the loss (Wang et al. 2020)."""
+    gradients = _gradients(network, weights, images, labels, create_graph=True)
+    product = torch.stack([(g * g.detach()).sum() for g in gradients]).sum()
+    second = torch.autograd.grad(product, _kernels(weights))
+    return -sum(float((w * h).sum()) for w, h in _pairs(weights, second))
+
+
+@torch.enable_grad()
+def synflow(network: Network, weights: Weights, images: Tensor, labels: Tensor) -> float:
+    """Return log10 of Σ w · ∂R/∂w for |w|, R the summed logits of ones (Tanaka et al. 2020).
+
+    Without batch norm it has hundreds of digits in a deep network. As R is linear in the image, it
+    is computed small, and the logarithm tells networks apart as it does. A network whose logits do
+    not depend on its weights has the least that a number can hold. All is done by the processor,
+    for not every accelerator has float64.
+    """
+    small = 1e-100  # of the image, and of the logits, so that neither pass overflows
+    positive = {n: w.detach().cpu().abs().double().requires_grad_() for n, w in weights.items()}
+    ones = torch.full_like(images[:1], small, dtype=torch.float64, device="cpu")
+    total = run(network, positive, ones, norm=lambda _, x: x).sum() * small
+    gradients = torch.autograd.grad(total, _kernels(positive))
+    flow = sum(float((w * g).sum()) for w, g in _pairs(positive, gradients))
+    return math.log10(max(flow, sys.float_info.min)) - 2 * math.log10(small)
+
+
+def fisher(network: Network, weights: Weights, images: Tensor, labels: Tensor) -> float:
+    """Return Σ over channels of the mean over images of (Σ a · ∂L/∂a)² / 2 (Turner et al. 2020).
+
+    The activations a are what batch norms read: the convolutions' outputs, but for those that no
+    batch norm follows, and the sum that the last one of NAS-Bench-201 reads.
+    """
+    activations = []
+
+    def norm(name: str, x: Tensor) -> Tensor:
+        activations.append(x)
+        return batch_statistics(name, x)
+
+    loss = F.cross_entropy(run(network, weights, images, norm), labels)
+    pairs = zip(activations, torch.autograd.grad(loss, activations), strict=True)
+    # a node with several inputs has them stacked on the batch axis
+    each = ((a * g).detach().sum((2, 3)).square().sum() for a, g in pairs)
+    return sum(map(float, each)) / (2 * len(images))
+
+
+def jacob_cov(network: Network, weights: Weights, images: Tensor, labels: Tensor) -> float:
+    """Return -Σ log λ + 1/λ of the correlation between images' gradients (Mellor et al. 2020, v1).
+
+    The gradient is of the summed logits by the image; each eigenvalue λ has 1e-5 added.
+    Where an image's gradient is constant, images are not told apart: the correlation of all is 1.
+    """
+    images = images.detach().clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(run(network, weights, images).sum(), [images])
+    jacobian = gradient.flatten(1).cpu().double().numpy()
+    constant = (np.ptp(jacobian, axis=1) == 0).any()
+    correlation = np.ones((len(images),) * 2) if constant else np.corrcoef(jacobian)
+    eigenvalues = np.linalg.eigvalsh(correlation).clip(0) + 1e-5
+    return float(-(np.log(eigenvalues) + 1 / eigenvalues).sum())
+
+
+PROXIES: dict[str, Proxy] = {
+    "parameters": parameters,
+    "multiply_adds": multiply_adds,
+    "grad_norm": grad_norm,
+    "snip": snip,
+    "grasp": grasp,
+    "fisher": fisher,
+    "synflow": synflow,
+    "jacob_cov": jacob_cov,
+}
+#: Whose majority says which of two networks is the better (Abdelfattah et al. 2021, 3.3).
+VOTERS = ("synflow", "jacob_cov", "snip")
+
+
+def vote(scores: Mapping[str, Sequence[float]]) -> NDArray[np.float64]:
+    """Return for each network how many others most of `VOTERS` rank below it, less those above.
+
+    Those who rank two networks alike do not vote on them.
+    """
+    ballots = [np.sign(np.subtract.outer(scores[v], scores[v])) for v in VOTERS]
+    won: NDArray[np.float64] = np.sign(sum(ballots)).sum(axis=1)
+    return won
+
+
+def _gradients(
+    network: Network, weights: Weights, images: Tensor, labels: Tensor, create_graph: bool = False
+) -> tuple[Tensor, ...]:
+    loss = F.cross_entropy(run(network, weights, images), labels)
+    return torch.autograd.grad(loss, _kernels(weights), create_graph=create_graph)
+
+
+def _pairs(weights: Weights, of_each: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    return [(w.detach(), g.detach()) for w, g in zip(_kernels(weights), of_each, strict=True)]
+
+
+def _kernels(weights: Weights) -> list[Tensor]:
+    """The weights without biases."""
+    return [w for w in weights.values() if w.dim() > 1]

@@ -1,0 +1,114 @@
+"""NAS-Bench-201 at a glance: how well each method ranks cells, and how a GHN learns to."""
+
+import math
+from collections.abc import Mapping, Sequence
+from textwrap import fill
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ghn_pipeline.report.benchmark_table import (
+    CELLS,
+    ENSEMBLE,
+    GHN,
+    LIKELIHOOD,
+    Found,
+    Method,
+    label,
+    published,
+)
+from ghn_pipeline.report.figure import blank, ruled
+
+#: Told apart by the colour-blind; the GHNs' stands out.
+OURS, OTHERS, PUBLISHED = "#d55e00", "#0072b2", "#333333"
+
+Curve = Sequence[tuple[int, float]]
+
+
+def benchmark_figure(
+    methods: Mapping[str, Method],
+    found: Mapping[str, Found],
+    curves: Mapping[str, Curve],
+    *,
+    scale_note: str,
+    cells: int,
+    confidence: float,
+) -> Figure:
+    """Return Spearman's coefficient of each method (left) and, as GHNs train, theirs (right).
+
+    Args:
+        methods: what was measured, for its name.
+        found: how well they rank, see `benchmark_table.measure`. What is undefined has no point.
+        curves: of each seed of the GHN, (training step, coefficient over the selection cells);
+            without points there is no right panel.
+        scale_note: the scale in words, for the title.
+        cells: n that the left panel is over.
+        confidence: of its intervals.
+    """
+    learnt = [curve for curve in curves.values() if curve]
+    figure = blank(11 if learnt else 7, 4.8)
+    left, *right = figure.subplots(
+        1, 2 if learnt else 1, squeeze=False, width_ratios=[1.3, 1] if learnt else None
+    )[0]
+    note = f"NAS-Bench-201, CIFAR-10 — {scale_note}"
+    figure.suptitle(fill(note, width=110 if learnt else 70), fontsize=12)
+    left.set_title(f"Each method, on {cells:,} held-out cells", fontsize=11)
+    left.set_xlabel(
+        f"Spearman with published accuracy (line: {confidence:.0%} interval)", fontsize=11
+    )
+    _draw_methods(left, methods, found)
+    for axes in right:
+        axes.set_title("In training, on rarer functions", fontsize=11)
+        axes.set_xlabel("training step", fontsize=11)
+        axes.set_ylabel("Spearman of likelihood with published accuracy", fontsize=11)
+        _draw_curves(axes, learnt)
+    for axes in (left, *right):
+        ruled(axes, labels=10)
+    # below the axes: no corner is free of points in general
+    figure.legend(loc="outside lower center", ncols=5, fontsize=10)
+    return figure
+
+
+def _draw_methods(axes: Axes, methods: Mapping[str, Method], found: Mapping[str, Found]) -> None:
+    others = published()
+    ours = {key: one.all["spearman"] for key, one in found.items()}
+    values = {**others, **{key: estimate.value for key, estimate in ours.items()}}
+    # the best on top, what is undefined at the bottom
+    keys = sorted(values, key=lambda key: np.nan_to_num(values[key], nan=-np.inf))
+    row = {key: y for y, key in enumerate(keys)}
+    axes.set_yticks(range(len(keys)), [label(key, methods) for key in keys])
+    axes.set_ylim(-0.6, len(keys) - 0.4)
+    ghns = [key for key in keys if key in ours and key in (GHN, ENSEMBLE, LIKELIHOOD)]
+    for group, colour, size, name in (
+        (ghns, OURS, 75, "GHN"),
+        ([key for key in keys if key in ours and key not in ghns], OTHERS, 45, "other methods"),
+    ):
+        y, of = [row[key] for key in group], [ours[key] for key in group]
+        axes.hlines(y, [e.low for e in of], [e.high for e in of], colors=colour, linewidth=2)
+        axes.scatter([e.value for e in of], y, s=size, c=colour, zorder=3, label=name)
+    x, y = list(others.values()), [row[key] for key in others]
+    published_label = f"as published, on all {CELLS:,} cells"
+    diamonds = axes.scatter(x, y, s=45, marker="D", zorder=4, label=published_label)
+    diamonds.set(facecolor="none", edgecolor=PUBLISHED, linewidth=1.3)
+    for key, estimate in ours.items():
+        shown = "undefined" if math.isnan(estimate.value) else f"{estimate.value:.2f}"
+        beside = axes.get_yaxis_transform()
+        text = axes.text(
+            1.015, row[key], shown, transform=beside, va="center_baseline", fontsize=10
+        )
+        if key in ghns:
+            for bold in (text, axes.get_yticklabels()[row[key]]):
+                bold.set(color=OURS, fontweight="bold")
+
+
+def _draw_curves(axes: Axes, curves: Sequence[Curve]) -> None:
+    if len(curves) > 1:
+        for i, curve in enumerate(curves):
+            (line,) = axes.plot(*zip(*curve, strict=True), color=OURS, linewidth=1, alpha=0.5)
+            line.set_label("_" if i else "GHN, one seed")
+    at = [dict(curve) for curve in curves]
+    steps = sorted(set.intersection(*(set(one) for one in at)))
+    mean = [np.mean([one[step] for one in at]) for step in steps]
+    name = f"GHN, mean of {len(curves)} seeds" if len(curves) > 1 else "GHN, one seed"
+    axes.plot(steps, mean, "o-", color=OURS, linewidth=2.8, label=name)

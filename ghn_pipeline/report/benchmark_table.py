@@ -1,0 +1,379 @@
+"""NAS-Bench-201: how well each method ranks cells, and how good the cells found by it are.
+
+No part of the paper: the ranking is held against accuracies that others published, and printed
+beside what others report of theirs.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import yaml
+
+from ghn_pipeline.ranking.correlation import (
+    Estimate,
+    better_half,
+    coefficients,
+    mean_correlation,
+    top_precision,
+)
+from ghn_pipeline.report.correlations import NONE, NOT_TIMED, Bootstrap, printed, show, two_digits
+from ghn_pipeline.report.table import Table
+
+CELLS = 15_625  # of the whole space
+GHN, ENSEMBLE, LIKELIHOOD = "ghn", "ghn-ensemble", "ghn-likelihood"
+
+
+@dataclass(frozen=True)
+class Method:
+    """How one method ranks n cells, and its costs in seconds of the device.
+
+    Attributes:
+        predictions: for each seed, [n]; higher is taken for better.
+        initial_seconds: to train what makes one of them; None: there is nothing to train.
+        each_seconds: to score one cell for one of them; None: not timed apart.
+    """
+
+    predictions: Sequence[np.ndarray]
+    initial_seconds: float | None
+    each_seconds: float | None
+
+
+@dataclass(frozen=True)
+class Found:
+    """How well a method ranks; of several seeds, the means.
+
+    Attributes:
+        all: 'pearson', 'spearman' and 'kendall' over all cells.
+        better_half: the same over the better half by true accuracy.
+        precision: of those ranked best, the fraction that truly are, see `top_precision`.
+        spread: of each coefficient over all, the standard deviation (n - 1) of the seeds; NaN for
+            one seed.
+    """
+
+    all: dict[str, Estimate]
+    better_half: dict[str, Estimate]
+    precision: float
+    spread: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The cell that a search chose, on one data set.
+
+    Attributes:
+        search: such as 'random search of 1,000 evaluations'.
+        dataset: such as 'CIFAR-100'.
+        key: of the cell in the published tables.
+        accuracy: published, as a fraction.
+        rank: among all cells by that accuracy, from 1.
+        best: published accuracy of any cell.
+    """
+
+    search: str
+    dataset: str
+    key: str
+    accuracy: float
+    rank: int
+    best: float
+
+
+@lru_cache(maxsize=1)
+def _published() -> dict[str, Any]:
+    path = files("ghn_pipeline") / "report" / "published_nasbench201.yaml"
+    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return found
+
+
+def published() -> dict[str, float]:
+    """Return Spearman's coefficients that others published, by method."""
+    methods = _published()["methods"]
+    return {key: entry["spearman"] for key, entry in methods.items() if "spearman" in entry}
+
+
+def label(key: str, methods: Mapping[str, Method]) -> str:
+    """Return what a method is called, such as 'GHN, mean of 3 seeds'; 'sgd-10' is any number.
+
+    Raises:
+        KeyError: a method without a name, or the ensemble without its members.
+    """
+    if key == ENSEMBLE:
+        return f"{_name(GHN)}, ensemble of the {len(methods[GHN].predictions)}"
+    seeds = len(methods[key].predictions) if key in methods else 1
+    return f"{_name(key)}, mean of {seeds} seeds" if seeds > 1 else _name(key)
+
+
+def measure(
+    methods: Mapping[str, Method],
+    truth: np.ndarray,
+    *,
+    bootstrap: Bootstrap,
+    top: float,
+    groups: Sequence[str] | None = None,
+) -> dict[str, Found]:
+    """Return how well each method ranks cells of true accuracies [n].
+
+    Args:
+        methods: by the keys of published_nasbench201.yaml, each of the same n cells.
+        truth: as fractions.
+        bootstrap: of the intervals.
+        top: the share whose best are looked for, see `top_precision`.
+        groups: of cells [n] that are drawn together, see `mean_correlation`.
+
+    Raises:
+        UserError: see `correlate`; the better half too needs 3 cells, hence n at least 5.
+    """
+    return {
+        key: _measure(m.predictions, truth, bootstrap, top, groups) for key, m in methods.items()
+    }
+
+
+def _measure(
+    predictions: Sequence[np.ndarray],
+    truth: np.ndarray,
+    bootstrap: Bootstrap,
+    top: float,
+    groups: Sequence[str] | None,
+) -> Found:
+    half = better_half(truth)
+    over_all = mean_correlation(predictions, truth, **asdict(bootstrap), groups=groups)
+    over_half = mean_correlation(
+        [x[half] for x in predictions],
+        truth[half],
+        **asdict(bootstrap),
+        groups=None if groups is None else [groups[i] for i in half],
+    )
+    seeds = [coefficients(x, truth) for x in predictions]
+    return Found(
+        all=over_all,
+        better_half=over_half,
+        precision=float(np.mean([top_precision(x, truth, top) for x in predictions])),
+        spread={name: _deviation([seed[name] for seed in seeds]) for name in over_all},
+    )
+
+
+def _deviation(values: Sequence[float]) -> float:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+
+
+def benchmark_table(
+    methods: Mapping[str, Method],
+    found: Mapping[str, Found],
+    *,
+    scale_note: str,
+    cells: int,
+    top: float,
+    costs: bool,
+    ranked_by: str,
+    bootstrap: Bootstrap,
+    functions: int,
+    settings_note: str,
+) -> Table:
+    """Return our methods beside what is published, trained ones last.
+
+    Args:
+        methods: what was measured.
+        found: how well they rank, see `measure`.
+        scale_note: the scale in words, such as '16 x 16 images, 8 channels'.
+        cells: n, held out.
+        top: the share that the precision is of.
+        costs: whether to print them; without them the table is the same in every run.
+        ranked_by: the measure by which generated and shared weights are judged, for the footnote.
+        bootstrap: what the intervals were made with.
+        functions: how many different ones the cells compute.
+        settings_note: what else a reader must know of how methods were set, in words.
+    """
+    interval = f"[{bootstrap.confidence:.0%} interval]"
+    headings = (
+        "Method",
+        "Initial (device hours)",
+        "Per architecture (device seconds)",
+        f"Spearman {interval}",
+        "Spearman, published",
+        "Kendall",
+        "Pearson",
+        f"Spearman, better half {interval}",
+        f"Precision of the top {_percent(top)}",
+    )
+    return Table(
+        title=f"NAS-Bench-201, CIFAR-10 — {scale_note}: "
+        f"ranking {cells:,} held-out cells by each method, against their published accuracies",
+        columns=tuple(("", heading) for heading in headings),
+        rows=tuple(
+            (
+                label(key, methods),
+                *_costs(methods.get(key), costs),
+                *_cells(found.get(key), published().get(key)),
+            )
+            for key in ordered({*published(), *methods})
+        ),
+        footnotes=(
+            _published_note(),
+            _ours_note(cells, functions, top, ranked_by),
+            settings_note,
+            _bootstrap_note(bootstrap),
+        ),
+    )
+
+
+def ordered(keys: Iterable[str]) -> list[str]:
+    """Return keys in the order of published_nasbench201.yaml, SGD by its steps.
+
+    Raises:
+        ValueError: a method that has no place there.
+    """
+    order = list(_published()["methods"])
+    return sorted(keys, key=lambda key: (order.index(_entry(key)), _steps(key)))
+
+
+def _entry(key: str) -> str:
+    return "sgd-K" if key.startswith("sgd-") else key
+
+
+def _steps(key: str) -> int:
+    return int(key.removeprefix("sgd-")) if key.startswith("sgd-") else 0
+
+
+def _name(key: str) -> str:
+    name: str = _published()["methods"][_entry(key)]["name"]
+    return name.replace("K", str(_steps(key))) if key.startswith("sgd-") else name
+
+
+def _costs(method: Method | None, costs: bool) -> tuple[str, str]:
+    if method is None:
+        return NONE, NONE
+    if not costs:
+        return NOT_TIMED, NOT_TIMED
+    initial, each = method.initial_seconds, method.each_seconds
+    return (
+        NONE if initial is None else two_digits(initial / 3600),
+        NONE if each is None else two_digits(each),
+    )
+
+
+def _cells(found: Found | None, others: float | None) -> tuple[str, ...]:
+    """Return a row's cells after its costs; `found` is None where it is published only."""
+    if found is None:
+        return NONE, printed(others, ".2f"), *[NONE] * 4
+    return (
+        _with_spread(found),
+        printed(others, ".2f"),
+        *(_value(found.all[name]) for name in ("kendall", "pearson")),
+        show(found.better_half["spearman"]),
+        f"{found.precision:.2f}",
+    )
+
+
+def _with_spread(found: Found) -> str:
+    """Return '0.87 ± 0.012 [0.85, 0.89]', as `show` where there is one seed."""
+    shown, spread = show(found.all["spearman"]), found.spread["spearman"]
+    return shown if math.isnan(spread) else shown.replace(" [", f" ± {spread:.3f} [")
+
+
+def _value(estimate: Estimate) -> str:
+    return show(estimate).split(" [")[0]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:g}%"
+
+
+def _published_note() -> str:
+    sources, methods = _published()["sources"], _published()["methods"]
+    names = {
+        source: [methods[key]["name"] for key in published() if methods[key]["source"] == source]
+        for source in sources
+    }
+    listed = "; ".join(f"{text} ({'; '.join(names[source])})" for source, text in sources.items())
+    return (
+        f"Published: over all {CELLS:,} cells at the benchmark's own size, with other images than "
+        f"here: not the same measurement as ours. By {listed}."
+    )
+
+
+def _ours_note(cells: int, functions: int, top: float, ranked_by: str) -> str:
+    best = f"{_percent(top)} best"
+    return (
+        f"All others: over {cells:,} held-out cells, drawn at random, of {functions:,} functions; "
+        "of those that compute the same one is scored for all, but by proxies. No cell that a GHN "
+        "or the one-shot model was trained on, and none of the selection, computes the same as one "
+        "of them. Unless said otherwise GHNs and the one-shot model rank by "
+        f"{ranked_by}, SGD by accuracy. Initial: training of one seed or of all members of an "
+        "ensemble. Better half: by published accuracy. Precision: how many of the "
+        f"{best} by rank are of the {best} in truth, as a share; by chance {top:.2f}. Kendall: "
+        f"tau-b. '{NONE}': no such number, nothing to train, or not timed apart."
+    )
+
+
+def _bootstrap_note(bootstrap: Bootstrap) -> str:
+    return (
+        f"In brackets: {bootstrap.confidence:.0%} percentile bootstrap interval, "
+        f"{bootstrap.resamples:,} resamples of the functions, each with all its cells, the same "
+        "for all seeds. ±: standard deviation of the seeds. 'undefined': some ranking "
+        "has all cells equal."
+    )
+
+
+def winners_table(winners: Sequence[Winner], *, scale_note: str) -> Table:
+    """Return what each search chose, a row for each search and data set, as they stand."""
+    headings = (
+        "Search",
+        "Data set",
+        "Cell chosen",
+        "Published accuracy (%)",
+        f"Rank of {CELLS:,}",
+        "Best published accuracy (%)",
+    )
+    return Table(
+        title=f"NAS-Bench-201 — {scale_note}: the cell that each search chose, and what it is "
+        "published to reach",
+        columns=tuple(("", heading) for heading in headings),
+        rows=tuple(
+            (
+                *(winner.search, winner.dataset, winner.key),
+                *(f"{100 * winner.accuracy:.2f}", str(winner.rank), f"{100 * winner.best:.2f}"),
+            )
+            for winner in winners
+        ),
+        footnotes=(
+            "Cell: the operations of the edges 0-1, 0-2, 1-2, 0-3, 1-3, 2-3; 0: none, 1: skip "
+            "connection, 2: convolution 1x1, 3: convolution 3x3, 4: average pooling 3x3. Accuracy: "
+            "on the validation images, the mean of all published runs. The search ranks by weights "
+            "from the first GHN.",
+        ),
+    )
+
+
+def summary(found: Mapping[str, Found]) -> str:
+    """Return one line a method, its coefficients with their intervals."""
+    return "\n".join(
+        f"{_name(key)}: Spearman {_with_spread(one)}; Kendall {show(one.all['kendall'])}; "
+        f"Pearson {show(one.all['pearson'])}; better half, Spearman "
+        f"{show(one.better_half['spearman'])}; precision {one.precision:.2f}"
+        for key, one in found.items()
+    )
+
+
+def metrics(found: Mapping[str, Found]) -> dict[str, dict[str, float | None]]:
+    """Return plain numbers for JSON, None where one is undefined; of the GHN, how certain too."""
+    return {key: _numbers(one, certainty=key == GHN) for key, one in found.items()}
+
+
+def _numbers(found: Found, *, certainty: bool) -> dict[str, float | None]:
+    spearman = found.all["spearman"]
+    numbers = {
+        **{name: found.all[name].value for name in ("spearman", "kendall", "pearson")},
+        "spearman_better_half": found.better_half["spearman"].value,
+        "precision": found.precision,
+    }
+    if certainty:
+        numbers |= {
+            "spearman_low": spearman.low,
+            "spearman_high": spearman.high,
+            "spearman_sd": found.spread["spearman"],
+        }
+    return {name: None if math.isnan(value) else value for name, value in numbers.items()}

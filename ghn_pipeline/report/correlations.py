@@ -1,0 +1,169 @@
+"""What the tables and figures of correlations share (Tables 4 and 5, Figure 5): coefficients
+computed once, their columns and cells, and the words around them."""
+
+import math
+from collections.abc import Hashable, Mapping
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ghn_pipeline.ranking.correlation import Estimate, table_correlations
+from ghn_pipeline.system.errors import UserError
+
+NONE = "\N{EN DASH}"
+NOT_RUN = "not run"
+NOT_TIMED = "not timed"
+
+# the coefficients by name, over 'all' and over the 'better_half': see `table_correlations`
+Correlations = Mapping[str, Mapping[str, Estimate]]
+Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """Of the intervals, see `correlation.correlate`."""
+
+    resamples: int
+    confidence: float
+    seed: int
+
+
+def measure(
+    pairs: Mapping[Key, tuple[np.ndarray, np.ndarray]],
+    *,
+    of: str,
+    architectures: int,
+    bootstrap: Bootstrap,
+) -> dict[Key, Correlations]:
+    """Return the correlations of each pair (predicted, true) of accuracies [n], [n].
+
+    Args:
+        pairs: by the row or point that they are for.
+        of: the table or figure, for the message of an error, such as 'Table 4'.
+        architectures: n, the same for all.
+        bootstrap: of the intervals.
+
+    Raises:
+        UserError: a pair is of another number of architectures, or see `correlate`.
+    """
+    for key, (_, truth) in pairs.items():
+        if len(truth) != architectures:
+            raise UserError(
+                f"row {key} of {of} was measured on {len(truth)} architectures and the "
+                f"table is of {architectures}. Make that row again."
+            )
+    return {
+        key: table_correlations(predicted, truth, **asdict(bootstrap))
+        for key, (predicted, truth) in pairs.items()
+    }
+
+
+def metrics(found: Mapping[str, Correlations]) -> dict[str, dict[str, float | None]]:
+    """Return the coefficients as plain numbers for JSON, None where one is undefined."""
+    return {
+        key: {
+            f"{name}{'' if over == 'all' else '_better_half'}": _or_none(estimate.value)
+            for over, estimates in halves.items()
+            for name, estimate in estimates.items()
+        }
+        for key, halves in found.items()
+    }
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value  # JSON has no NaN
+
+
+def show(estimate: Estimate) -> str:
+    """Return '0.68 [0.55, 0.78]', or 'undefined' where an accuracy was constant."""
+    if math.isnan(estimate.value):
+        return "undefined"
+    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
+
+
+def names(architectures: int) -> dict[str, str]:
+    """Return what 'all' architectures and the 'better_half' are called, as in the paper."""
+    return {"all": f"Random-{architectures}", "better_half": f"Top-{(architectures + 1) // 2}"}
+
+
+def columns(
+    architectures: int, confidence: float, paper: Mapping[str, Any]
+) -> tuple[tuple[str, str], ...]:
+    """Return the columns of `cells`: Pearson's R beside the paper's, then the other two.
+
+    Args:
+        architectures: how many ours are of.
+        confidence: of the intervals.
+        paper: its table, with 'architectures' and 'better_half'.
+    """
+    random, top = names(architectures).values()
+    interval = f"[{confidence:.0%} interval]"
+    return (
+        ("Pearson R", f"{random} {interval}"),
+        ("Pearson R", f"paper, Random-{paper['architectures']}"),
+        ("Pearson R", f"{top} {interval}"),
+        ("Pearson R", f"paper, Top-{paper['better_half']}"),
+        *((name, f"{n} {interval}") for name in ("Spearman", "Kendall") for n in (random, top)),
+    )
+
+
+def cells(found: Correlations | None, paper: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Return a row's cells under `columns`.
+
+    Args:
+        found: ours; None where it was not run.
+        paper: the paper's, as 'random' and 'top'; None where it has no such row.
+    """
+    all_r, top_r, *others = _ours(found)
+    paper = paper or {"random": None, "top": None}
+    return (
+        *(all_r, printed(paper["random"], ".2f")),
+        *(top_r, printed(paper["top"], ".2f")),
+        *others,
+    )
+
+
+def _ours(found: Correlations | None) -> list[str]:
+    if found is None:
+        return [NOT_RUN] * 6
+    return [
+        show(found[over][name])
+        for name in ("pearson", "spearman", "kendall")
+        for over in ("all", "better_half")
+    ]
+
+
+def title(name: str, scale: str, scale_note: str, caption: str) -> str:
+    """Return a table's title; at any `scale` but 'paper' it says that it is not the paper's."""
+    note = scale_note if scale == "paper" else f"{scale_note}, not the paper's scale"
+    return f"{name} — {note}. {caption}"
+
+
+def printed(value: float | None, form: str) -> str:
+    """Return a number of the paper, the en dash where it gives none."""
+    return NONE if value is None else format(value, form)
+
+
+def two_digits(value: float) -> str:
+    """Two significant digits and no exponent: '0.00012', '9.0', '120'."""
+    return format(Decimal(f"{value:.1e}"), "f")
+
+
+def paper_note(source: str) -> str:
+    """Return the footnote on the columns 'paper', which are from `source`, and on empty cells."""
+    return (
+        f"Columns 'paper': {source}. '{NOT_RUN}': the paper has this row and this run does not. "
+        f"'{NONE}': no such number."
+    )
+
+
+def bootstrap_note(bootstrap: Bootstrap) -> str:
+    """Return the footnote on the intervals and on what the coefficients are over."""
+    return (
+        f"In brackets: {bootstrap.confidence:.0%} percentile bootstrap interval, "
+        f"{bootstrap.resamples} paired resamples of the architectures. Top: the better half by "
+        "true accuracy. Kendall: tau-b. "
+        "'undefined': an accuracy is the same for all architectures."
+    )

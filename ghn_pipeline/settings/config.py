@@ -1,0 +1,315 @@
+"""params.yaml and presets to typed, validated settings; every fault is reported at once."""
+
+import re
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from ghn_pipeline.settings import plain_yaml
+from ghn_pipeline.settings.agreements import disagreements
+from ghn_pipeline.settings.sections import (
+    PRESETS_OF,
+    Ablations,
+    Anytime,
+    Benchmark,
+    Compute,
+    Correlation,
+    Data,
+    Evaluation,
+    Finalists,
+    Ghn,
+    GhnChanges,
+    Images,
+    Macro,
+    Memory,
+    Mobile,
+    Name,
+    Proxies,
+    Schedule,
+    Search,
+    Section,
+    Seeds,
+    Sgd,
+    Space,
+    Tables,
+    changed,
+)
+from ghn_pipeline.space.anytime import sizes
+from ghn_pipeline.system.errors import UserError, did_you_mean
+from ghn_pipeline.system.files import write_atomically
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+#: Scales that are the paper's own, params.yaml and presets/anytime.yaml, and what they take.
+PAPER_SCALES = {
+    "paper": "by the paper's figures some 500 hours of a GPU",
+    "anytime": "at a cost that the paper does not state",
+}
+
+
+class Config(Section):
+    """All settings of one scale."""
+
+    method: Literal[2]
+    scale: Name
+    cpu_is_enough: bool
+    data: Data
+    images: Images
+    space: Space
+    network: Macro
+    ghn: Ghn
+    ghns: Annotated[dict[Name, GhnChanges], Field(min_length=1, max_length=1000)]
+    oneshot: Schedule
+    sgd: Sgd
+    evaluation: Evaluation
+    correlation: Correlation
+    proxies: Proxies
+    benchmark: Benchmark
+    ablations: Ablations
+    search: Search
+    finalists: Finalists
+    mobile: Mobile
+    anytime: Anytime
+    memory: Memory
+    tables: Tables
+    seeds: Seeds
+    compute: Compute
+
+    def named_ghn(self, name: str) -> Ghn:
+        """Return the settings of the GHN `name` of `ghns`.
+
+        Raises:
+            UserError: there is none of that name.
+        """
+        if name not in self.ghns:
+            raise UserError(
+                f"no GHN named {name!r} in `ghns`; there are {', '.join(self.ghns)}"
+                f"{did_you_mean(name, self.ghns)}"
+            )
+        return changed(self.ghn, self.ghns[name])
+
+    @property
+    def of_proxies(self) -> "Config":
+        """The same with the networks and images that zero-cost proxies look at."""
+        side = self.proxies.resolution or self.images.resolution
+        images = self.images.model_copy(update={"resolution": side})
+        network = self.proxies.network or self.network
+        return self.model_copy(update={"images": images, "network": network})
+
+    def ablated(self, part: str) -> list[str]:
+        """Return the GHNs of "figure5a", "figure5b" or "table5" that are trained."""
+        return [n for n in getattr(self.ablations, part) if n in self.correlation.ghns]
+
+    # How large an experiment is, in words for titles, made from the settings that it depends on.
+
+    @property
+    def network_note(self) -> str:
+        """Of networks alone."""
+        side = self.images.resolution
+        return f"{self._preset}images of {side}×{side}, {self._stack}"
+
+    @property
+    def images_note(self) -> str:
+        """Of what is trained on images."""
+        side = self.images.resolution
+        return (
+            f"{self._preset}{self.images.train:,} training images at {side}×{side}, {self._stack}"
+        )
+
+    @property
+    def scale_note(self) -> str:
+        """Of what is held against the ground truth."""
+        return f"{self.images_note}, ground truth of {self.sgd.epochs} epochs"
+
+    @property
+    def finalists_note(self) -> str:
+        """Of finalists."""
+        return f"{self.images_note}, finalists of {self.finalists.epochs} epochs"
+
+    @property
+    def anytime_note(self) -> str:
+        """Of networks with exits, and of rivals on the same images."""
+        side, count = self.images.resolution, self.network.blocks
+        *others, last = map(str, sizes(self.space.nodes, count))
+        return (
+            f"{self._preset}{self.images.train:,} training images at {side}×{side}, {count} blocks "
+            f"of {', '.join(others)} and {last} nodes, {self.anytime.epochs} epochs"
+        )
+
+    @property
+    def whole_note(self) -> str:
+        """Of all that the workflow makes of the space."""
+        if self.space.name == "nasbench201":  # held against published accuracies
+            return self.images_note
+        return self.anytime_note if self.space.exits else self.scale_note
+
+    @property
+    def mobile_note(self) -> str:
+        """Of ImageNet-mobile networks."""
+        mobile, side = self.mobile, self.mobile.resolution
+        return (
+            f"{self._preset}images of {side}×{side}, {mobile.blocks} blocks of {self.space.nodes} "
+            f"nodes, at most {mobile.multiply_adds} million multiply-adds, {mobile.epochs} epochs"
+        )
+
+    @property
+    def notice(self) -> str:
+        """What somebody must know who may have forgotten a preset; "" at other scales."""
+        if self.scale not in PAPER_SCALES:
+            return ""
+        small = PRESETS_OF[self.space.name][0]
+        return (
+            f"This is the paper's scale ({self.scale}), {PAPER_SCALES[self.scale]}; `ghn plan` "
+            "lists what each stage takes. For a laptop choose a preset: snakemake --cores all "
+            f"--configfile presets/{small}.yaml"
+        )
+
+    def small(self, note: str) -> str:
+        """Return a note for a figure's title, which at the paper's scale needs none."""
+        return "" if self.scale in PAPER_SCALES else note
+
+    @property
+    def scale_in_titles(self) -> str:
+        """'paper' at the paper's scale, of whatever chapter."""
+        return "paper" if self.scale in PAPER_SCALES else self.scale
+
+    @property
+    def _preset(self) -> str:
+        return "" if self.scale in PAPER_SCALES else f"{self.scale} preset: "
+
+    @property
+    def _stack(self) -> str:
+        network = self.network
+        return f"F={network.channels}, {network.blocks} blocks of {self.space.nodes} nodes"
+
+
+def _whole_sections(settings: Mapping[str, Any], faulty: set[Any]) -> dict[str, Any]:
+    """Return the sections that have no fault, as objects."""
+    return {
+        name: TypeAdapter[Any](field.rebuild_annotation()).validate_python(settings[name])
+        for name, field in Config.model_fields.items()
+        if name not in faulty
+    }
+
+
+def _lines(error: ValidationError) -> list[str]:
+    return [f"{_path(fault['loc'])}: {_message(fault)}" for fault in error.errors()]
+
+
+def _path(keys: Sequence[Any]) -> str:
+    # a key may be anything, also what would garble a terminal
+    return ".".join(str(key) if str(key).isprintable() else repr(key) for key in keys)
+
+
+def _message(fault: "ErrorDetails") -> str:
+    given = fault["input"]
+    if fault["type"] == "missing":
+        return "is missing"
+    if fault["type"] == "extra_forbidden":
+        *path, key = fault["loc"]
+        return f"unknown key{did_you_mean(key, _keys_at(path))}"
+    message = f"{fault['msg'][0].lower()}{fault['msg'][1:]}, not {repr(given)[:200]}"
+    if fault["type"] == "literal_error":
+        message += did_you_mean(given, re.findall("'(.*?)'", fault["ctx"]["expected"]))
+    if isinstance(given, str) and re.search("number|integer", message) and given[:1].isdigit():
+        message += " (in quotes a number is text)"
+    return message
+
+
+def _keys_at(path: Sequence[Any]) -> list[str]:
+    """Return the keys of the section at `path`."""
+    if path[:1] == ["ghns"]:  # whose entries have names of the user's own
+        return list(GhnChanges.model_fields)
+    section: type[Section] = Config
+    for key in path:
+        kind = section.model_fields[key].annotation
+        section = next(k for k in (kind, *get_args(kind)) if isinstance(k, type))
+    return list(section.model_fields)
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` with `changes`; sections are merged, anything else is replaced."""
+    both = dict(base)
+    for key, value in changes.items():
+        old = both.get(key)
+        both[key] = (
+            merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        )
+    return both
+
+
+def validate(settings: Mapping[str, Any], where: str) -> Config:
+    """Turn plain settings into a Config.
+
+    Raises:
+        UserError: with every fault and its path.
+    """
+    lines = [
+        f"{repr(key)[:200]}: a section's name is text"
+        for key in settings
+        if not isinstance(key, str)
+    ]
+    named = {key: value for key, value in settings.items() if isinstance(key, str)}
+    faulty: set[Any] = set()
+    try:
+        config = Config(**named)
+    except ValidationError as error:
+        lines += _lines(error)
+        faulty = {fault["loc"][0] for fault in error.errors()}
+    lines += disagreements(_whole_sections(named, faulty))
+    if not lines:
+        return config
+    faults = "1 fault" if len(lines) == 1 else f"{len(lines)} faults"
+    raise UserError("\n  ".join([f"{faults} in the configuration ({where}):", *lines]))
+
+
+def load(files: Sequence[Path]) -> Config:
+    """Read configuration files, each changing what stands before.
+
+    Raises:
+        UserError: a file cannot be read or is not plain YAML, a preset is put on top of another
+            that the first file holds already, or the settings have faults.
+    """
+    settings: dict[str, Any] = {}
+    base = None
+    for file in files:
+        content = plain_yaml.read(file)
+        if not isinstance(content, dict):
+            raise UserError(f"{file} must be a mapping of sections, as params.yaml is")
+        base = base or content.get("scale")
+        if base != "paper" and content.get("scale", base) != base:
+            # what the first preset changed and the second does not would stay, unseen
+            raise UserError(
+                f"{files[0]} is already of the scale {base!r}, and {file} is a preset of another: "
+                f"it would get a mixture. Restore {files[0]} first (git checkout {files[0]})."
+            )
+        settings = merged(settings, content)
+    return validate(settings, " + ".join(map(str, files)))
+
+
+def adopt(path: Path, files: Sequence[Path]) -> Config:
+    """Put the changes of `files` into the configuration at `path`, whose comments stay.
+
+    Raises:
+        UserError: as `load`, and nothing is written; or the file cannot be written.
+    """
+    config, editor = load([path, *files]), plain_yaml.editor()
+    settings = plain_yaml.read(path, editor)
+    for file in files:
+        _change(settings, plain_yaml.read(file, editor))
+    text = StringIO()
+    editor.dump(settings, text)
+    write_atomically(path, text.getvalue())
+    return config
+
+
+def _change(settings: Any, changes: Mapping[str, Any]) -> None:
+    for key, value in changes.items():
+        if isinstance(settings.get(key), Mapping) and isinstance(value, Mapping):
+            _change(settings[key], value)
+        else:
+            settings[key] = value

@@ -1,0 +1,259 @@
+"""Anytime prediction: networks with exits, trained; Figures 3, 4 and 8 to 10 (5.2, 7.3, 7.5.2)."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ghn_pipeline.stages.shared import bootstrap_of, start
+from ghn_pipeline.stages.train import train
+
+if TYPE_CHECKING:
+    from ghn_pipeline.model.graph import Block
+    from ghn_pipeline.report.anytime_table import Found, Group, Method
+    from ghn_pipeline.report.curves import Curve
+    from ghn_pipeline.settings.config import Config
+    from ghn_pipeline.space.anytime import Anytime
+
+
+def train_anytime(args: argparse.Namespace) -> None:
+    """Train a network with exits by the recipe of Huang et al. (section 7.3, anytime).
+
+    NAME is top/RANK (of the search's best), random/INDEX (of those that `ghn sample` drew), best
+    (of the top ones the one with the largest area on the validation images, as wide as the first
+    rival's cost allows), or one of anytime.rivals.
+    Reads {data.folder}/cifar10.bin; for top results/SCALE/search/random/SEED, for random
+    results/SCALE/architectures, for best both the search and results/SCALE/anytime/top/*.
+    Writes results/SCALE/anytime/NAME: model.pt, curve.csv, run.json; checkpoints below
+    checkpoints/.
+    """
+    from ghn_pipeline.pipeline.artifacts import images_of
+    from ghn_pipeline.system.compute import prepare_device
+    from ghn_pipeline.training.anytime import anytime_training
+
+    stage = f"anytime/{args.name}"
+    config = start(args, stage)
+    device = prepare_device(config)
+    model, spent, said = _model(config, args.name)
+    model.to(device)
+    training = anytime_training(stage, model, images_of(config, device), config)
+    train(config, training, device, of=said.get("hash", ""), spent=spent, **said)
+
+
+def _model(config: "Config", name: str) -> "tuple[Any, list[int], dict[str, Any]]":
+    """The untrained network, its multiply-adds up to each exit, and what the record says of it."""
+    import torch
+
+    from ghn_pipeline.baselines import multiply_adds
+    from ghn_pipeline.data.images import stream
+    from ghn_pipeline.model.network import Network, Trained
+    from ghn_pipeline.pipeline.artifacts import rival
+
+    generator = stream(config.seeds.initialisation, f"anytime/{name}")
+    if name in config.anytime.rivals:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+            model = rival(config, name)
+        spent = multiply_adds(model, config.images.resolution)
+        return model, spent, {"parameters": sum(p.numel() for p in model.parameters())}
+    space, block = stacked(config, name)
+    network = Network(space.modules(block), config.images.resolution)
+    said = {"hash": block.hash, "parameters": network.parameters, "channels": space.channels}
+    return Trained(network, generator), network.spent, {**said, "block": block.to_json()}
+
+
+def stacked(config: "Config", name: str) -> "tuple[Anytime, Block]":
+    """Return the architecture of top/RANK, random/INDEX or best, and the space that stacks it.
+
+    Raises:
+        UserError: what says which it is is missing or stale.
+    """
+    from ghn_pipeline.pipeline.artifacts import anytime_space, comparable
+    from ghn_pipeline.space.fitting import fitted
+
+    space, (group, _, rank) = anytime_space(config), name.partition("/")
+    if group == "best":
+        block = best(config)
+        limit, of = comparable(config), "what the first of anytime.rivals takes"
+        return fitted(space, block, config.images.resolution, limit, of), block
+    return space, members(config, group)[int(rank)]
+
+
+def members(config: "Config", group: str) -> "list[Block]":
+    """Return the architectures of "top" by rank, or of "random" as `ghn sample` drew them.
+
+    Raises:
+        UserError: what says which they are is missing or stale.
+    """
+    from ghn_pipeline.pipeline.artifacts import architectures_of, by_rank
+
+    if group == "random":
+        return architectures_of(config)
+    return by_rank(config, group, config.anytime.top)
+
+
+def best(config: "Config") -> "Block":
+    """Return the architecture of the top ones that has the largest area on validation images.
+
+    Raises:
+        UserError: a training is missing, stale, or of another architecture than is chosen now.
+    """
+    from ghn_pipeline.training.batches import area
+
+    blocks, areas = members(config, "top"), {}
+    for rank in config.anytime.top:
+        curve = _curve(_of_block(config, f"top/{rank}", blocks[rank]), "validation")
+        areas[rank] = area(curve.spent, curve.accuracies, *_budgets(config))
+    return blocks[max(areas, key=lambda rank: (areas[rank], -rank))]
+
+
+def anytime_curves(args: argparse.Namespace) -> None:
+    """Make Figures 3, 4 and 8 to 10 and the tables of areas (5.2, 7.5.2); export the best network.
+
+    Reads results/SCALE/anytime/*, scores/ghn/NAME, search/random/SEED, architectures, and
+    {data.folder}/cifar10.bin.
+    Writes results/SCALE/figure3, figure4, figure8, ...: .png, .svg; anytime and areas: .csv, .md,
+    .html, .tex; anytime_curves.json, anytime_curves.provenance.json; anytime_export:
+    architecture.json, model.pt.
+    """
+    import json
+
+    from ghn_pipeline.pipeline.artifacts import comparable
+    from ghn_pipeline.pipeline.record import write_provenance
+    from ghn_pipeline.report import anytime_table, figure3, figure4
+    from ghn_pipeline.report.figure import save
+    from ghn_pipeline.report.table import write
+    from ghn_pipeline.system.files import write_atomically
+
+    config = start(args, "anytime_curves")
+    folder, note, budgets = Path("results", config.scale), config.anytime_note, _budgets(config)
+    space, block = stacked(config, "best")
+    methods, of_methods = _methods(config, block)
+    groups, of_groups = _groups(config)
+    bootstrap = bootstrap_of(config)
+    found = anytime_table.measure(groups, budgets=budgets, bootstrap=bootstrap)
+    scale = {"scale": config.scale_in_titles, "scale_note": note}
+    areas = anytime_table.groups_table(found, **scale, budgets=budgets, bootstrap=bootstrap)
+    write(areas, folder / "areas")
+    write(anytime_table.methods_table(methods, **scale), folder / "anytime")
+    title_note = config.small(note)
+    curves = {key: method.curve for key, method in methods.items()}
+    # an ensemble may take several times what is compared
+    until = 1.2 * comparable(config)
+    save(figure3.figure3(curves, until=until, scale_note=title_note), folder / "figure3")
+    # as many random ones as top ones: Figure 4 shows ten of each
+    shown = {key: group.curves[: len(config.anytime.top)] for key, group in groups.items()}
+    drawn = figure4.figure4(shown, budgets=budgets, scale_note=title_note)
+    save(drawn, folder / "figure4")
+    _draw_best(config, space, block, title_note)
+    _export_best(config, space, block)
+    growth = _growth(config)
+    numbers = json.dumps({**anytime_table.metrics(found), "ghn": growth}, indent=1)
+    write_atomically(folder / "anytime_curves.json", numbers + "\n")
+    write_provenance(config, "anytime_curves", [*of_groups, *of_methods])
+    _report(config, found, growth)
+
+
+def _groups(config: "Config") -> "tuple[dict[str, Group], list[dict[str, Any]]]":
+    """The search's best and random networks, trained and as they were predicted; the records."""
+    from ghn_pipeline.pipeline import record
+    from ghn_pipeline.pipeline.artifacts import scored_with, searched
+    from ghn_pipeline.pipeline.stages import chooser, first_ghn
+    from ghn_pipeline.report.anytime_table import Group
+
+    scored = scored_with(config, f"scores/{first_ghn(config)}", first_ghn(config))
+    ranked = sorted((area for _, area in searched(config, chooser(config))), reverse=True)
+    predicted = {"top": ranked, "random": scored["result"]["values"]["area"]}
+    groups, made_of = {}, [record.read(config, chooser(config)), scored]
+    for group, areas in predicted.items():
+        blocks, asked = members(config, group), getattr(config.anytime, group)
+        runs = [_of_block(config, f"{group}/{i}", blocks[i]) for i in asked]
+        groups[group] = Group([_curve(run) for run in runs], [areas[i] for i in asked])
+        made_of += runs
+    return groups, made_of
+
+
+def _methods(config: "Config", block: "Block") -> "tuple[dict[str, Method], list[dict[str, Any]]]":
+    """The best network, of `block`, and its rivals; the records."""
+    from ghn_pipeline.pipeline import record
+    from ghn_pipeline.report.anytime_table import Method
+
+    runs = {"ghn": _of_block(config, "best", block)}
+    for name in config.anytime.rivals:
+        runs[name] = record.read(config, f"anytime/{name}")
+    methods = {key: Method(_curve(run), run["result"]["parameters"]) for key, run in runs.items()}
+    return methods, list(runs.values())
+
+
+def _of_block(config: "Config", name: str, block: "Block") -> dict[str, Any]:
+    """The record of a training of `block`."""
+    from ghn_pipeline.pipeline.artifacts import trained_on
+
+    return trained_on(config, f"anytime/{name}", block)
+
+
+def _budgets(config: "Config") -> tuple[float, float]:
+    assert config.evaluation.range is not None  # as this space needs it
+    return config.evaluation.range
+
+
+def _curve(run: dict[str, Any], images: str = "test") -> "Curve":
+    """What was measured at the end of a training."""
+    from ghn_pipeline.report.curves import Curve
+
+    spent, (measured,) = run["result"]["spent"], run["result"]["measured"].values()
+    return Curve(spent, [measured[f"{images}/exit-{k}"] for k in range(1, len(spent) + 1)])
+
+
+def _draw_best(config: "Config", space: "Anytime", block: "Block", note: str) -> None:
+    """Figures 8 to 10: the blocks of the best architecture."""
+    from ghn_pipeline.model.network import Network
+    from ghn_pipeline.report.figure import save
+    from ghn_pipeline.report.figure8 import figure8
+
+    network = Network(space.modules(block), config.images.resolution)
+    for number in range(1, space.blocks + 1):
+        drawn = figure8(network, number, scale_note=note)
+        save(drawn, Path("results", config.scale, f"figure{7 + number}"))
+
+
+def _export_best(config: "Config", space: "Anytime", block: "Block") -> None:
+    """The best network as files, to be run to any budget."""
+    import torch
+
+    from ghn_pipeline import export
+    from ghn_pipeline.data.images import stream
+    from ghn_pipeline.model.network import Network, Trained
+    from ghn_pipeline.pipeline.artifacts import images_of, load_weights
+
+    stage = "anytime/best"
+    model = Trained(Network(space.modules(block), config.images.resolution), stream(0))
+    load_weights(config, stage, model)
+    images = images_of(config, torch.device("cpu"))
+    folder = Path("results", config.scale, "anytime_export")
+    export.save(folder, space, block, model, images.mean, images.std)
+
+
+def _growth(config: "Config") -> dict[str, int]:
+    """Parameters of the GHN; of one for the same blocks and channels at one scale (section 5.2).
+
+    That has the same branches of the hypernetwork, and no embedding of a scale.
+    """
+    from ghn_pipeline.pipeline.artifacts import untrained
+    from ghn_pipeline.pipeline.stages import first_ghn
+
+    made = untrained(config, first_ghn(config))
+    counts = {name: p.numel() for name, p in made.named_parameters()}
+    whole = sum(counts.values())
+    return {"parameters": whole, "parameters_at_one_scale": whole - counts["scales.weight"]}
+
+
+def _report(config: "Config", found: "Found", growth: dict[str, int]) -> None:
+    from ghn_pipeline.report.correlations import show
+
+    whole, single = growth["parameters"], growth["parameters_at_one_scale"]
+    more = 100 * (whole / single - 1)
+    print(f"the GHN has {whole:,} parameters, {more:.3f}% more than for a single scale")
+    for group, estimates in found.correlations.items():
+        said = ", ".join(f"{name} {show(value)}" for name, value in estimates.items())
+        print(f"predicted with trained area, {group}: {said}")
+    print(f"see results/{config.scale}/areas.md, anytime.md, figure3.png and figure4.png")

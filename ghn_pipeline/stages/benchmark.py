@@ -1,0 +1,168 @@
+"""Held against accuracies that others published: NAS-Bench-201, which is no part of the paper."""
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ghn_pipeline.stages.shared import bootstrap_of, start
+
+if TYPE_CHECKING:
+    from ghn_pipeline.report.benchmark_table import Method, Winner
+    from ghn_pipeline.settings.config import Config
+
+
+def benchmark(args: argparse.Namespace) -> None:
+    """Make the table and the figure of NAS-Bench-201, and print the correlations.
+
+    Reads results/SCALE/architectures, scores/*, ghn/*, oneshot and the random search, and the
+    published accuracies. Writes results/SCALE/benchmark and winners: .csv, .md, .html, .tex;
+    benchmark.png, .svg, .json, .provenance.json.
+    """
+    from ghn_pipeline.pipeline.artifacts import architectures_of
+    from ghn_pipeline.pipeline.record import write_provenance
+    from ghn_pipeline.ranking.benchmark import DATASETS, check_held_out, truth
+    from ghn_pipeline.report import benchmark_figure, benchmark_table, figure, table
+    from ghn_pipeline.system.files import write_atomically
+
+    config = start(args, "benchmark")
+    blocks = architectures_of(config)
+    check_held_out(config, blocks)
+    methods, curves, made_of = _methods(config)
+    folder, bootstrap = Path("results", config.scale), bootstrap_of(config)
+    true = truth(blocks, next(iter(DATASETS)))
+    functions, top = [block.hash for block in blocks], config.benchmark.top
+    found = benchmark_table.measure(methods, true, bootstrap=bootstrap, top=top, groups=functions)
+    made = benchmark_table.benchmark_table(
+        methods,
+        found,
+        scale_note=config.images_note,
+        cells=len(blocks),
+        top=top,
+        costs=config.tables.costs,
+        ranked_by=config.evaluation.shown,
+        bootstrap=bootstrap,
+        functions=len(set(functions)),
+        settings_note=_settings_note(config),
+    )
+    table.write(made, folder / "benchmark")
+    winners, searched = _winners(config)
+    table.write(
+        benchmark_table.winners_table(winners, scale_note=config.images_note), folder / "winners"
+    )
+    drawn = benchmark_figure.benchmark_figure(
+        methods,
+        found,
+        curves,
+        scale_note=config.images_note + _proxies_of(config),
+        cells=len(blocks),
+        confidence=bootstrap.confidence,
+    )
+    figure.save(drawn, folder / "benchmark")
+    numbers = json.dumps(benchmark_table.metrics(found), indent=1)
+    write_atomically(folder / "benchmark.json", numbers + "\n")
+    write_provenance(config, "benchmark", [*made_of, searched])
+    print(benchmark_table.summary(found))
+    print(f"see {folder}/benchmark.md, {folder}/winners.md and {folder}/benchmark.png")
+
+
+def _settings_note(config: "Config") -> str:
+    """What a reader must know of how the methods were set."""
+    ghn = config.named_ghn(config.correlation.ghns[0])
+    return (
+        f"Epochs: {ghn.epochs} of a GHN, {config.oneshot.epochs} of the one-shot model. Only the "
+        "GHN's settings, and what it and the one-shot model rank by, were chosen by the selection. "
+        "Zero-cost proxies: of initial weights, on one batch of "
+        f"{config.proxies.batch} images{_proxies_of(config)}."
+    )
+
+
+def _proxies_of(config: "Config") -> str:
+    """Of what networks the proxies are, where these are others."""
+    own = config.of_proxies
+    return "" if own == config else f"; proxies of {own.network_note.partition(': ')[2]}"
+
+
+Curves = Mapping[str, list[tuple[int, float]]]
+
+
+def _methods(config: "Config") -> "tuple[dict[str, Method], Curves, list[dict[str, Any]]]":
+    """What each method predicts and costs, the learning curves of the GHNs, and all records."""
+    import numpy as np
+
+    from ghn_pipeline.pipeline import record
+    from ghn_pipeline.pipeline.artifacts import scored_with
+    from ghn_pipeline.pipeline.stages import UNTRAINED
+    from ghn_pipeline.ranking.proxies import vote
+    from ghn_pipeline.report.benchmark_table import ENSEMBLE, GHN, LIKELIHOOD, Method
+
+    _check_seeds(config)
+    names = [f"ghn/{name}" for name in config.correlation.ghns]
+    trained = {m: record.read(config, m) for m in (*names, "oneshot")}
+    scored = {m: scored_with(config, f"scores/{m}", m) for m in (*trained, *UNTRAINED)}
+
+    def predicted(model: str, measure: str = config.evaluation.measure) -> "np.ndarray":
+        return np.array(scored[model]["result"]["values"][measure])
+
+    def each(model: str, measure: str = "accuracy") -> float:
+        return float(scored[model]["result"]["seconds_each"][measure])
+
+    ghns = [predicted(name) for name in names]
+    initial = [trained[name]["accelerator_seconds"] for name in names]
+    costs = float(np.mean(initial)), float(np.mean([each(name) for name in names]))
+    methods = {
+        GHN: Method(ghns, *costs),
+        ENSEMBLE: Method([np.mean(ghns, axis=0)], sum(initial), sum(each(name) for name in names)),
+        "oneshot": Method(
+            [predicted("oneshot")], trained["oneshot"]["accelerator_seconds"], each("oneshot")
+        ),
+    }
+    for rival in UNTRAINED:
+        for measure in scored[rival]["result"]["values"]:
+            methods[measure] = Method([predicted(rival, measure)], None, each(rival, measure))
+    if config.evaluation.measure == "flow":
+        alone = [predicted(name, "likelihood") for name in names]
+        methods[LIKELIHOOD] = Method(alone, costs[0], None)
+    voted = vote(scored["proxies"]["result"]["values"])
+    methods["vote"] = Method([voted], None, None)
+    curves = {
+        name: [
+            (int(step), measured["spearman"])
+            for step, measured in trained[name]["result"]["measured"].items()
+            if "spearman" in measured
+        ]
+        for name in names
+    }
+    return methods, curves, [*trained.values(), *scored.values()]
+
+
+def _check_seeds(config: "Config") -> None:
+    from ghn_pipeline.system.errors import UserError
+
+    ghns = {name: config.named_ghn(name) for name in config.correlation.ghns}
+    if len({repr(ghn.model_dump(exclude={"seed"})) for ghn in ghns.values()}) > 1:
+        raise UserError(
+            f"the benchmark is of one GHN with several seeds, and {', '.join(ghns)} differ in more "
+            "than their seed: give correlation.ghns those of one, and the others a scale of theirs."
+        )
+
+
+def _winners(config: "Config") -> "tuple[list[Winner], dict[str, Any]]":
+    """The architecture that the random search found best, among all that are published."""
+    from ghn_pipeline.pipeline import record
+    from ghn_pipeline.pipeline.artifacts import searched
+    from ghn_pipeline.pipeline.stages import chooser
+    from ghn_pipeline.ranking.benchmark import DATASETS, standing
+    from ghn_pipeline.report.benchmark_table import Winner
+
+    found = searched(config, chooser(config))
+    winners = []
+    # a search of more begins with one of a thousand, since it goes on at random
+    for count in sorted({min(1000, len(found)), len(found)}):
+        best, _ = max(found[:count], key=lambda entry: entry[1])
+        for dataset, name in DATASETS.items():
+            at = standing(best, dataset)
+            search = f"random search of {count:,} evaluations"
+            winners.append(Winner(search, name, at.key, at.accuracy, at.rank, at.best))
+    return winners, record.read(config, chooser(config))

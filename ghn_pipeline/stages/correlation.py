@@ -1,0 +1,202 @@
+"""Predicted against true accuracy: Table 4 and Figure 6 (5.3, 7.4); Figure 5 and Table 5 (5.4)."""
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ghn_pipeline.stages.shared import bootstrap_of, start
+
+if TYPE_CHECKING:
+    from ghn_pipeline.report.correlations import Correlations
+    from ghn_pipeline.report.table4 import Row
+    from ghn_pipeline.settings.config import Config
+
+
+def score(args: argparse.Namespace) -> None:
+    """Score the test architectures: generated or shared weights (section 5.3), or a rival.
+
+    Reads {data.folder}/cifar10.bin, results/SCALE/architectures and results/SCALE/MODEL; the rivals
+    `proxies` and `sgd` have no model. Of architectures that compute the same function one is scored
+    for all, but by proxies: the size of a network counts what computes nothing.
+    Writes results/SCALE/scores/MODEL: scores.csv, run.json; what is done below checkpoints/.
+    """
+    import pandas as pd
+
+    from ghn_pipeline.pipeline import tracking
+    from ghn_pipeline.pipeline.artifacts import architectures_of
+    from ghn_pipeline.pipeline.stages import result_folder
+    from ghn_pipeline.stages import search
+    from ghn_pipeline.system.files import write_atomically
+
+    stage = f"scores/{args.model}"
+    config = start(args, stage)
+    blocks = architectures_of(config)
+    first = {block.hash: block for block in reversed(blocks)}
+    stands_for = blocks if args.model == "proxies" else [first[block.hash] for block in blocks]
+    asked = list(dict.fromkeys(stands_for))
+    found = search.score(config, stage, args.model, lambda scored: asked, len(asked))
+    scores = {block: s.score for block, s in zip(asked, found, strict=True)}
+    values = pd.DataFrame([scores[block].values for block in stands_for])
+    hashes = [block.hash for block in blocks]
+    folder, table = result_folder(config, stage), values.assign(hash=hashes)
+    write_atomically(folder / "scores.csv", table[["hash", *values]].to_csv(index_label="index"))
+    result = {
+        "mean": values.mean().to_dict(),
+        "values": values.to_dict(orient="list"),
+        "hashes": hashes,
+    }
+    search.publish(config, stage, args.model, found, result, ["scores.csv"])
+    tracking.send(folder)
+
+
+def table4(args: argparse.Namespace) -> None:
+    """Make Table 4 and Figure 6, and print the correlations.
+
+    Reads results/SCALE/sgd/*, scores/*, ghn/*, oneshot.
+    Writes results/SCALE/table4.csv, .md, .html, .tex, .json,
+    table4.provenance.json, figure6.png, .svg.
+    """
+    from ghn_pipeline.pipeline.record import write_provenance
+    from ghn_pipeline.report import figure, figure6, table, table4
+    from ghn_pipeline.report.correlations import metrics
+    from ghn_pipeline.system.files import write_atomically
+
+    config = start(args, "table4")
+    rows, made_of = table4_rows(config)
+    folder, bootstrap = Path("results", config.scale), bootstrap_of(config)
+    count = len(config.correlation.architectures)
+    found = table4.measure_rows(rows, count, bootstrap)
+    made = table4.table4(
+        rows,
+        found,
+        scale=config.scale,
+        scale_note=config.scale_note,
+        architectures=count,
+        costs=config.tables.costs,
+        bootstrap=bootstrap,
+    )
+    table.write(made, folder / "table4")
+    write_atomically(folder / "table4.json", json.dumps(metrics(found), indent=1) + "\n")
+    ghn = rows["ghn"]
+    drawn = figure6.figure6(
+        ghn.predicted,
+        ghn.truth,
+        scale_note=config.small(config.scale_note),
+        correlation=found["ghn"]["all"]["pearson"],
+    )
+    figure.save(drawn, folder / "figure6")
+    write_provenance(config, "table4", made_of)
+    print(table4.summary(found, count))
+    print(f"see {folder}/table4.md and {folder}/figure6.png")
+
+
+def table4_rows(config: "Config") -> "tuple[dict[str, Row], list[dict[str, Any]]]":
+    """Collect what Table 4 is made of, and the records that say where it comes from.
+
+    Raises:
+        UserError: a stage is missing, or was made with other settings; it is named.
+    """
+    import numpy as np
+
+    from ghn_pipeline.pipeline import record
+    from ghn_pipeline.pipeline.artifacts import final_accuracies, predicted, scores_of, truths
+    from ghn_pipeline.pipeline.stages import first_ghn
+    from ghn_pipeline.report.table4 import Row
+
+    sgd = truths(config)
+    made_of = list(sgd)
+    measured = [run["result"]["measured"] for run in sgd]
+    truth = final_accuracies(sgd)
+    rows = {}
+    for k in config.correlation.steps:
+        early = [m[str(k)] for m in measured]
+        seconds = float(np.mean([e["seconds"] for e in early]))
+        rows[f"sgd-{k}"] = Row(None, seconds, np.array([e["accuracy"] for e in early]), truth)
+    for key, stage in (("oneshot", "oneshot"), ("ghn", first_ghn(config))):
+        trained = record.read(config, stage)
+        scored = scores_of(config, stage, sgd)
+        each = scored["result"]["seconds_each"]["accuracy"]
+        rows[key] = Row(trained["accelerator_seconds"], each, predicted(scored, truth), truth)
+        made_of += [trained, scored]
+    scored = scores_of(config, "proxies", sgd)
+    for name, each in scored["result"]["seconds_each"].items():
+        rows[name] = Row(None, each, predicted(scored, truth, name), truth)
+    made_of.append(scored)
+    return rows, made_of
+
+
+def ablations(args: argparse.Namespace) -> None:
+    """Make Figures 5a and 5b and Table 5 (section 5.4), and print the correlations.
+
+    Reads results/SCALE/sgd/* and results/SCALE/scores/ghn/*.
+    Writes results/SCALE/figure5a, figure5b: .png, .svg, .csv, .md, .html, .tex; table5.csv, .md,
+    .html, .tex; ablations.json; ablations.provenance.json.
+    """
+    from ghn_pipeline.pipeline.artifacts import ghn_pairs
+    from ghn_pipeline.pipeline.record import write_provenance
+    from ghn_pipeline.report.correlations import measure, metrics, show
+    from ghn_pipeline.system.files import write_atomically
+
+    config = start(args, "ablations")
+    parts = ("figure5a", "figure5b", "table5")
+    names = list(dict.fromkeys(name for part in parts for name in config.ablated(part)))
+    pairs, made_of = ghn_pairs(config, names)
+    found = measure(
+        pairs,
+        of="the ablations",
+        architectures=len(config.correlation.architectures),
+        bootstrap=bootstrap_of(config),
+    )
+    _figure5(config, found)
+    _table5(config, found)
+    folder = Path("results", config.scale)
+    write_atomically(folder / "ablations.json", json.dumps(metrics(found), indent=1) + "\n")
+    write_provenance(config, "ablations", made_of)
+    for name in names:
+        print(f"{name}: Pearson R {show(found[name]['all']['pearson'])}")
+    print(f"see {folder}/figure5a.png, {folder}/figure5b.png and {folder}/table5.md")
+
+
+def _figure5(config: "Config", found: "Mapping[str, Correlations]") -> None:
+    from ghn_pipeline.report import figure5
+    from ghn_pipeline.report.figure import save
+    from ghn_pipeline.report.table import write
+
+    folder, a, b = Path("results", config.scale), *map(config.ablated, ("figure5a", "figure5b"))
+    setting = figure5.Setting(
+        scale=config.scale,
+        scale_note=config.scale_note,
+        architectures=len(config.correlation.architectures),
+        bootstrap=bootstrap_of(config),
+    )
+    ghns = {name: config.named_ghn(name) for name in found}
+    one, points = ghns[a[0]] if a else config.ghn, {ghns[name].nodes: found[name] for name in a}
+    write(
+        figure5.points5a(points, passes=one.passes, scheme=one.scheme, setting=setting),
+        folder / "figure5a",
+    )
+    drawn = figure5.figure5a(points, passes=one.passes, scheme=one.scheme, setting=setting)
+    save(drawn, folder / "figure5a")
+    nodes = (ghns[b[0]] if b else config.ghn).nodes
+    by_scheme: dict[tuple[str, int], Correlations] = {
+        (ghns[name].scheme, ghns[name].passes): found[name] for name in b
+    }
+    write(figure5.points5b(by_scheme, nodes=nodes, setting=setting), folder / "figure5b")
+    save(figure5.figure5b(by_scheme, nodes=nodes, setting=setting), folder / "figure5b")
+
+
+def _table5(config: "Config", found: "Mapping[str, Correlations]") -> None:
+    from ghn_pipeline.report.table import write
+    from ghn_pipeline.report.table5 import table5
+
+    ghns = {name: config.named_ghn(name) for name in config.ablated("table5")}
+    made = table5(
+        {(g.share_parameters, g.pass_embeddings): found[name] for name, g in ghns.items()},
+        scale=config.scale,
+        scale_note=config.scale_note,
+        architectures=len(config.correlation.architectures),
+        bootstrap=bootstrap_of(config),
+    )
+    write(made, Path("results", config.scale, "table5"))

@@ -1,0 +1,254 @@
+"""The search's best, random ones and the winner, trained: Tables 1 and 2 (5.1.1 and 7.3)."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ghn_pipeline.stages.shared import configuration, start
+from ghn_pipeline.stages.train import train
+from ghn_pipeline.system.processes import is_worker
+
+if TYPE_CHECKING:
+    from ghn_pipeline.model.graph import Block
+    from ghn_pipeline.report.classifiers import Cost, Setting
+    from ghn_pipeline.report.table import Table
+    from ghn_pipeline.settings.config import Config
+    from ghn_pipeline.settings.sections import Recipe
+    from ghn_pipeline.training.distributed import Team
+
+
+def train_short(args: argparse.Namespace) -> None:
+    """Train one of the search's best briefly, as the ground truth is trained (section 5.1.1).
+
+    Reads {data.folder}/cifar10.bin and results/SCALE/search/random/SEED.
+    Writes results/SCALE/short/RANK: curve.csv, run.json; checkpoints below checkpoints/.
+    """
+    from ghn_pipeline.data.images import stream
+    from ghn_pipeline.model.network import Network, Trained
+    from ghn_pipeline.pipeline.artifacts import finalist, images_of, space_of
+    from ghn_pipeline.system.compute import prepare_device
+    from ghn_pipeline.training.sgd import sgd_training
+
+    stage = f"short/{args.rank}"
+    config = start(args, stage)
+    device, block = prepare_device(config), finalist(config, "top", args.rank)
+    network = Network(space_of(config).modules(block), config.images.resolution)
+    seed = stream(config.seeds.initialisation, "short", args.rank)
+    model, splits = Trained(network, seed).to(device), images_of(config, device)
+    training = sgd_training(stage, model, splits, config, measured_at=())
+    train(config, training, device, of=block.hash, hash=block.hash)
+
+
+def choose(args: argparse.Namespace) -> None:
+    """Choose the winner: of the search's best, the one that a short training makes the best.
+
+    Reads results/SCALE/short/* and results/SCALE/search/random/SEED.
+    Writes results/SCALE/winner/run.json.
+    """
+    from ghn_pipeline.pipeline import record, tracking
+    from ghn_pipeline.pipeline.artifacts import by_rank, trained_on
+    from ghn_pipeline.pipeline.stages import result_folder
+
+    config = start(args, "winner")
+    ranks = config.finalists.ranks
+    blocks, accuracies = by_rank(config, "top", ranks), {}
+    for rank in ranks:
+        run = trained_on(config, f"short/{rank}", blocks[rank])
+        (measured,) = run["result"]["measured"].values()
+        accuracies[rank] = measured["final"]
+    rank = max(accuracies, key=lambda r: (accuracies[r], -r))
+    block = blocks[rank]
+    result = {
+        "rank": rank,
+        "validation": accuracies[rank],
+        "hash": block.hash,
+        "block": block.to_json(),
+        "of": accuracies,
+    }
+    record.write(config, "winner", result, seconds=0)
+    tracking.send(result_folder(config, "winner"))
+    print(f"rank {rank} wins with {100 * accuracies[rank]:.2f}% on the validation images")
+
+
+def train_finalist(args: argparse.Namespace) -> None:
+    """Train an architecture to the end by the full recipe (sections 5.1.1 and 7.3).
+
+    NAME is top/RANK (of the search's best), random/RANK (of its first, so random ones) or
+    best/SEED (the winner, with CutOut). finalists.processes share the work, which this command
+    starts: on this machine, or in a Slurm job on finalists.nodes of its machines.
+    Reads {data.folder}/cifar10.bin and results/SCALE/search/random/SEED, or results/SCALE/winner.
+    Writes results/SCALE/finalists/NAME: model.pt, curve.csv, run.json; checkpoints below
+    checkpoints/.
+    """
+    from ghn_pipeline.pipeline.artifacts import finalist
+    from ghn_pipeline.pipeline.stages import finalist_recipe
+
+    stage, (group, _, number) = f"finalists/{args.name}", args.name.partition("/")
+    config = begin(args, stage)
+    block, recipe = finalist(config, group, int(number)), finalist_recipe(config, group)
+
+    def work(team: "Team") -> None:
+        _train(config, stage, block, recipe, team)
+
+    share_out(config, recipe, [args.verb, args.name, "--config", *args.config], work)
+
+
+def _train(config: "Config", stage: str, block: "Block", recipe: "Recipe", team: "Team") -> None:
+    from ghn_pipeline.data.images import stream
+    from ghn_pipeline.model.network import Network
+    from ghn_pipeline.pipeline.artifacts import images_of, space_of
+    from ghn_pipeline.training.finalist import Finalist, finalist_training
+
+    network = Network(space_of(config).modules(block), config.images.resolution)
+    generator = stream(config.seeds.initialisation, stage)
+    model = Finalist(network, recipe, generator).to(team.device)
+    splits = images_of(config, team.device)
+    training = finalist_training(stage, model, splits, config, recipe, team)
+    said = {"hash": block.hash, "parameters": network.parameters, **how(config, team)}
+    train(config, training, team.device, of=block.hash, **said)
+
+
+def how(config: "Config", team: "Team") -> dict[str, Any]:
+    """Return what the record says of how a training was computed."""
+    from ghn_pipeline.system.compute import precision
+
+    return {"processes": team.size, "precision": str(precision(config, team.device))}
+
+
+def begin(args: argparse.Namespace, stage: str) -> "Config":
+    """Begin a verb that several processes run: only the one that leads keeps the log."""
+    from ghn_pipeline.training import distributed
+
+    return start(args, stage) if distributed.leads() else configuration(args)
+
+
+def share_out(
+    config: "Config", recipe: "Recipe", words: list[str], work: "Callable[[Team], None]"
+) -> None:
+    """Let `work` be done by the recipe's processes: start them, or be one of them.
+
+    Args:
+        config: of the scale.
+        recipe: that says how many processes there are, on how many nodes.
+        words: of the command `ghn` that each process runs.
+        work: of one of them.
+
+    Raises:
+        UserError: a process failed, or what `work` raises.
+    """
+    from ghn_pipeline.system.compute import prepare_device
+    from ghn_pipeline.training import distributed
+
+    device = prepare_device(config)
+    if recipe.processes > 1 and not is_worker():
+        program = ["-m", "ghn_pipeline.cli", *words]
+        distributed.launch(recipe.processes, recipe.nodes, config.compute.threads, program)
+        return
+    with distributed.joined(device, recipe.processes) as team:
+        work(team)
+
+
+def table1(args: argparse.Namespace) -> None:
+    """Make Table 1 (section 5.1.1): the search's best beside random architectures.
+
+    Reads results/SCALE/finalists/top/*, finalists/random/*, search/random/SEED, ghn/NAME.
+    Writes results/SCALE/table1.csv, .md, .html, .tex, table1.provenance.json.
+    """
+    from ghn_pipeline.pipeline.artifacts import by_rank, trained_on
+    from ghn_pipeline.report.classifiers import Classifiers, table1
+
+    config = start(args, "table1")
+    cost, made_of = cost_of_search(config, short=False)
+    rows = {}
+    for key, group, spent in (("random", "random", None), ("ghn-top", "top", cost)):
+        blocks = by_rank(config, group, config.finalists.ranks)
+        runs = [
+            trained_on(config, f"finalists/{group}/{rank}", blocks[rank])
+            for rank in config.finalists.ranks
+        ]
+        rows[key] = Classifiers(spent, *_measured(runs))
+        made_of += runs
+    write_table(
+        config, "table1", table1(rows, setting_of(config, made_of, config.finalists_note)), made_of
+    )
+
+
+def table2(args: argparse.Namespace) -> None:
+    """Make Table 2 (section 5.1.1): the winner, trained with several seeds.
+
+    Reads results/SCALE/finalists/best/*, winner, short/*, search/random/SEED, ghn/NAME.
+    Writes results/SCALE/table2.csv, .md, .html, .tex, table2.provenance.json.
+    """
+    from ghn_pipeline.pipeline.artifacts import trained_on, winner
+    from ghn_pipeline.report.classifiers import Classifiers, table2
+
+    config = start(args, "table2")
+    cost, made_of = cost_of_search(config, short=True)
+    block = winner(config)
+    runs = [trained_on(config, f"finalists/best/{s}", block) for s in config.finalists.seeds]
+    made_of += runs
+    parameters, accuracies = _measured(runs)
+    # of one architecture, whose parameters are counted once
+    row = Classifiers(cost, parameters[:1], accuracies)
+    setting = setting_of(config, made_of, config.finalists_note)
+    made = table2({"ghn-top-best": row}, setting, cutout=config.finalists.cutout)
+    write_table(config, "table2", made, made_of)
+
+
+def cost_of_search(config: "Config", *, short: bool) -> "tuple[Cost, list[dict[str, Any]]]":
+    """Return what finding the best took, and the records that say so.
+
+    Args:
+        config: of the scale.
+        short: whether the short trainings that choose among the best are part of it.
+
+    Raises:
+        UserError: a stage is missing, or was made with other settings; it is named.
+    """
+    from ghn_pipeline.pipeline.stages import chooser, first_ghn
+    from ghn_pipeline.report.classifiers import Cost
+
+    trained, searched = _finished(config, [first_ghn(config), chooser(config)])
+    briefly = [f"short/{rank}" for rank in config.finalists.ranks] if short else []
+    chosen = _finished(config, briefly)
+    days = [run["accelerator_seconds"] / 86400 for run in (trained, searched, *chosen)]
+    return Cost(days[0], days[1], sum(days[2:])), [trained, searched, *chosen]
+
+
+def setting_of(config: "Config", made_of: list[dict[str, Any]], note: str) -> "Setting":
+    """Return how what stands in Tables 1 to 3 was measured; `note` is the scale in words."""
+    from ghn_pipeline.report.classifiers import Setting
+
+    devices = {run["hardware"]["device"]: run["hardware"] for run in made_of if run["hardware"]}
+    names = [of["processor"] if name == "cpu" else name for name, of in sorted(devices.items())]
+    return Setting(
+        scale=config.scale,
+        scale_note=note,
+        searched=config.search.evaluations,
+        accelerator=" and ".join(names),
+        costs=config.tables.costs,
+    )
+
+
+def write_table(config: "Config", name: str, made: "Table", made_of: list[dict[str, Any]]) -> None:
+    """Write a table and the records of what it was made of."""
+    from ghn_pipeline.pipeline.record import write_provenance
+    from ghn_pipeline.report.table import write
+
+    write(made, Path("results", config.scale, name))
+    write_provenance(config, name, made_of)
+    print(f"see results/{config.scale}/{name}.md")
+
+
+def _finished(config: "Config", stages: list[str]) -> list[dict[str, Any]]:
+    from ghn_pipeline.pipeline import record
+
+    return [record.read(config, stage) for stage in stages]
+
+
+def _measured(runs: list[dict[str, Any]]) -> tuple[list[int], list[float]]:
+    """Parameters, and accuracies on the test images."""
+    results = [run["result"] for run in runs]
+    accuracies = [measured["test"] for r in results for measured in r["measured"].values()]
+    return [result["parameters"] for result in results], accuracies

@@ -1,0 +1,41 @@
+"""What a one-shot model and a GHN take as operations and nodes grow in number (section 7.1)."""
+
+import argparse
+
+from ghn_pipeline.stages.shared import start
+
+
+def memory(args: argparse.Namespace) -> None:
+    """Measure parameters and peak training memory of the one-shot model and the first GHN (7.1).
+
+    Reads the configuration. Writes results/SCALE/memory: memory.csv, memory.png, .svg, run.json.
+    """
+    import time
+
+    from ghn_pipeline.pipeline import record, tracking
+    from ghn_pipeline.pipeline.artifacts import paper_space
+    from ghn_pipeline.pipeline.stages import result_folder
+    from ghn_pipeline.report.figure import save
+    from ghn_pipeline.report.memory_figure import memory_figure
+    from ghn_pipeline.system.compute import hardware, prepare_device
+    from ghn_pipeline.system.files import write_atomically
+    from ghn_pipeline.training.memory import sweep
+
+    config = start(args, "memory")
+    device, begun = prepare_device(config), time.monotonic()
+    ghn = config.named_ghn(config.correlation.ghns[0])
+    found = sweep(paper_space(config), ghn, config, config.memory.nodes, device)
+    folder = result_folder(config, "memory")
+    write_atomically(folder / "memory.csv", found.to_csv(index=False))
+    note = config.small(config.network_note)
+    save(memory_figure(found, batch=ghn.batch, scale_note=note), folder / "memory")
+    largest = found[(found.axis == "nodes") & (found.nodes == found.nodes.max())]
+    columns = ["parameters", "peak_bytes"]
+    result = largest.set_index("model")[columns].astype(int).to_dict("index")
+    seconds = time.monotonic() - begun
+    outputs = ["memory.csv", "memory.png", "memory.svg"]
+    record.write(
+        config, "memory", result, seconds=seconds, outputs=outputs, hardware=hardware(device)
+    )
+    tracking.send(folder)
+    print(f"see {folder}/memory.png")

@@ -1,0 +1,119 @@
+"""The winner as an ImageNet-mobile network: Table 3 (5.1.2 and 7.3)."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ghn_pipeline.stages.finalists import begin, how, share_out
+from ghn_pipeline.stages.shared import start
+from ghn_pipeline.stages.train import train
+
+if TYPE_CHECKING:
+    from ghn_pipeline.data.imagenet import ImageNet
+    from ghn_pipeline.model.network import Network
+    from ghn_pipeline.settings.config import Config
+    from ghn_pipeline.training.distributed import Team
+
+
+def train_mobile(args: argparse.Namespace) -> None:
+    """Stack the winner's block for ImageNet-mobile, count, and train it (sections 5.1.2, 7.3).
+
+    It has the most channels that keep it below mobile.multiply_adds. It is trained if
+    mobile.folder names a folder of ImageNet; without one it is only counted.
+    Reads results/SCALE/winner, and {mobile.folder}/train and val.
+    Writes results/SCALE/mobile: run.json; trained, also model.pt, curve.csv; checkpoints below
+    checkpoints/.
+    """
+    config = begin(args, "mobile")
+    if not config.mobile.folder:
+        _count(config)
+        return
+
+    def work(team: "Team") -> None:
+        _train(config, team)
+
+    share_out(config, config.mobile, [args.verb, "--config", *args.config], work)
+
+
+def _count(config: "Config") -> None:
+    from ghn_pipeline.pipeline import record, tracking
+    from ghn_pipeline.pipeline.stages import result_folder
+
+    _, counted = _network(config, None)
+    folder = result_folder(config, "mobile")
+    for name in ("model.pt", "curve.csv"):  # of an earlier one that was trained
+        (folder / name).unlink(missing_ok=True)
+    record.write(config, "mobile", {**counted, "images": None}, seconds=0)
+    tracking.send(folder)
+    print("mobile.folder names no ImageNet: counted, not trained")
+
+
+def _train(config: "Config", team: "Team") -> None:
+    from ghn_pipeline.data import imagenet
+    from ghn_pipeline.data.images import stream
+    from ghn_pipeline.training.finalist import Finalist
+    from ghn_pipeline.training.mobile import mobile_training
+
+    # a million files are listed once, not by each process
+    images = team.share(imagenet.find(Path(config.mobile.folder)) if team.leads else None)
+    assert images is not None
+    network, counted = _network(config, images)
+    generator = stream(config.seeds.initialisation, "mobile")
+    model = Finalist(network, config.mobile, generator).to(team.device)
+    training = mobile_training("mobile", model, images, config, team)
+    of = {
+        "digest": images.digest,
+        "classes": len(images.classes),
+        "training": len(images.train),
+        "validation": len(images.validation),
+    }
+    work_on = f"{counted['hash']}-{images.digest}"
+    train(config, training, team.device, work_on, **counted, **how(config, team), images=of)
+
+
+def _network(config: "Config", images: "ImageNet | None") -> "tuple[Network, dict[str, Any]]":
+    """Return the largest network that fits, and what was counted of it."""
+    from ghn_pipeline.model.network import Network
+    from ghn_pipeline.pipeline.artifacts import mobile_space, winner
+    from ghn_pipeline.space.fitting import fitted
+
+    settings, block = config.mobile, winner(config)
+    limit = settings.multiply_adds * 1_000_000
+    stack, of = mobile_space(config, images), "mobile.multiply_adds"
+    space = fitted(stack, block, settings.resolution, limit, of)
+    network = Network(space.modules(block), settings.resolution)
+    counted = {
+        "hash": block.hash,
+        "channels": space.channels,
+        "parameters": network.parameters,
+        "multiply_adds": network.multiply_adds,
+    }
+    return network, counted
+
+
+def table3(args: argparse.Namespace) -> None:
+    """Make Table 3 (section 5.1.2).
+
+    Reads results/SCALE/mobile, winner, short/*, search/random/SEED, ghn/NAME.
+    Writes results/SCALE/table3.csv, .md, .html, .tex, table3.provenance.json.
+    """
+    from ghn_pipeline.pipeline.artifacts import trained_on, winner
+    from ghn_pipeline.report.classifiers import Accuracy, Mobile, table3
+    from ghn_pipeline.stages.finalists import cost_of_search, setting_of, write_table
+
+    config = start(args, "table3")
+    cost, made_of = cost_of_search(config, short=True)
+    run = trained_on(config, "mobile", winner(config))
+    result, tested = run["result"], None
+    if (images := result["images"]) is not None:
+        (measured,) = result["measured"].values()
+        tested = Accuracy(
+            measured["top1"],
+            measured.get("top5"),
+            classes=images["classes"],
+            training_images=images["training"],
+            validation_images=images["validation"],
+        )
+    row = Mobile(cost, result["parameters"], result["multiply_adds"], tested)
+    made = table3({"ghn-top-best": row}, setting_of(config, made_of, config.mobile_note))
+    write_table(config, "table3", made, [*made_of, run])

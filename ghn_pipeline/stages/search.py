@@ -1,0 +1,171 @@
+"""Search: many architectures ranked by the first GHN (section 5.1.1)."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ghn_pipeline.stages.shared import start
+from ghn_pipeline.system.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ghn_pipeline.ranking.scoring import Scored, Strategy
+    from ghn_pipeline.settings.config import Config
+
+
+def search(args: argparse.Namespace) -> None:
+    """Search with weights from the first GHN: at random, or by evolution (section 5.1.1).
+
+    Reads {data.folder}/cifar10.bin and results/SCALE/ghn/NAME.
+    Writes results/SCALE/search/METHOD/SEED: architectures.json, curve.csv, run.json; what is done
+    below checkpoints/.
+    """
+    import pandas as pd
+
+    from ghn_pipeline.pipeline import tracking
+    from ghn_pipeline.pipeline.stages import first_ghn, result_folder
+    from ghn_pipeline.ranking.strategies import best_so_far
+    from ghn_pipeline.system.files import write_atomically
+
+    stage = f"search/{args.name}"
+    config = start(args, stage)
+    strategy = _strategy(config, *args.name.split("/"))
+    found = score(config, stage, first_ghn(config), strategy, config.search.evaluations)
+    folder, by = result_folder(config, stage), config.evaluation.measure
+    values = [s.score.values[by] for s in found]
+    if not any(values):
+        raise UserError(
+            f"{by} is 0 for all {len(values)} architectures, so nothing ranks them"
+            + (": no exit is within evaluation.budgets" if by == "area" else "")
+            + "."
+        )
+    entries = [
+        json.dumps(
+            {"hash": s.score.hash, **s.score.values, "block": s.block.to_json()}, sort_keys=True
+        )
+        for s in found
+    ]
+    write_atomically(folder / "architectures.json", "[\n" + ",\n".join(entries) + "\n]\n")
+    curve = pd.DataFrame({by: values, "best": best_so_far(values)})
+    curve.index = curve.index + 1
+    write_atomically(folder / "curve.csv", curve.to_csv(index_label="step"))
+    best = max(found, key=lambda s: s.score.values[by])
+    result = {"evaluations": len(found), "best": best.score.values[by], "hash": best.score.hash}
+    outputs = ["architectures.json", "curve.csv"]
+    publish(config, stage, first_ghn(config), found, result, outputs)
+    tracking.send(folder)
+    print(f"the best of {len(found)}: {best.score.hash}, {by} {best.score.values[by]:.4f}")
+
+
+def search_curves(args: argparse.Namespace) -> None:
+    """Make the figure of the best so far of every search.
+
+    Reads results/SCALE/search/*. Writes results/SCALE/search_curves.png, .svg, .csv,
+    search_curves.provenance.json.
+    """
+    import pandas as pd
+
+    from ghn_pipeline.pipeline import record
+    from ghn_pipeline.pipeline.stages import METHODS
+    from ghn_pipeline.report.figure import save
+    from ghn_pipeline.report.search_figure import search_figure
+    from ghn_pipeline.system.files import write_atomically
+
+    config = start(args, "search_curves")
+    made_of: list[dict[str, Any]] = []
+    curves: dict[str, list[np.ndarray]] = {}
+    for method in METHODS:
+        stages = [f"search/{method}/{seed}" for seed in config.search.seeds]
+        made_of += [record.read(config, stage) for stage in stages]
+        files = [record.output(config, stage, "curve.csv") for stage in stages]
+        curves[method] = [pd.read_csv(file)["best"].to_numpy() for file in files]
+    folder = Path("results", config.scale)
+    note, by = config.small(config.images_note), config.evaluation
+    drawn = search_figure(curves, scale_note=note, ranked_by=by.shown, unit=by.unit)
+    save(drawn, folder / "search_curves")
+    columns = {
+        f"{name}/{seed}": curve
+        for name, found in curves.items()
+        for seed, curve in zip(config.search.seeds, found, strict=True)
+    }
+    table = pd.DataFrame(columns)
+    table.index = table.index + 1
+    write_atomically(folder / "search_curves.csv", table.to_csv(index_label="evaluations"))
+    record.write_provenance(config, "search_curves", made_of)
+    for name, found in curves.items():
+        ends = ", ".join(f"{curve[-1]:.4f}" for curve in found)
+        print(f"{name}: the best of {len(found[0])} evaluations, {by.measure} by seed: {ends}")
+
+
+def score(
+    config: "Config", stage: str, model: str, propose: "Strategy", count: int
+) -> "list[Scored]":
+    """Score what a strategy proposes by a trained model or a rival; gone on with after a kill.
+
+    Raises:
+        UserError: the model is missing or stale, or as `scoring.score`.
+    """
+    from functools import partial
+
+    from ghn_pipeline.pipeline import record
+    from ghn_pipeline.pipeline.artifacts import scorer_of, weights_of
+    from ghn_pipeline.pipeline.stages import checkpoint_file, maker_of, settings
+    from ghn_pipeline.ranking import scoring
+    from ghn_pipeline.system.compute import devices, prepare_device
+    from ghn_pipeline.system.files import digest
+
+    device, weights = prepare_device(config), weights_of(config, model)
+    if weights:
+        record.read(config, model)
+    return scoring.score(
+        stage,
+        propose,
+        count,
+        partial(scorer_of, config, model),
+        devices=devices(device, config.compute.workers),
+        together=config.evaluation.together,
+        partial=checkpoint_file(config, stage, ".json", of=weights[:16]),
+        digest=digest([settings(config, stage), weights]),
+        made_by=maker_of(stage),
+        log_seconds=config.compute.log_seconds,
+    )
+
+
+def publish(
+    config: "Config",
+    stage: str,
+    model: str,
+    found: "list[Scored]",
+    result: dict[str, Any],
+    outputs: list[str],
+) -> None:
+    """Write the record of a stage that scored, beside its outputs."""
+    from ghn_pipeline.pipeline import record
+    from ghn_pipeline.pipeline.artifacts import weights_of
+    from ghn_pipeline.system.compute import hardware, prepare_device
+
+    seconds = {name: sum(s.score.seconds[name] for s in found) for name in found[0].score.seconds}
+    weights = weights_of(config, model)
+    record.write(
+        config,
+        stage,
+        {**result, "seconds_each": {name: s / len(found) for name, s in seconds.items()}},
+        seconds=sum(seconds.values()),
+        outputs=outputs,
+        hardware=hardware(prepare_device(config)),
+        inputs={"model.pt": weights} if weights else {},
+    )
+
+
+def _strategy(config: "Config", method: str, seed: str) -> "Strategy":
+    from ghn_pipeline.pipeline.artifacts import space_of
+    from ghn_pipeline.ranking.strategies import evolution, random_search
+
+    space, nodes, chosen = space_of(config), config.space.nodes, config.search
+    stream = f"{config.seeds.search}/{seed}"  # of both methods: they start from the same
+    if method == "random":
+        return random_search(space, nodes, stream, chosen.evaluations)
+    sizes = {key: getattr(chosen, key) for key in ("population", "sample", "generation")}
+    return evolution(space, nodes, stream, **sizes, by=config.evaluation.measure)

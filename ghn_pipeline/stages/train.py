@@ -1,0 +1,157 @@
+"""Training what gives weights: graph hypernetworks (4 and 7.2), the one-shot model, SGD (5.3)."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from ghn_pipeline.stages.shared import start
+from ghn_pipeline.system.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+    from ghn_pipeline.settings.config import Config
+    from ghn_pipeline.settings.sections import Ghn, Schedule
+    from ghn_pipeline.training.fit import Training
+
+
+def train_ghn(args: argparse.Namespace) -> None:
+    """Train a graph hypernetwork (sections 4 and 7.2).
+
+    Reads {data.folder}/cifar10.bin and results/SCALE/architectures, which it must not see.
+    Writes results/SCALE/ghn/NAME: model.pt, curve.csv, run.json; checkpoints below checkpoints/.
+    """
+    config = start(args, f"ghn/{args.name}")
+    ghn = config.named_ghn(args.name)
+    _train_search(config, f"ghn/{args.name}", ghn, ghn.nodes, ghn)
+
+
+def train_oneshot(args: argparse.Namespace) -> None:
+    """Train the one-shot model of shared weights (section 5.3).
+
+    Reads {data.folder}/cifar10.bin and results/SCALE/architectures, which it must not see.
+    Writes results/SCALE/oneshot: model.pt, curve.csv, run.json; checkpoints below checkpoints/.
+    """
+    config = start(args, "oneshot")
+    _train_search(config, "oneshot", config.oneshot, config.space.nodes)
+
+
+def train_sgd(args: argparse.Namespace) -> None:
+    """Train one test architecture from scratch: ground truth and SGD stopped early (section 5.3).
+
+    Reads {data.folder}/cifar10.bin and results/SCALE/architectures.
+    Writes results/SCALE/sgd/INDEX: curve.csv, run.json; checkpoints below checkpoints/.
+    """
+    from ghn_pipeline.data.images import stream
+    from ghn_pipeline.model.network import Network, Trained
+    from ghn_pipeline.pipeline.artifacts import architectures_of, images_of, space_of
+    from ghn_pipeline.system.compute import prepare_device
+    from ghn_pipeline.training.sgd import sgd_training
+
+    config = start(args, f"sgd/{args.index}")
+    device, blocks = prepare_device(config), architectures_of(config)
+    if args.index not in config.correlation.architectures:
+        last = config.correlation.architectures[-1]
+        raise UserError(f"INDEX {args.index}: the architectures are 0 to {last}")
+    network = Network(space_of(config).modules(blocks[args.index]), config.images.resolution)
+    seed = stream(config.seeds.initialisation, "sgd", args.index)
+    model, splits = Trained(network, seed).to(device), images_of(config, device)
+    stage, steps = f"sgd/{args.index}", config.correlation.steps
+    training = sgd_training(stage, model, splits, config, measured_at=steps)
+    train(config, training, device, hash=blocks[args.index].hash)
+
+
+def _train_search(
+    config: "Config",
+    stage: str,
+    schedule: "Schedule",
+    nodes: int,
+    ghn: "Ghn | None" = None,
+) -> None:
+    """Train what weighs random architectures; those held out are kept from it."""
+    from ghn_pipeline.pipeline.artifacts import (
+        SEEDS_APART,
+        held_out,
+        images_of,
+        space_of,
+        untrained,
+    )
+    from ghn_pipeline.ranking.benchmark import learning_curve
+    from ghn_pipeline.system.compute import prepare_device
+    from ghn_pipeline.training.search import sampler, search_training
+
+    device, space, seeds = prepare_device(config), space_of(config), config.seeds
+    apart = SEEDS_APART * ghn.seed if ghn else 0
+    drawn = space_of(config, ghn.operation_weights if ghn else {})
+    seed, fewer = seeds.training_architectures + apart, ghn.fewer_nodes if ghn else False
+    draw = sampler(drawn, nodes, seed, held_out(config), fewer=fewer)
+    model, splits = untrained(config, stage).to(device), images_of(config, device)
+    average, warmup = (ghn.average, ghn.warmup) if ghn else (0.0, 0)
+    order = seeds.data_order + apart
+    training = search_training(
+        stage, model, draw, space, splits, config, schedule, order, average, warmup
+    )
+    if ghn:
+        training.observe = learning_curve(config, training, splits)
+    train(config, training, device)
+
+
+def train(
+    config: "Config", training: "Training", device: "torch.device", of: str = "", **said: object
+) -> None:
+    """Train to the end, tracked meanwhile; publish and track the model, the curve, the record.
+
+    Args:
+        config: of the scale.
+        training: its name is that of the stage.
+        device: where it is trained.
+        of: a hash of what is trained, where the settings do not say: of another one it starts anew.
+        said: what else the record says of the result.
+    """
+    import pandas as pd
+
+    from ghn_pipeline.pipeline import record, tracking
+    from ghn_pipeline.pipeline.stages import checkpoint_file, result_folder, settings
+    from ghn_pipeline.system.compute import hardware
+    from ghn_pipeline.system.files import digest, write_atomically
+    from ghn_pipeline.training import checkpoint
+    from ghn_pipeline.training.fit import fit
+
+    stage = training.name
+    key, folder = digest(settings(config, stage)), result_folder(config, stage)
+    path = checkpoint_file(config, stage, of=of)
+    with tracking.follow(record.provenance(config, stage), folder) as saved_as:
+        log = fit(
+            training,
+            path,
+            key,
+            checkpoint_seconds=config.compute.checkpoint_seconds,
+            log_seconds=config.compute.log_seconds,
+            device=device,
+            saved_as=saved_as,
+        )
+    if not training.team.leads:
+        return
+    curve = pd.DataFrame(log.curve, columns=["step", "loss", "learning_rate"])
+    result = {
+        "steps": training.steps,
+        "final_loss": log.curve[-1][1],
+        "measured": log.observed,
+        **said,
+    }
+    # a job that waited for this one has nothing left to train, but the same to publish
+    with checkpoint.only_writer(path):
+        # a model that others will use, not only a measurement
+        outputs = ["curve.csv"]
+        if not stage.startswith(("sgd/", "short/")):
+            checkpoint.save(folder / "model.pt", {"model": training.result.state_dict()}, key)
+            outputs.append("model.pt")
+        write_atomically(folder / "curve.csv", curve.to_csv(index=False))
+        record.write(
+            config,
+            stage,
+            result,
+            seconds=log.seconds,
+            outputs=outputs,
+            hardware=hardware(device),
+        )
+        tracking.send(folder)

@@ -1,0 +1,158 @@
+"""Files that are either whole or not there."""
+
+import fcntl
+import hashlib
+import json
+import math
+import os
+import reprlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+from ghn_pipeline.system.errors import UserError
+
+#: How deep lists and objects of a JSON file may be nested.
+DEEPEST = 100
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write `content` to `path`; a crash, a kill or a full disk leaves the old file untouched.
+
+    Raises:
+        UserError: the folder cannot be written or the disk is full.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    # the process number: two writers of one file never share a temporary one
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, ValueError) as error:
+        # `path.exists` raises where a folder may not be looked into
+        kept = "; the file that was there before is untouched" if os.path.isfile(path) else ""
+        raise UserError(
+            f"cannot write {path}: {_reason(error)}{kept}. Free some space or give write "
+            "permission, then run the same command again."
+        ) from error
+    finally:
+        with suppress(OSError, ValueError):  # there is none to remove
+            temporary.unlink()
+
+
+def lock(file: TextIO, seconds: float, waiting: Callable[[], None] = lambda: None) -> None:
+    """Hold `file` for this process alone, until it is closed; `waiting` is called if it is held.
+
+    Raises:
+        TimeoutError: another process has held it for so many seconds.
+    """
+    end, told = time.monotonic() + seconds, False
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise TimeoutError(f"{file.name} is held by another process") from None
+        if not told:
+            waiting()
+            told = True
+        time.sleep(0.05)
+
+
+def _reason(error: Exception) -> str:
+    """Say in words why a file cannot be read or written; a name may hold a null character."""
+    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+
+
+def read_bytes(path: Path, made_by: str) -> bytes:
+    """Return the content of `path`, an artifact that the command `made_by` makes.
+
+    Raises:
+        UserError: the file is missing or cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(
+            f"cannot read {path}: {error.strerror}. It is made by `{made_by}`: run that first."
+        ) from error
+    except (OSError, ValueError, MemoryError) as error:
+        raise UserError(
+            f"cannot read {path}: {_reason(error)}. Make it readable, or delete it and run "
+            f"`{made_by}` again."
+        ) from error
+
+
+def read_json(path: Path, made_by: str) -> Any:
+    """Return the JSON in `path`, an artifact that the command `made_by` makes.
+
+    It must be UTF-8 without a byte order mark, its numbers finite, and no key given twice.
+
+    Raises:
+        UserError: the file is missing, cannot be read or is not such JSON.
+    """
+    try:
+        return _parsed(read_bytes(path, made_by).decode("utf-8"))
+    except ValueError as error:
+        raise UserError(
+            f"{path} is not whole JSON ({error}). Delete it and run `{made_by}` again."
+        ) from error
+
+
+def _parsed(text: str) -> Any:
+    try:
+        value = json.loads(
+            text,
+            parse_constant=_number,
+            parse_float=_number,
+            parse_int=_whole_number,
+            object_pairs_hook=_object,
+        )
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [inner for outer in level for inner in _inside(outer)]
+    if level:
+        raise ValueError("it is nested too deeply")
+    json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair cannot be encoded
+    return value
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{reprlib.repr(text)} is not a finite number")
+    return value
+
+
+def _whole_number(text: str) -> int:
+    _number(text)  # of so many digits that it is no float, it would be an error later
+    return int(text)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key, times in Counter(k for k, _ in pairs).items() if times > 1)
+        raise ValueError(f"the key {reprlib.repr(twice)} is given twice")
+    return found
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def digest(value: Any) -> str:
+    """Return the first 16 hex digits of the SHA-256 of a JSON-like `value`, keys sorted."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

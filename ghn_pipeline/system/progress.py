@@ -1,0 +1,64 @@
+"""How far long work has come: a bar on a terminal, plain lines in a log."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+
+from tqdm import tqdm
+
+from ghn_pipeline.system import logs
+
+
+class Progress:
+    """Reports steps, their rate and the time left.
+
+    Args:
+        what: name of the work.
+        total: steps in all.
+        start: steps done before this process.
+        every: seconds between lines in a log.
+    """
+
+    def __init__(self, what: str, total: int, start: int, every: float) -> None:
+        self.what, self.total, self.start, self.every = what, total, start, every
+        self.begun = self.said = time.monotonic()
+        # a workflow engine runs several jobs on one terminal, and says so by TERM=dumb
+        alone = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        # past the log, which gets lines
+        bar = {"total": total, "initial": start, "desc": what, "file": sys.__stderr__}
+        self.bar = tqdm(**bar, unit="step") if alone else None
+        if start:
+            self.say(f"goes on from step {start} of {total}")
+
+    def say(self, text: str) -> None:
+        """Print a line without harming the bar."""
+        if self.bar is None:
+            print(f"{self.what}: {text}", file=sys.stderr, flush=True)
+        else:
+            self.bar.write(f"{self.what}: {text}", file=sys.__stderr__)
+            logs.only(f"{self.what}: {text}")
+
+    def at(self, step: int, detail: Callable[[], str]) -> None:
+        """Report that `step` steps are done; `detail` is asked only when something is printed."""
+        if self.bar is not None:
+            self.bar.n = step
+            self.bar.set_postfix_str(detail(), refresh=False)
+            self.bar.update(0)
+        if time.monotonic() - self.said >= self.every or step == self.total:
+            self.said = time.monotonic()
+            line = self._line(step, detail())
+            self.say(line) if self.bar is None else logs.only(f"{self.what}: {line}")
+
+    def _line(self, step: int, detail: str) -> str:
+        rate = (step - self.start) / max(self.said - self.begun, 1e-9)
+        left = (self.total - step) / max(rate, 1e-9)
+        return (
+            f"step {step}/{self.total}  {detail}  {rate:.3g} steps/s  "
+            f"{int(left // 60)}m{int(left % 60):02d}s left"
+        )
+
+    def close(self) -> None:
+        """Leave the terminal in order."""
+        if self.bar is not None:
+            self.bar.close()

@@ -1,0 +1,342 @@
+"""Proxies against slow and direct computations, on small random networks of both spaces.
+
+All is in double precision. Steps of finite differences are small against the distance to the
+kinks of ReLU, so that what they give is right to some six digits.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ghn_pipeline.model.graph import Block
+from ghn_pipeline.model.network import Network, Trained, run
+from ghn_pipeline.ranking.proxies import (
+    PROXIES,
+    VOTERS,
+    Weights,
+    fisher,
+    grad_norm,
+    grasp,
+    initial_weights,
+    jacob_cov,
+    multiply_adds,
+    parameters,
+    snip,
+    synflow,
+    vote,
+)
+from ghn_pipeline.space.classification import Classification
+from ghn_pipeline.space.nasbench201 import EDGES, NODES, Cell, NasBench201
+from ghn_pipeline.space.space import Space
+
+SIDE, IMAGES, CLASSES = 8, 6, 5
+CLASSIFICATION = Classification(
+    operations=(
+        "identity",
+        "conv_1x1",
+        "sep_conv_3x3",
+        "sep_conv_5x5",
+        "dil_conv_3x3",
+        "dil_conv_5x5",
+        "conv_1x7_7x1",
+        "max_pool_3x3",
+        "avg_pool_3x3",
+    ),
+    max_inputs=2,
+    blocks=2,
+    channels=4,
+    reductions=(2,),
+    stem_multiplier=1,
+    classes=CLASSES,
+)
+NASBENCH201 = NasBench201(
+    operations=EDGES, blocks=2, channels=4, reductions=(2,), stem_multiplier=1, classes=CLASSES
+)
+SPACES: list[Classification | NasBench201] = [CLASSIFICATION, NASBENCH201]
+#: What a proxy takes: network, weights, images [B, 3, SIDE, SIDE], labels [B].
+Case = tuple[Network, Weights, Tensor, Tensor]
+
+
+def case_of(space: Space, block: Block, seed: int = 0, images: int = IMAGES) -> Case:
+    generator = torch.Generator().manual_seed(seed)
+    network = Network(space.modules(block), SIDE)
+    drawn = initial_weights(network, generator)
+    weights = {name: w.detach().double().requires_grad_() for name, w in drawn.items()}
+    batch = torch.randn(images, 3, SIDE, SIDE, generator=generator, dtype=torch.float64)
+    return network, weights, batch, torch.arange(images) % CLASSES
+
+
+def cell_case(key: str, seed: int = 0) -> Case:
+    return case_of(NASBENCH201, Cell.of_key(key), seed)
+
+
+@pytest.fixture(params=product(SPACES, range(4)), ids=lambda p: f"{type(p[0]).__name__}-{p[1]}")
+def case(request: pytest.FixtureRequest) -> Case:
+    space, seed = request.param
+    return case_of(space, space.sample(Random(seed), NODES), seed)
+
+
+@pytest.fixture(params=product(SPACES, range(2)), ids=lambda p: f"{type(p[0]).__name__}-{p[1]}")
+def tiny(request: pytest.FixtureRequest) -> Case:
+    """A network so small that one of its numbers after the other can be changed."""
+    space, seed = request.param
+    space = replace(space, blocks=1, channels=2, reductions=(1,))
+    return case_of(space, space.sample(Random(seed), 2), seed, images=4)
+
+
+def batch_norm(_: str, x: Tensor) -> Tensor:
+    deviation = x - x.mean((0, 2, 3), keepdim=True)
+    return deviation / (deviation.square().mean((0, 2, 3), keepdim=True) + 1e-5).sqrt()
+
+
+def loss_of(
+    network: Network,
+    weights: Weights,
+    images: Tensor,
+    labels: Tensor,
+    norm: Callable[[str, Tensor], Tensor] = batch_norm,
+) -> Tensor:
+    """Cross-entropy, written out."""
+    logits = run(network, weights, images, norm)
+    chosen = torch.stack([row[label] for row, label in zip(logits, labels, strict=True)])
+    return (logits.exp().sum(1).log() - chosen).mean()
+
+
+def backward(network: Network, weights: Weights, images: Tensor, labels: Tensor) -> Weights:
+    """The loss's gradient of each weight."""
+    leaves = {name: w.detach().clone().requires_grad_() for name, w in weights.items()}
+    loss_of(network, leaves, images, labels).backward()
+    return {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
+
+
+@torch.no_grad()
+def differences(network: Network, weights: Weights, images: Tensor, labels: Tensor) -> Weights:
+    """The same by changing one number after the other."""
+    changed, step = {name: w.detach().clone() for name, w in weights.items()}, 1e-7
+    gradients = {name: torch.zeros_like(w) for name, w in changed.items()}
+    for name, w in changed.items():
+        numbers, found = w.view(-1), gradients[name].view(-1)
+        for i, value in enumerate(numbers.tolist()):
+            losses = []
+            for numbers[i] in (value + step, value - step):
+                losses.append(float(loss_of(network, changed, images, labels)))
+            numbers[i] = value
+            found[i] = (losses[0] - losses[1]) / (2 * step)
+    return gradients
+
+
+def norms(gradients: Weights) -> float:
+    # the classifier's bias is no kernel
+    return sum(float(np.linalg.norm(g.numpy())) for g in gradients.values() if g.dim() > 1)
+
+
+def saliency(weights: Weights, gradients: Weights) -> float:
+    products = [w.detach().numpy() * gradients[name].numpy() for name, w in weights.items()]
+    return sum(float(np.abs(p).sum()) for p in products)
+
+
+def test_weights_are_those_that_training_starts_from() -> None:
+    network = cell_case("123401")[0]
+    drawn = initial_weights(network, torch.Generator().manual_seed(3))
+    trained = Trained(network, torch.Generator().manual_seed(3)).weights
+    assert drawn.keys() == trained.keys()
+    assert all(torch.equal(drawn[name], trained[name]) for name in drawn)
+    assert all(w.requires_grad for w in drawn.values())
+
+
+# --- each proxy -----------------------------------------------------------------------------
+
+
+def test_parameters_and_multiply_adds_are_the_networks(case: Case) -> None:
+    network = case[0]
+    trained = Trained(network, torch.Generator()).parameters()
+    assert parameters(*case) == network.parameters == sum(p.numel() for p in trained)
+    assert multiply_adds(*case) == network.multiply_adds
+
+
+def test_grad_norm_is_that_of_backward(case: Case) -> None:
+    assert grad_norm(*case) == pytest.approx(norms(backward(*case)), rel=1e-9)
+
+
+def test_snip_is_that_of_backward(case: Case) -> None:
+    assert snip(*case) == pytest.approx(saliency(case[1], backward(*case)), rel=1e-9)
+
+
+def test_grad_norm_and_snip_by_finite_differences(tiny: Case) -> None:
+    gradients = differences(*tiny)
+    assert grad_norm(*tiny) == pytest.approx(norms(gradients), rel=1e-6)
+    assert snip(*tiny) == pytest.approx(saliency(tiny[1], gradients), rel=1e-6)
+
+
+def test_grasp_by_finite_differences(case: Case) -> None:
+    network, weights, *batch = case
+    gradients, step = backward(*case), 1e-7
+    ahead, behind = (
+        backward(
+            network, {n: w + s * gradients[n] * (w.dim() > 1) for n, w in weights.items()}, *batch
+        )
+        for s in (step, -step)
+    )
+    # Hg is how the gradient changes along the gradient of the kernels, which has no bias
+    expected = -sum(
+        float((w.detach() * (ahead[n] - behind[n])).sum()) / (2 * step) for n, w in weights.items()
+    )
+    assert grasp(*case) == pytest.approx(expected, rel=1e-5)
+
+
+def test_synflow_by_finite_differences(case: Case) -> None:
+    network, weights, images, _ = case
+
+    def logits(scale: float) -> float:
+        scaled = {name: scale * w.detach().abs() for name, w in weights.items()}
+        ones = torch.ones(1, 3, SIDE, SIDE, dtype=torch.float64)
+        return float(run(network, scaled, ones, norm=lambda _, x: x).sum())
+
+    # Σ w · ∂R/∂w is how R grows when all weights do
+    expected = (logits(1 + 1e-5) - logits(1 - 1e-5)) / 2e-5
+    assert synflow(*case) == pytest.approx(math.log10(expected), rel=1e-6)
+    # whatever the images
+    assert synflow(network, weights, 7 * images, case[3]) == synflow(*case)
+
+
+def test_synflow_of_a_deep_network_is_finite() -> None:
+    """At the paper's depth the sum itself may have more digits than a number can hold."""
+    space = replace(CLASSIFICATION, blocks=18, channels=8, reductions=(7, 13))
+    for seed in range(3):
+        case = case_of(space, space.sample(Random(seed), 17), seed, images=2)
+        assert 50 < synflow(*case) < 500
+
+
+def test_synflow_of_a_chain_is_its_flow_for_each_layer() -> None:
+    # 0→1 conv_3x3, 1→2 conv_1x1, 2→3 conv_3x3 and no other edge
+    space = replace(NASBENCH201, blocks=1, reductions=())
+    case = case_of(space, Cell.of_key("302003"))
+    *convolutions, classifier, bias = (w.detach().abs() for w in case[1].values())
+    assert [w.shape[-1] for w in convolutions] == [3, 3, 1, 3] and not bias.any()
+    x = torch.ones(1, 3, SIDE, SIDE, dtype=torch.float64)
+    for w in convolutions:
+        x = F.conv2d(x, w, padding=w.shape[-1] // 2)
+    flow = float((classifier @ x[0].mean((1, 2))).sum())
+    # R is linear in each layer's weights, so that each layer's sum is R
+    assert synflow(*case) == pytest.approx(math.log10(5 * flow), rel=1e-12)
+
+
+@torch.no_grad()
+def test_fisher_by_finite_differences(tiny: Case) -> None:
+    """Σ a · ∂L/∂a over a channel of an image is how the loss grows when that channel does."""
+    network, weights, images, labels = tiny
+    rows: dict[str, int] = {}
+
+    def count(name: str, x: Tensor) -> Tensor:
+        rows[name] = len(x)
+        return batch_norm(name, x)
+
+    def loss(scaled: str, row: int, channel: int, factor: float) -> float:
+        def norm(name: str, x: Tensor) -> Tensor:
+            if name == scaled:
+                x = x.clone()
+                x[row, channel] *= factor
+            return batch_norm(name, x)
+
+        return float(loss_of(network, weights, images, labels, norm))
+
+    loss_of(network, weights, images, labels, count)
+    assert rows.keys() == network.norms.keys()
+    step, expected = 1e-6, 0.0
+    for name, channels in network.norms.items():
+        for channel in range(channels):
+            for row in range(rows[name]):  # several for an image, if a node has several inputs
+                change = loss(name, row, channel, 1 + step) - loss(name, row, channel, 1 - step)
+                expected += (change / (2 * step)) ** 2 / 2 / len(images)
+    with torch.enable_grad():
+        assert fisher(*tiny) == pytest.approx(expected, rel=1e-5)
+
+
+def least(images: int) -> float:
+    """The score of `images` that are not told apart: all of the variance is along one direction."""
+    eigenvalues = [images + 1e-5] + [1e-5] * (images - 1)
+    return -sum(math.log(x) + 1 / x for x in eigenvalues)
+
+
+def test_jacob_cov_image_by_image(case: Case) -> None:
+    network, weights, images, _ = case
+    leaves = [image.clone().requires_grad_() for image in images]
+    run(network, weights, torch.stack(leaves), batch_norm).sum().backward()
+    rows = [leaf.grad.flatten().numpy() for leaf in leaves if leaf.grad is not None]
+    assert len(rows) == IMAGES and all(row.any() for row in rows)
+    correlation = np.array([[np.corrcoef(a, b)[0, 1] for b in rows] for a in rows])
+    eigenvalues = np.linalg.eigvalsh(correlation)
+    expected = -sum(math.log(x + 1e-5) + 1 / (x + 1e-5) for x in eigenvalues)
+    assert jacob_cov(*case) == pytest.approx(expected, rel=1e-7)
+    assert jacob_cov(*case) > least(IMAGES)
+
+
+def test_jacob_cov_of_images_that_are_all_alike_is_the_least(case: Case) -> None:
+    network, weights, images, labels = case
+    alike = images[:1].repeat(IMAGES, 1, 1, 1)
+    assert jacob_cov(network, weights, alike, labels) == pytest.approx(least(IMAGES), rel=1e-6)
+
+
+# --- all of them ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PROXIES)
+@pytest.mark.parametrize("space", SPACES, ids=lambda space: type(space).__name__)
+def test_every_network_has_a_finite_score_that_stays(space: Space, name: str) -> None:
+    sampled = [space.sample(Random(seed), NODES) for seed in range(5)]
+    for seed, block in enumerate(space.examples(2) + sampled):
+        network, weights, images, labels = case_of(space, block, seed)
+        single = {n: w.detach().float().requires_grad_() for n, w in weights.items()}
+        before = {n: w.detach().clone() for n, w in single.items()}
+        batch = images.float()
+        score = PROXIES[name](network, single, batch, labels)
+        assert type(score) is float and math.isfinite(score)
+        assert PROXIES[name](network, single, batch, labels) == score
+        # nothing of what it was given has changed
+        assert all(torch.equal(before[n], w) and w.grad is None for n, w in single.items())
+        assert torch.equal(batch, images.float()) and not batch.requires_grad
+
+
+@pytest.mark.parametrize("key", ["000000", "333000", "000022", "040030"])
+def test_cells_that_put_out_nothing(key: str) -> None:
+    network, weights, images, _ = case = cell_case(key)
+    assert torch.equal(run(network, weights, images), run(network, weights, 2 - images))
+    assert jacob_cov(*case) == pytest.approx(least(IMAGES), rel=1e-6)
+    assert snip(*case) == grasp(*case) == fisher(*case) == 0
+    assert synflow(*case) < -100
+    # all logits are zero: only the bias, which is not counted, has a gradient
+    assert grad_norm(*case) == 0
+
+
+# --- vote -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("levels", [2, 4, 1000])
+def test_vote_pair_by_pair(levels: int, seed: int) -> None:
+    rng = Random(seed)
+    # with few levels there are many ties; who has no vote is not asked
+    scores = {name: [rng.randrange(levels) / 7 for _ in range(12)] for name in PROXIES}
+    expected = [0] * 12
+    for i, j in product(range(12), repeat=2):
+        above = sum(scores[voter][i] > scores[voter][j] for voter in VOTERS)
+        below = sum(scores[voter][i] < scores[voter][j] for voter in VOTERS)
+        expected[i] += (above > below) - (above < below)
+    assert vote(scores).tolist() == expected
+
+
+def test_vote_by_hand() -> None:
+    assert sorted(VOTERS) == ["jacob_cov", "snip", "synflow"]
+    # two of three hold the first for the best, and the three are split on the other two
+    scores = {"synflow": [3, 1, 2], "jacob_cov": [3, 2, 1], "snip": [1, 2, 2]}
+    assert vote(scores).tolist() == [2, -1, -1]
+    # each wins once and loses once
+    assert not vote({"synflow": [1, 2, 3], "jacob_cov": [2, 3, 1], "snip": [3, 1, 2]}).any()
