@@ -28,7 +28,7 @@ benchmark-long: .venv/installed
 	snakemake benchmark --cores all --configfile presets/nasbench201-long.yaml
 
 anytime: .venv/installed
-	snakemake anytime --cores all --configfile presets/anytime-quick.yaml
+	snakemake anytime_prediction --cores all --configfile presets/anytime-quick.yaml
 
 smoke: .venv/installed
 	snakemake --cores all --configfile presets/smoke.yaml

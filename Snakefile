@@ -1,6 +1,6 @@
 # The paper's tables and figures: `snakemake --cores all [--configfile presets/quick.yaml]`,
 # on a Slurm cluster with `--profile slurm`.
-# Rules stand in workflow/rules, one file per chapter of the paper; each is one `ghn` command.
+# Each rule is one `ghn` command; all of them stand in workflow/rules/stages.smk.
 
 import os
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from ghn_pipeline.pipeline import stages
+from ghn_pipeline.pipeline import stage
 from ghn_pipeline.settings.config import load
 from ghn_pipeline.system.errors import UserError
 
@@ -61,63 +61,38 @@ onerror:
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/data.smk"
-include: "workflow/rules/train.smk"
-include: "workflow/rules/correlation.smk"
-include: "workflow/rules/ablations.smk"
-include: "workflow/rules/search.smk"
-include: "workflow/rules/finalists.smk"
-include: "workflow/rules/mobile.smk"
-include: "workflow/rules/anytime.smk"
-include: "workflow/rules/memory.smk"
-include: "workflow/rules/benchmark.smk"
+include: "workflow/rules/stages.smk"
 
 
 # What a person asks for: `snakemake CHAPTER --cores all ...`. Chapters that are a rule of their own:
 # `ablations` (Figures 5a and 5b, Table 5), `memory`, and `benchmark`, for presets of NAS-Bench-201.
-# `anytime` is for presets of that space.
 
 
 rule all:
     default_target: True
     input:
-        # the chapters of the space
-        rules.benchmark.output if CONFIG.space.name == "nasbench201" else
-        rules.anytime_curves.output if CONFIG.space.name == "anytime" else [
-            rules.table4.output,
-            rules.ablations.output,
-            rules.table1.output,
-            rules.table2.output,
-            rules.table3.output,
-            rules.search_curves.output,
-            rules.export.output,
-            rules.memory.output,
-            expand(f"{RESULTS}/scores/ghn/{{ghn}}/scores.csv", ghn=CONFIG.correlation.ghns),
-        ],
+        [leaves(chapter) for chapter in stage.CHAPTERS_OF[CONFIG.space.name]],
 
 
 # Table 4 and Figure 6: a newcomer's first half hour at the quick preset
 rule correlation:
     input:
-        rules.table4.output,
+        leaves("correlation"),
 
 
 # Tables 1 and 2, the curves of the searches, Figure 7 and the winner's files
-rule search:
+rule architecture_search:
     input:
-        rules.table1.output,
-        rules.table2.output,
-        rules.search_curves.output,
-        rules.export.output,
+        leaves("architecture_search"),
 
 
 # Table 3
 rule transfer:
     input:
-        rules.table3.output,
+        leaves("transfer"),
 
 
-# Figures 3, 4 and 8 to 10
-rule anytime:
+# Figures 3, 4 and 8 to 10, for presets of that space
+rule anytime_prediction:
     input:
-        rules.anytime_curves.output,
+        leaves("anytime_prediction"),

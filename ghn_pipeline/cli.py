@@ -1,4 +1,4 @@
-"""The command `ghn`: one verb per stage, in `stages`; here those that are about all of them."""
+"""The command `ghn`: a verb for each kind of stage, and those that are about all of them."""
 
 import argparse
 import gc
@@ -9,27 +9,31 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from ghn_pipeline import __version__
-from ghn_pipeline.stages import (
-    anytime,
-    benchmark,
-    correlation,
-    data,
-    export,
-    finalists,
-    memory,
-    mobile,
-    search,
-    train,
-)
-from ghn_pipeline.stages.shared import configuration
+from ghn_pipeline.pipeline.stage import Job, Stage, declared, find, log_file
+from ghn_pipeline.system import logs
 from ghn_pipeline.system.errors import OutOfTimeError, UserError, did_you_mean
-from ghn_pipeline.system.processes import is_worker
+from ghn_pipeline.system.files import write_atomically
+from ghn_pipeline.system.processes import is_worker, leads
 from ghn_pipeline.system.supervised import supervised
 
-# ---- verbs -------------------------------------------------------------------------------------
+if TYPE_CHECKING:
+    from ghn_pipeline.settings.config import Config
+
+# ---- verbs about all stages ----------------------------------------------------------------------
+
+
+def configuration(args: argparse.Namespace) -> "Config":
+    """Read the configuration.
+
+    Raises:
+        UserError: with every fault of it.
+    """
+    from ghn_pipeline.settings.config import load
+
+    return load([Path(file) for file in args.config])
 
 
 def check(args: argparse.Namespace) -> None:
@@ -44,15 +48,44 @@ def check(args: argparse.Namespace) -> None:
 
 
 def configure(args: argparse.Namespace) -> None:
-    """Put presets into params.yaml, for `dvc repro`, which reads no other file.
+    """Put presets into params.yaml and dvc.yaml, for `dvc repro`, which reads no other file.
 
-    Reads params.yaml and each FILE. Writes params.yaml, its comments kept; `git checkout
-    params.yaml` takes it back.
+    Reads params.yaml and each FILE. Writes params.yaml, its comments kept, and dvc.yaml with the
+    stages of the search space; `git checkout params.yaml dvc.yaml` takes it back.
     """
+    from ghn_pipeline.pipeline import dvc
     from ghn_pipeline.settings.config import adopt
 
     config = adopt(Path("params.yaml"), [Path(file) for file in args.files])
-    print(f"params.yaml is now of the scale {config.scale}")
+    write_atomically(Path("dvc.yaml"), dvc.text(config.space.name))
+    print(f"params.yaml and dvc.yaml are now of the scale {config.scale}")
+
+
+def calibrate(args: argparse.Namespace) -> None:
+    """Hold the search space against Table 1: parameters of random architectures.
+
+    Reads the configuration. Writes nothing; prints mean and deviation in millions.
+    """
+    from random import Random
+    from statistics import mean, stdev
+
+    from ghn_pipeline.model.network import Network
+    from ghn_pipeline.pipeline.artifacts import space_of
+    from ghn_pipeline.report.numbers import table
+
+    config = configuration(args)
+    if args.samples < 2:
+        raise UserError("--samples: a deviation needs at least 2")
+    space, rng = space_of(config), Random(config.seeds.test_architectures)
+    blocks = [space.sample(rng, config.space.nodes) for _ in range(args.samples)]
+    sizes = [Network(space.modules(b), config.images.resolution).parameters / 1e6 for b in blocks]
+    paper = table("table1")["rows"]["random"]
+    print(
+        f"{args.samples} random architectures at F={config.network.channels}, "
+        f"{config.network.blocks} blocks of {config.space.nodes} nodes: "
+        f"{mean(sizes):.2f} ± {stdev(sizes):.2f} million parameters "
+        f"(Table 1, at the paper's scale: {paper['params']} ± {paper['params_sd']})"
+    )
 
 
 def plan(args: argparse.Namespace) -> None:
@@ -114,54 +147,17 @@ def completion(args: argparse.Namespace) -> None:
 #: Shells that shtab writes scripts for.
 SHELLS = ("bash", "zsh", "tcsh", "fish")
 
-VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], dict[str, dict[str, object]]]] = {
+Verb = Callable[[argparse.Namespace], None]
+
+#: Verbs that are no stages, with their arguments.
+OTHERS: dict[str, tuple[Verb, dict[str, dict[str, object]]]] = {
     "check": (check, {}),
     "configure": (
         configure,
         {"files": {"metavar": "FILE", "nargs": "+", "help": "such as presets/quick.yaml"}},
     ),
-    "prepare-data": (data.prepare_data, {}),
-    "sample": (data.sample, {}),
-    "train-ghn": (train.train_ghn, {"name": {"metavar": "NAME", "help": "an entry of `ghns`"}}),
-    "train-oneshot": (train.train_oneshot, {}),
-    "train-sgd": (
-        train.train_sgd,
-        {"index": {"metavar": "INDEX", "type": int, "help": "of the architecture, from 0"}},
-    ),
-    "score": (
-        correlation.score,
-        {"model": {"metavar": "MODEL", "help": "ghn/NAME, oneshot, proxies or sgd"}},
-    ),
-    "table4": (correlation.table4, {}),
-    "ablations": (correlation.ablations, {}),
-    "benchmark": (benchmark.benchmark, {}),
-    "search": (
-        search.search,
-        {"name": {"metavar": "METHOD/SEED", "help": "random/SEED or evolution/SEED"}},
-    ),
-    "search-curves": (search.search_curves, {}),
-    "train-short": (
-        finalists.train_short,
-        {"rank": {"metavar": "RANK", "type": int, "help": "by the search; 0 is the best"}},
-    ),
-    "choose": (finalists.choose, {}),
-    "train-finalist": (
-        finalists.train_finalist,
-        {"name": {"metavar": "NAME", "help": "top/RANK, random/RANK or best/SEED"}},
-    ),
-    "table1": (finalists.table1, {}),
-    "table2": (finalists.table2, {}),
-    "train-mobile": (mobile.train_mobile, {}),
-    "table3": (mobile.table3, {}),
-    "train-anytime": (
-        anytime.train_anytime,
-        {"name": {"metavar": "NAME", "help": "top/RANK, random/INDEX, best or a rival's name"}},
-    ),
-    "anytime-curves": (anytime.anytime_curves, {}),
-    "memory": (memory.memory, {}),
-    "export": (export.export, {}),
     "calibrate": (
-        data.calibrate,
+        calibrate,
         {"--samples": {"type": int, "default": 300, "help": "how many (default 300)"}},
     ),
     "plan": (plan, {}),
@@ -172,6 +168,17 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], dict[str, dict[str,
     ),
     "ui": (ui, {"--port": {"type": int, "default": 5000, "help": "to listen at (default 5000)"}}),
 }
+
+
+def _kinds() -> dict[str, list[Stage]]:
+    """Return the stages by their verbs."""
+    found: dict[str, list[Stage]] = {}
+    for stage in declared():
+        found.setdefault(stage.kind, []).append(stage)
+    return found
+
+
+VERBS = [*_kinds(), *OTHERS]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -192,24 +199,40 @@ def parser(files: object = None) -> argparse.ArgumentParser:
     top = _Parser("ghn", description="Graph HyperNetworks, reproduced.")
     top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for name, (verb, arguments) in VERBS.items():
-        text = verb.__doc__ or ""
-        sub = verbs.add_parser(
-            name,
-            help=text.splitlines()[0],
-            description=text.replace("\n    ", "\n"),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+    for kind, stages in _kinds().items():
+        parts = [stage.name.partition("/")[2] for stage in stages if stage.name != kind]
+        sub = _add_verb(verbs, kind, stages[0].work.__doc__, files)
+        if parts:
+            metavar = parts[0] if len(parts) == 1 else "PART"
+            sub.add_argument("part", metavar=metavar, help=" | ".join(reversed(parts)))
+    for name, (verb, arguments) in OTHERS.items():
+        sub = _add_verb(verbs, name, verb.__doc__, files)
         for argument, options in arguments.items():
             sub.add_argument(argument, **options)  # type: ignore[arg-type]
-        sub.add_argument(
-            "--config",
-            nargs="+",
-            default=["params.yaml"],
-            metavar="FILE",
-            help="configuration; each file changes what stands in those before (params.yaml)",
-        ).complete = files  # type: ignore[attr-defined]
     return top
+
+
+def _add_verb(
+    verbs: "argparse._SubParsersAction[_Parser]",
+    name: str,
+    text: str | None,
+    files: object,
+) -> argparse.ArgumentParser:
+    assert text is not None
+    sub = verbs.add_parser(
+        name,
+        help=text.splitlines()[0],
+        description=text.replace("\n    ", "\n"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    sub.add_argument(
+        "--config",
+        nargs="+",
+        default=["params.yaml"],
+        metavar="FILE",
+        help="configuration; each file changes what stands in those before (params.yaml)",
+    ).complete = files  # type: ignore[attr-defined]
+    return sub
 
 
 def main() -> int:
@@ -230,7 +253,10 @@ def main() -> int:
 def run(args: argparse.Namespace) -> int:
     """Run one verb in this process; a user's mistake is one message and exit code 1."""
     try:
-        VERBS[args.verb][0](args)
+        if args.verb in OTHERS:
+            OTHERS[args.verb][0](args)
+        else:
+            _do(args)
     except UserError as error:
         print(f"ghn {args.verb}: {error}", file=sys.stderr)
         if isinstance(error, OutOfTimeError):
@@ -256,6 +282,21 @@ def run(args: argparse.Namespace) -> int:
         print(f"ghn {args.verb}: interrupted; the same command goes on", file=sys.stderr)
         return 130
     return 0
+
+
+def _do(args: argparse.Namespace) -> None:
+    """Do the work of a stage; all that it says stands in its log as well.
+
+    Raises:
+        UserError: a fault of the configuration, no such stage in the space, or one of the work.
+    """
+    parts = [args.part] if "part" in args else []
+    name, config = "/".join([args.verb, *parts]), configuration(args)
+    log = log_file(config, name)
+    # of processes that share the work
+    if leads():
+        logs.keep(log)
+    find(config, name)[0].work(Job(config, name, [args.verb, *parts, "--config", *args.config]))
 
 
 def ran_out_of_memory(error: Exception) -> bool:

@@ -23,7 +23,7 @@ from ghn_pipeline.system.errors import UserError, did_you_mean
 from ghn_pipeline.system.files import digest, read_bytes, read_json, write_atomically
 from ghn_pipeline.training.checkpoint import fill, unpickled
 
-MADE_BY = "ghn export` or `ghn anytime-curves"
+MADE_BY = "ghn export` or `ghn anytime_curves"
 #: Nodes of all blocks that a network which is read may have. The paper's have 342 at most.
 MOST_NODES = 10_000
 

@@ -118,7 +118,7 @@ def in_process(monkeypatch) -> Callable[..., None]:
 def sampled_cells(
     configured, tmp_path, monkeypatch, in_process
 ) -> Callable[[dict[str, Any]], Config]:
-    """Draw cells of NAS-Bench-201 with `ghn sample`, in an empty folder from here on.
+    """Draw cells of NAS-Bench-201 with `ghn architectures`, in an empty folder from here on.
 
     The configuration, which is returned, is that of the smoke preset with changes.
     """
@@ -127,7 +127,7 @@ def sampled_cells(
     def sample(changes: dict[str, Any]) -> Config:
         config = configured({**CELLS, **changes})
         Path("cells.yaml").write_text(yaml.safe_dump(config.model_dump()), encoding="utf-8")
-        in_process("sample", "--config", "cells.yaml")
+        in_process("architectures", "--config", "cells.yaml")
         return config
 
     return sample

@@ -189,7 +189,7 @@ def main() -> int:
     add("--folder", type=Path, default=Path("endurance"), help="for all of it (default endurance)")
     args = parser.parse_args()
     if not (ROOT / "data/cifar10.bin").exists():
-        sys.exit("data/cifar10.bin is missing: run `ghn prepare-data` first")
+        sys.exit("data/cifar10.bin is missing: run `ghn data` first")
     leftovers.guard()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     args.folder.mkdir(parents=True, exist_ok=True)

@@ -9,15 +9,7 @@ users have stale, so no change may do it unseen.
 import json
 from pathlib import Path
 
-from ghn_pipeline.pipeline.stages import (
-    CHAPTERS,
-    CHAPTERS_OF,
-    RIVALS,
-    anytime_trainings,
-    compared,
-    searches,
-    settings,
-)
+from ghn_pipeline.pipeline.stage import needed, settings
 from ghn_pipeline.settings.config import Config, load
 from ghn_pipeline.system.files import digest
 
@@ -29,26 +21,8 @@ PRESETS = ["paper", *sorted(path.stem for path in (ROOT / "presets").glob("*.yam
 
 def stages(config: Config) -> list[str]:
     """List every stage that the space of a configuration has."""
-    ghns = [f"ghn/{name}" for name in config.ghns]
-    found = ["architectures", *ghns, *(f"scores/{ghn}" for ghn in ghns)]
-    chapters = CHAPTERS_OF[config.space.name]
-    kinds = set().union(*(CHAPTERS[chapter] for chapter in chapters))
-    numbered = {
-        "sgd": [f"sgd/{index}" for index in config.correlation.architectures],
-        "short": [f"short/{rank}" for rank in config.finalists.ranks],
-        "finalists": [
-            *(f"finalists/{g}/{r}" for g in ("top", "random") for r in config.finalists.ranks),
-            *(f"finalists/best/{seed}" for seed in config.finalists.seeds),
-        ],
-        "anytime": [f"anytime/{name}" for name in anytime_trainings(config)],
-        "oneshot": ["oneshot", *(f"scores/{rival}" for rival in RIVALS)],
-        "benchmark": ["benchmark", *compared(config)],
-    }
-    for kind in kinds:
-        found += numbered.get(kind, [kind])
-    if "search" in chapters:
-        found.append("search_curves")
-    return sorted({*found, *searches(config)})
+    declared = [one for one in needed(config.space.name) if one.record]
+    return sorted(name for one in declared for name in one.names(config))
 
 
 def digests() -> dict[str, dict[str, str]]:

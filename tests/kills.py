@@ -23,10 +23,13 @@ import leftovers
 import pandas as pd
 import small_imagenet
 import yaml
-from workplace import WORKPLACE, Workplace
+from workplace import ROOT, WORKPLACE, Workplace
 
-PRESETS = {"smoke": "all", "anytime-smoke": "anytime"}
-DVC_FILES = {"smoke": "dvc.yaml", "anytime-smoke": "workflow/anytime/dvc.yaml"}
+from ghn_pipeline.pipeline import dvc
+from ghn_pipeline.pipeline import stage as declarations
+from ghn_pipeline.settings.config import load
+
+PRESETS = {"smoke": "all", "anytime-smoke": "anytime_prediction"}
 ENGINES = ("snakemake", "dvc")
 #: No digest depends on these, except on mobile.folder: without it mobile networks are only counted.
 SETTINGS = {
@@ -44,88 +47,37 @@ OWN |= {"seconds", "seconds_each", "sha256"}
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage, as the command line and both engines name it."""
+    """One stage, as the command line and both engines name it; its files below results/SCALE."""
 
     kind: str
     scale: str
     words: str
     name: str
     dvc: str
-    #: patterns of its results below results/SCALE
-    files: tuple[str, ...] = ()
-
-    @property
-    def results(self) -> tuple[str, ...]:
-        """Patterns of its results, a folder of its own unless it is said otherwise."""
-        return self.files or (self.name,)
+    files: tuple[str, ...]
 
     @property
     def target(self) -> str:
         """The result that Snakemake is asked for."""
-        record = ".provenance.json" if self.files else "/run.json"
-        return f"results/{self.scale}/{self.name}{record}"
+        return f"results/{self.scale}/{self.files[-1]}"
 
 
 def _stages() -> list[Stage]:
-    smoke, anytime = PRESETS
-    ghns = ("default", "nodes-5", "synchronous-1", "individual", "stacked")
-    made = [
-        *(("GHN", f"train-ghn {n}", f"ghn/{n}", f"train_ghn@{n}") for n in ghns),
-        ("one-shot", "train-oneshot", "oneshot", "train_oneshot"),
-        *(("SGD", f"train-sgd {i}", f"sgd/{i}", f"train_sgd@{i}") for i in range(5)),
-        *(("score GHN", f"score ghn/{n}", f"scores/ghn/{n}", f"score_ghn@{n}") for n in ghns),
-        ("score one-shot", "score oneshot", "scores/oneshot", "score_oneshot"),
-        ("score proxies", "score proxies", "scores/proxies", "score_proxies"),
-        ("search random", "search random/0", "search/random/0", "search_random@0"),
-        ("search evolution", "search evolution/0", "search/evolution/0", "search_evolution@0"),
-        ("short", "train-short 0", "short/0", "train_short@0"),
-        *(
-            ("finalist", f"train-finalist {g}/0", f"finalists/{g}/0", f"train_finalist@{g}-0")
-            for g in ("top", "random")
-        ),
-        ("finalist", "train-finalist best/0", "finalists/best/0", "train_winner@0"),
-        ("mobile", "train-mobile", "mobile", "train_mobile"),
-        ("memory", "memory", "memory", "memory"),
-        ("export", "export", "export", "export"),
-        ("sample, choose", "sample", "architectures", "sample"),
-        ("sample, choose", "choose", "winner", "choose"),
-    ]
-    tables = {
-        **{f"table{n}": (f"table{n}.*",) for n in (1, 2, 3)},
-        "table4": ("table4.*", "figure6.*"),
-        "ablations": ("ablations.*", "figure5?.*", "table5.*"),
-        "search_curves": ("search_curves.*",),
-    }
-    exits = [
-        *(("top", i) for i in range(3)),
-        *(("random", i) for i in range(4)),
-    ]
-    of_exits = [
-        *((f"{group}/{i}", f"train_anytime_{group}@{i}") for group, i in exits),
-        ("best", "train_anytime_best"),
-        *((rival, f"train_rival@{rival}") for rival in ("msdnet", "resnet_mc")),
-    ]
-    file = f"{DVC_FILES[anytime]}:"
-    curves = ("anytime.*", "areas.*", "figure[348910]*.*", "anytime_curves.*", "anytime_export")
-    return [
-        *(Stage(kind, smoke, words, name, dvc) for kind, words, name, dvc in made),
-        *(
-            Stage("table", smoke, name.replace("_", "-"), name, name, files)
-            for name, files in tables.items()
-        ),
-        *(
-            Stage("anytime", anytime, f"train-anytime {name}", f"anytime/{name}", f"{file}{dvc}")
-            for name, dvc in of_exits
-        ),
-        Stage(
-            "anytime curves",
-            anytime,
-            "anytime-curves",
-            "anytime_curves",
-            f"{file}anytime_curves",
-            curves,
-        ),
-    ]
+    """List the stages of both scales, except for what the second shares with the first."""
+    found: dict[str, Stage] = {}
+    for scale in PRESETS:
+        config = load([ROOT / "params.yaml", ROOT / f"presets/{scale}.yaml"])
+        for one in declarations.needed(config.space.name):
+            for name in one.names(config, made=True) if one.record else ():
+                kind = "table" if one.is_table and one.kind != "anytime_curves" else one.kind
+                words = declarations.command(name).removeprefix("ghn ")
+                part = f"@{name.rpartition('/')[2]}" if one.each else ""
+                files = [
+                    f.removeprefix(f"results/{scale}/") for f in declarations.files(config, name)
+                ]
+                made = Stage(kind, scale, words, name, dvc.name(one) + part, tuple(files))
+                found.setdefault(name, made)
+    return list(found.values())
 
 
 STAGES = _stages()
@@ -167,7 +119,7 @@ class Ground:
             shutil.rmtree(half, ignore_errors=True)
             shutil.copytree(place.folder, half, symlinks=True)
             self._for_dvc(adopted := self._settled(Workplace(half, self.data)), scale)
-            _must(adopted.run("dvc", "commit", "--force", "--with-deps", DVC_FILES[scale]))
+            _must(adopted.run("dvc", "commit", "--force", "--with-deps"))
             # or else it would bring back from there what is taken away
             shutil.rmtree(half / ".dvc/cache/runs")
             half.rename(other)
@@ -237,21 +189,22 @@ def command(engine: str, scale: str, stage: Stage | None, option: str | None = N
     """The words that make a stage, or all, by an engine; only Snakemake has options."""
     if engine == "snakemake":
         return snakemake(scale, PRESETS[scale] if stage is None else stage.target, option)
-    return ["dvc", "repro", DVC_FILES[scale] if stage is None else stage.dvc]
+    return ["dvc", "repro", *([] if stage is None else [stage.dvc])]
 
 
 def take_away(place: Workplace, stage: Stage) -> None:
     """Remove the results of a stage, what it could go on from, and DVC's memory of it."""
     results = place.folder / "results" / stage.scale
-    paths = [path for pattern in stage.results for path in results.glob(pattern)]
+    paths = [results / file for file in stage.files if (results / file).exists()]
+    if (results / stage.name).is_dir():
+        paths = [results / stage.name]
     paths += (place.folder / "checkpoints" / stage.scale).glob(f"{stage.name}-*")
     for path in paths:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    file, _, name = stage.dvc.rpartition(":")
-    lock = (place.folder / file).with_name("dvc.lock") if file else place.folder / "dvc.lock"
+    lock = place.folder / "dvc.lock"
     if lock.exists():
         made = yaml.safe_load(lock.read_text(encoding="utf-8"))
-        del made["stages"][name]
+        del made["stages"][stage.dvc]
         lock.write_text(yaml.safe_dump(made), encoding="utf-8")
 
 
@@ -484,7 +437,7 @@ def _resumptions(folder: Path, stage: Stage) -> int:
 
 ENDS_ENGINE = ("the engine", "all at once")
 #: Stages of both scales, by their words.
-COMMON = {"sample", "train-ghn default", "score ghn/default", "search random/0"}
+COMMON = {"architectures", "ghn default", "scores ghn/default", "search random/0"}
 
 
 def _descends(number: int, ancestor: int) -> bool:

@@ -13,7 +13,7 @@ import yaml
 from workplace import ROOT
 
 from ghn_pipeline.cli import VERBS
-from ghn_pipeline.pipeline.stages import checkpoint_file
+from ghn_pipeline.pipeline.stage import checkpoint_file
 from ghn_pipeline.settings.config import load
 
 pytestmark = pytest.mark.slow
@@ -75,12 +75,10 @@ def test_a_reader_that_ends_early_is_no_fault(workplace):
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
 def test_bash_completes_verbs(workplace):
-    """As bash calls it for `ghn train-s` and the tabulator."""
-    words = (
-        'COMP_WORDS=(ghn train-s); COMP_CWORD=1; _shtab_ghn ghn train-s ghn; echo "${COMPREPLY[@]}"'
-    )
+    """As bash calls it for `ghn sea` and the tabulator."""
+    words = 'COMP_WORDS=(ghn sea); COMP_CWORD=1; _shtab_ghn ghn sea ghn; echo "${COMPREPLY[@]}"'
     done = workplace.run("bash", "-c", f'eval "$(ghn completion bash)"; {words}')
-    assert done.stdout.split() == ["train-sgd", "train-short"]
+    assert done.stdout.split() == ["search", "search_curves"]
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -94,16 +92,16 @@ def test_help_of_a_verb_says_what_it_reads_and_writes(verb, workplace):
 
 
 def test_an_unknown_verb_or_name_is_answered_with_the_nearest(workplace):
-    done = workplace.run("ghn", "trian-ghn", "default")
+    done = workplace.run("ghn", "onehsot")
     assert done.returncode == 2
-    assert done.stderr.endswith("there is no verb 'trian-ghn' (did you mean train-ghn?)\n")
+    assert done.stderr.endswith("there is no verb 'onehsot' (did you mean oneshot?)\n")
     for words, near in (
-        (["train-ghn", "defualt"], "default"),
-        (["score", "ghn/stakced"], "stacked"),
-        (["score", "onehsot"], "scores/oneshot"),
+        (["ghn", "defualt"], "ghn/default"),
+        (["scores", "ghn/stakced"], "scores/ghn/stacked"),
+        (["scores", "onehsot"], "scores/oneshot"),
         (["search", "randm/0"], "search/random/0"),
         (["search", "random/00"], "search/random/0"),
-        (["train-finalist", "tpo/0"], "finalists/top/0"),
+        (["finalists", "tpo/0"], "finalists/top/0"),
     ):
         done = workplace.ghn(*words)
         assert_refused(done, words[0], f"(did you mean {near}?)")
@@ -140,8 +138,8 @@ def test_the_locale_does_not_matter(elsewhere):
     for words in (
         ["check"],
         ["plan"],
-        ["sample"],
-        ["train-sgd", "0"],
+        ["architectures"],
+        ["sgd", "0"],
         ["calibrate", "--samples", "5"],
     ):
         process = elsewhere.start(
@@ -173,26 +171,26 @@ def test_the_locale_does_not_matter(elsewhere):
 @pytest.mark.parametrize(
     ("words", "missing", "maker"),
     [
-        (["train-ghn", "default"], "architectures", "ghn sample"),
-        (["train-sgd", "0"], "architectures", "ghn sample"),
-        (["score", "oneshot"], "oneshot", "ghn train-oneshot"),
-        (["score", "ghn/default"], "ghn", "ghn train-ghn default"),
-        (["table4"], "sgd/3", "ghn train-sgd 3"),
-        (["table4"], "scores/ghn", "ghn score ghn/default"),
-        (["table4"], "scores/proxies", "ghn score proxies"),
-        (["score", "proxies"], "architectures", "ghn sample"),
-        (["ablations"], "scores/ghn/stacked", "ghn score ghn/stacked"),
-        (["search", "evolution/0"], "ghn/default", "ghn train-ghn default"),
-        (["search-curves"], "search/evolution/0", "ghn search evolution/0"),
-        (["train-short", "0"], "search/random/0", "ghn search random/0"),
-        (["choose"], "short/0", "ghn train-short 0"),
-        (["train-finalist", "random/0"], "search/random/0", "ghn search random/0"),
-        (["train-finalist", "best/0"], "winner", "ghn choose"),
-        (["table1"], "finalists/random/0", "ghn train-finalist random/0"),
-        (["table2"], "short/0", "ghn train-short 0"),
-        (["export"], "finalists/best/0", "ghn train-finalist best/0"),
-        (["train-mobile"], "winner", "ghn choose"),
-        (["table3"], "mobile", "ghn train-mobile"),
+        (["ghn", "default"], "architectures", "ghn architectures"),
+        (["sgd", "0"], "architectures", "ghn architectures"),
+        (["scores", "oneshot"], "oneshot", "ghn oneshot"),
+        (["scores", "ghn/default"], "ghn", "ghn ghn default"),
+        (["table4"], "sgd/3", "ghn sgd 3"),
+        (["table4"], "scores/ghn", "ghn scores ghn/default"),
+        (["table4"], "scores/proxies", "ghn scores proxies"),
+        (["scores", "proxies"], "architectures", "ghn architectures"),
+        (["ablations"], "scores/ghn/stacked", "ghn scores ghn/stacked"),
+        (["search", "evolution/0"], "ghn/default", "ghn ghn default"),
+        (["search_curves"], "search/evolution/0", "ghn search evolution/0"),
+        (["short", "0"], "search/random/0", "ghn search random/0"),
+        (["winner"], "short/0", "ghn short 0"),
+        (["finalists", "random/0"], "search/random/0", "ghn search random/0"),
+        (["finalists", "best/0"], "winner", "ghn winner"),
+        (["table1"], "finalists/random/0", "ghn finalists random/0"),
+        (["table2"], "short/0", "ghn short 0"),
+        (["export"], "finalists/best/0", "ghn finalists best/0"),
+        (["mobile"], "winner", "ghn winner"),
+        (["table3"], "mobile", "ghn mobile"),
     ],
 )
 def test_a_missing_artifact_names_the_command_that_makes_it(words, missing, maker, place):
@@ -204,16 +202,16 @@ def test_a_missing_artifact_names_the_command_that_makes_it(words, missing, make
 @pytest.mark.parametrize(
     ("words", "changes", "stale", "maker"),
     [
-        (["train-oneshot"], {"seeds": {"test_architectures": 9}}, "architectures", "ghn sample"),
-        (["score", "oneshot"], {"oneshot": {"clip": 1.0}}, "oneshot", "ghn train-oneshot"),
-        (["table4"], {"sgd": {"epochs": 4}}, "sgd/0", "ghn train-sgd 0"),
-        (["table4"], {"ghn": {"passes": 2}}, "ghn/default", "ghn train-ghn default"),
-        (["table4"], {"proxies": {"batch": 32}}, "scores/proxies", "ghn score proxies"),
-        (["ablations"], {"evaluation": {"batch": 50}}, "sgd/0", "ghn train-sgd 0"),
-        (["search", "random/0"], {"ghn": {"clip": 1.0}}, "ghn/default", "ghn train-ghn default"),
-        (["choose"], {"sgd": {"epochs": 4}}, "short/0", "ghn train-short 0"),
+        (["oneshot"], {"seeds": {"test_architectures": 9}}, "architectures", "ghn architectures"),
+        (["scores", "oneshot"], {"oneshot": {"clip": 1.0}}, "oneshot", "ghn oneshot"),
+        (["table4"], {"sgd": {"epochs": 4}}, "sgd/0", "ghn sgd 0"),
+        (["table4"], {"ghn": {"passes": 2}}, "ghn/default", "ghn ghn default"),
+        (["table4"], {"proxies": {"batch": 32}}, "scores/proxies", "ghn scores proxies"),
+        (["ablations"], {"evaluation": {"batch": 50}}, "sgd/0", "ghn sgd 0"),
+        (["search", "random/0"], {"ghn": {"clip": 1.0}}, "ghn/default", "ghn ghn default"),
+        (["winner"], {"sgd": {"epochs": 4}}, "short/0", "ghn short 0"),
         (
-            ["train-finalist", "top/0"],
+            ["finalists", "top/0"],
             {"search": {"evaluations": 11}},
             "search/random/0",
             "ghn search random/0",
@@ -222,9 +220,9 @@ def test_a_missing_artifact_names_the_command_that_makes_it(words, missing, make
             ["table1"],
             {"finalists": {"epochs": 3}},
             "finalists/random/0",
-            "ghn train-finalist random/0",
+            "ghn finalists random/0",
         ),
-        (["table3"], {"mobile": {"epochs": 3}}, "mobile", "ghn train-mobile"),
+        (["table3"], {"mobile": {"epochs": 3}}, "mobile", "ghn mobile"),
     ],
 )
 def test_a_stale_stage_is_named(words, changes, stale, maker, place):
@@ -240,22 +238,22 @@ def test_a_record_that_is_not_whole_is_named(place):
 
 
 def test_an_index_or_name_that_is_not_there(place):
-    assert_refused(place.ghn("train-sgd", "6"), "train-sgd", "INDEX 6", "0 to 4")
-    assert_refused(place.ghn("train-ghn", "big"), "train-ghn", "'big'", "default")
-    assert_refused(place.ghn("score", "ghn/big"), "score", "'big'", "default")
-    assert_refused(place.ghn("train-short", "99"), "train-short", "short/99", "finalists.ranks")
+    assert_refused(place.ghn("sgd", "6"), "sgd", "sgd/6", "correlation.architectures")
+    assert_refused(place.ghn("ghn", "big"), "ghn", "ghn/big", "one of ghns")
+    assert_refused(place.ghn("scores", "ghn/big"), "scores", "ghn/big", "one of ghns")
+    assert_refused(place.ghn("short", "99"), "short", "short/99", "finalists.ranks")
 
 
 @pytest.mark.parametrize(
     ("verb", "name", "words"),
     [
         ("search", "random/9", ["random/9", "search.seeds"]),
-        ("search", "nonsense/0", ["nonsense/0", "random or evolution"]),
+        ("search", "nonsense/0", ["nonsense/0", "search/random/SEED"]),
         ("search", "random", ["search/random", "search.seeds"]),
-        ("train-finalist", "top/99", ["top/99", "finalists.ranks"]),
-        ("train-finalist", "best/9", ["best/9", "finalists.seeds"]),
-        ("train-finalist", "best/00", ["best/00", "finalists.seeds"]),
-        ("train-finalist", "nonsense/0", ["nonsense/0"]),
+        ("finalists", "top/99", ["top/99", "finalists.ranks"]),
+        ("finalists", "best/9", ["best/9", "finalists.seeds"]),
+        ("finalists", "best/00", ["best/00", "finalists.seeds"]),
+        ("finalists", "nonsense/0", ["nonsense/0"]),
     ],
 )
 def test_a_search_or_finalist_that_is_not_configured(verb, name, words, workplace):
@@ -264,7 +262,7 @@ def test_a_search_or_finalist_that_is_not_configured(verb, name, words, workplac
 
 @pytest.mark.parametrize(
     ("verb", "name"),
-    [("search", "../../../../way/out"), ("train-finalist", "top/../../../../../way/out")],
+    [("search", "../../../../way/out"), ("finalists", "top/../../../../../way/out")],
 )
 def test_a_name_leads_out_of_no_folder(verb, name, workplace):
     done = workplace.ghn(verb, name)
@@ -274,7 +272,7 @@ def test_a_name_leads_out_of_no_folder(verb, name, workplace):
 
 @pytest.mark.parametrize("model", ["sgd/0", "nonsense"])
 def test_a_model_that_cannot_score_is_refused(model, place):
-    assert_refused(place.ghn("score", model), "score", model)
+    assert_refused(place.ghn("scores", model), "scores", model)
 
 
 # ---- images ------------------------------------------------------------------------------------
@@ -287,7 +285,7 @@ def copied_data(workplace, cifar10_folder):
     (workplace.folder / "data").mkdir()
     path = workplace.folder / "data/cifar10.bin"
     shutil.copyfile(cifar10_folder / "cifar10.bin", path)
-    assert workplace.ghn("sample").returncode == 0
+    assert workplace.ghn("architectures").returncode == 0
     yield path
     # pytest keeps the last folders, and this is large
     path.rmdir() if path.is_dir() else path.unlink()
@@ -299,21 +297,21 @@ def test_spoilt_images_are_refused(workplace, copied_data):
         byte = file.read(1)[0]
         file.seek(123_456_789)
         file.write(bytes([byte ^ 1]))
-    for words in (["train-oneshot"], ["prepare-data"]):
+    for words in (["oneshot"], ["data"]):
         done = workplace.ghn(*words)
-        assert_refused(done, words[0], "data/cifar10.bin", "data_batch_5", "`ghn prepare-data`")
+        assert_refused(done, words[0], "data/cifar10.bin", "data_batch_5", "`ghn data`")
 
     with open(copied_data, "r+b") as file:
         file.truncate(100_000_000)
-    done = workplace.ghn("train-sgd", "0")
-    assert_refused(done, "train-sgd", "100000000 bytes instead of 184380000", "ghn prepare-data")
+    done = workplace.ghn("sgd", "0")
+    assert_refused(done, "sgd", "100000000 bytes instead of 184380000", "ghn data")
 
     copied_data.unlink()
-    done = workplace.ghn("train-ghn", "default")
-    assert_refused(done, "train-ghn", "No such file", "made by `ghn prepare-data`: run that first")
+    done = workplace.ghn("ghn", "default")
+    assert_refused(done, "ghn", "No such file", "made by `ghn data`: run that first")
 
     copied_data.mkdir()  # not even root can read a folder as a file
-    for words in (["train-oneshot"], ["prepare-data"]):
+    for words in (["oneshot"], ["data"]):
         done = workplace.ghn(*words)
         assert_refused(done, words[0], "cannot read data/cifar10.bin", "Is a directory")
 
@@ -326,15 +324,15 @@ def test_a_checkpoint_of_another_configuration_is_refused(place):
     new = place.folder / checkpoint_file(config_of(place, CHANGED), "oneshot")
     assert old != new
     shutil.copy(old, new)
-    done = place.ghn("train-oneshot", changes=CHANGED)
-    assert_refused(done, "train-oneshot", new.name, "belongs to another configuration")
+    done = place.ghn("oneshot", changes=CHANGED)
+    assert_refused(done, "oneshot", new.name, "belongs to another configuration")
 
 
 def test_a_truncated_checkpoint_is_refused(place):
     path = place.folder / checkpoint_file(config_of(place), "sgd/2")
     path.write_bytes(path.read_bytes()[:-1000])
-    done = place.ghn("train-sgd", "2")
-    assert_refused(done, "train-sgd", path.name, "not a whole checkpoint", "Delete it")
+    done = place.ghn("sgd", "2")
+    assert_refused(done, "sgd", path.name, "not a whole checkpoint", "Delete it")
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -342,16 +340,14 @@ def test_a_truncated_model_is_refused(workers, place):
     path = place.folder / "results/smoke/ghn/default/model.pt"
     path.write_bytes(path.read_bytes()[:-1000])
     shutil.rmtree(place.folder / "checkpoints/smoke/scores")
-    done = place.ghn("score", "ghn/default", changes={"compute": {"workers": workers}})
-    assert_refused(
-        done, "score", "model.pt is not the file that was written", "ghn train-ghn default"
-    )
+    done = place.ghn("scores", "ghn/default", changes={"compute": {"workers": workers}})
+    assert_refused(done, "scores", "model.pt is not the file that was written", "ghn ghn default")
 
 
 def test_scores_depend_on_neither_workers_nor_what_was_done(finished, place):
     shutil.rmtree(place.folder / "checkpoints/smoke/scores/ghn")
     shutil.rmtree(place.folder / "results/smoke/scores")
-    done = place.ghn("score", "ghn/default", changes={"compute": {"workers": 1}})
+    done = place.ghn("scores", "ghn/default", changes={"compute": {"workers": 1}})
     assert done.returncode == 0, done.stderr
     name = "results/smoke/scores/ghn/default/scores.csv"
     assert (place.folder / name).read_bytes() == (finished.folder / name).read_bytes()
@@ -359,7 +355,7 @@ def test_scores_depend_on_neither_workers_nor_what_was_done(finished, place):
 
 def test_a_finished_training_is_only_written_again(finished, place):
     shutil.rmtree(place.folder / "results/smoke/oneshot")
-    done = place.ghn("train-oneshot")
+    done = place.ghn("oneshot")
     assert done.returncode == 0, done.stderr
     model, curve = ("results/smoke/oneshot/" + name for name in ("model.pt", "curve.csv"))
     assert (place.folder / curve).read_bytes() == (finished.folder / curve).read_bytes()
@@ -372,14 +368,14 @@ def test_a_finished_training_is_only_written_again(finished, place):
 
 def test_results_that_cannot_be_written(workplace):
     (workplace.folder / "results").write_text("a file in the way", encoding="utf-8")
-    done = workplace.ghn("sample")
-    assert_refused(done, "sample", "cannot write results/smoke", "again")
+    done = workplace.ghn("architectures")
+    assert_refused(done, "architectures", "cannot write results/smoke", "again")
 
 
 def test_checkpoints_that_cannot_be_written(place):
     shutil.rmtree(place.folder / "checkpoints")
     (place.folder / "checkpoints").write_text("a file in the way", encoding="utf-8")
-    assert_refused(place.ghn("train-oneshot"), "train-oneshot", "cannot write checkpoints/smoke")
+    assert_refused(place.ghn("oneshot"), "oneshot", "cannot write checkpoints/smoke")
 
 
 def test_the_papers_scale_asks_for_an_accelerator(workplace):
@@ -398,27 +394,29 @@ def test_a_device_that_is_not_there(workplace):
 
 
 def test_faults_of_the_configuration(workplace):
-    done = workplace.ghn("sample", changes={"sgd": {"epoch": 1, "batch": "x", "momentum": 2.0}})
-    assert_refused(done, "sample", "3 faults", "sgd.epoch:", "sgd.batch:", "sgd.momentum:")
-    done = workplace.run("ghn", "sample", "--config", "none.yaml")
-    assert_refused(done, "sample", "cannot read the configuration none.yaml")
+    done = workplace.ghn(
+        "architectures", changes={"sgd": {"epoch": 1, "batch": "x", "momentum": 2.0}}
+    )
+    assert_refused(done, "architectures", "3 faults", "sgd.epoch:", "sgd.batch:", "sgd.momentum:")
+    done = workplace.run("ghn", "architectures", "--config", "none.yaml")
+    assert_refused(done, "architectures", "cannot read the configuration none.yaml")
     assert not (workplace.folder / "results").exists()
 
 
 @pytest.mark.parametrize(
     ("preset", "words", "chapter"),
     [
-        ("nasbench201", ["export"], "search"),
-        ("nasbench201", ["train-short", "0"], "search"),
-        ("nasbench201", ["train-finalist", "top/0"], "search"),
+        ("nasbench201", ["export"], "architecture_search"),
+        ("nasbench201", ["short", "0"], "architecture_search"),
+        ("nasbench201", ["finalists", "top/0"], "architecture_search"),
         ("nasbench201", ["memory"], "memory"),
         ("nasbench201", ["table3"], "transfer"),
-        ("nasbench201", ["train-anytime", "msdnet"], "anytime"),
-        ("anytime-smoke", ["train-oneshot"], "correlation"),
-        ("anytime-smoke", ["score", "proxies"], "correlation"),
-        ("anytime-smoke", ["choose"], "search"),
-        ("anytime-smoke", ["train-mobile"], "transfer"),
-        ("smoke", ["anytime-curves"], "anytime"),
+        ("nasbench201", ["anytime", "msdnet"], "anytime_prediction"),
+        ("anytime-smoke", ["oneshot"], "correlation"),
+        ("anytime-smoke", ["scores", "proxies"], "correlation"),
+        ("anytime-smoke", ["winner"], "architecture_search"),
+        ("anytime-smoke", ["mobile"], "transfer"),
+        ("smoke", ["anytime_curves"], "anytime_prediction"),
         ("smoke", ["benchmark"], "benchmark"),
     ],
 )
@@ -461,7 +459,7 @@ def test_a_space_too_small_for_so_many_architectures_is_refused(workplace):
     space = {"nodes": 2, "max_inputs": 1, "operations": ["identity", "conv_1x1"]}
     (workplace.folder / "few.yaml").write_text(yaml.safe_dump({"space": space}), encoding="utf-8")
     files = ("params.yaml", "presets/smoke.yaml", "few.yaml")
-    process = workplace.start("ghn", "sample", "--config", *files)
+    process = workplace.start("ghn", "architectures", "--config", *files)
     try:
         _, said = process.communicate(timeout=20)
     except subprocess.TimeoutExpired:
@@ -469,4 +467,4 @@ def test_a_space_too_small_for_so_many_architectures_is_refused(workplace):
         process.communicate()
         pytest.fail("it draws for ever")
     assert process.returncode == 1
-    assert said.startswith("ghn sample: ")
+    assert said.startswith("ghn architectures: ")

@@ -9,7 +9,8 @@ import pytest
 import trials
 import yaml
 from kills import STAGES, WAYS, Ground, Round, difference, take_away
-from workplace import ROOT
+
+from ghn_pipeline.pipeline import dvc
 
 pytestmark = [
     pytest.mark.slow,
@@ -31,9 +32,9 @@ def ground(tmp_path_factory, finished):
 @pytest.mark.parametrize(
     ("words", "way"),
     [
-        ("train-ghn nodes-5", "job"),
-        ("train-finalist top/0", "a worker"),
-        ("score ghn/default", "the engine"),
+        ("ghn nodes-5", "job"),
+        ("finalists top/0", "a worker"),
+        ("scores ghn/default", "the engine"),
         ("table4", "all at once"),
     ],
 )
@@ -81,13 +82,11 @@ def test_any_difference_is_seen(ground):
 
 
 def test_every_kind_of_stage_is_there():
-    """Every command of the workflows, but for what only makes the images and for benchmarks."""
-    files = [ROOT / "dvc.yaml", ROOT / "workflow/anytime/dvc.yaml"]
+    """Every command of the workflows, except for what only gets the images and for benchmarks."""
     named = {}
-    for file in files:
-        prefix = "" if file.parent == ROOT else "workflow/anytime/dvc.yaml:"
-        stages = yaml.safe_load(file.read_text(encoding="utf-8"))["stages"]
-        named |= {prefix + name: one["cmd"].split()[1] for name, one in stages.items()}
-    del named["prepare_data"]
+    for space in ("classification", "anytime"):
+        stages = yaml.safe_load(dvc.text(space))["stages"]
+        named |= {name: one["cmd"].split()[1] for name, one in stages.items()}
+    del named["data"]
     assert {stage.dvc.partition("@")[0]: stage.words.split()[0] for stage in STAGES} == named
     assert sum(WAYS.values()) == 14

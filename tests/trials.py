@@ -114,7 +114,7 @@ def _by_hand(place: Workplace, words: str) -> "subprocess.Popen[str]":
 
 # ---- two at once -------------------------------------------------------------------------------
 
-AT_ONCE = ("train-ghn nodes-5", "score ghn/nodes-5", "train-sgd 0", "ablations")
+AT_ONCE = ("ghn nodes-5", "scores ghn/nodes-5", "sgd 0", "ablations")
 
 
 def _two_engines(ground: Ground, second: str) -> str:
@@ -151,7 +151,7 @@ def snakemake_and_dvc(ground: Ground) -> str:
 def by_hand(ground: Ground) -> str:
     """A verb by hand while the workflow runs it."""
     told = []
-    for words in ("train-ghn default", "search random/0", "train-finalist top/0", "table4"):
+    for words in ("ghn default", "search random/0", "finalists top/0", "table4"):
         place = _without(ground, stage(words))
         engine = place.start(*snakemake(SMOKE, stage(words).target))
         _wait_for(partial(jobs, place), engine)
@@ -168,7 +168,7 @@ def by_hand(ground: Ground) -> str:
 
 def full_disk(ground: Ground) -> str:
     """A disk that fills in the middle of a checkpoint."""
-    words = "train-ghn default"
+    words = "ghn default"
     place = _without(ground, stage(words))
     (saved,) = (ground.undisturbed_folder(SMOKE) / "checkpoints/smoke/ghn").glob("default-*.pt")
     folder, size = place.folder / "checkpoints/smoke/ghn", saved.stat().st_size
@@ -218,7 +218,7 @@ def _small_disk(folder: Path, size: int) -> Iterator[tuple[dict[str, object], st
 
 def leaping_clock(ground: Ground) -> str:
     """A clock that leaps an hour forward and back."""
-    made = [stage(words) for words in ("train-ghn default", "score ghn/default", "table4")]
+    made = [stage(words) for words in ("ghn default", "scores ghn/default", "table4")]
     place = _without(ground, *made)
     # what earlier stages have written an hour ahead, before the clock was set right
     _touch(place.folder / "results/smoke/architectures", HOUR)
@@ -329,7 +329,7 @@ def _runs(store: Path) -> Counter[str]:
 
 def locked_store(ground: Ground, seconds: float = 60) -> str:
     """A database that is locked for a minute."""
-    words = "train-sgd 0"
+    words = "sgd 0"
     place = _without(ground, stage(words))
     own = place.folder / "mlflow.db"
     shutil.copy(ground.folder / "mlflow.db", own)

@@ -25,7 +25,7 @@ from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.system.files import read_bytes, write_atomically
 
 FILE_NAME = "cifar10.bin"
-COMMAND = "ghn prepare-data"
+COMMAND = "ghn data"
 RECORD_BYTES = 1 + 3 * 32 * 32
 BATCH_RECORDS = 10_000
 

@@ -23,12 +23,13 @@ from ghn_pipeline.model.network import Network
 from ghn_pipeline.model.oneshot import OneShot
 from ghn_pipeline.pipeline import record
 from ghn_pipeline.pipeline.schemas import Entries, faults
-from ghn_pipeline.pipeline.stages import chooser, first_ghn, maker_of, result_folder, settings
+from ghn_pipeline.pipeline.stage import command, result_folder, settings
 from ghn_pipeline.ranking import held_out as drawing
 from ghn_pipeline.ranking.proxies import synflow
 from ghn_pipeline.ranking.rivals import proxy_scorer, sgd_scorer
 from ghn_pipeline.ranking.scoring import Score, Scorer
 from ghn_pipeline.settings.config import Config
+from ghn_pipeline.settings.sections import Recipe
 from ghn_pipeline.space.anytime import Anytime
 from ghn_pipeline.space.classification import Classification
 from ghn_pipeline.space.space import Space
@@ -46,6 +47,27 @@ CLASSES = 10  # of CIFAR-10
 SEEDS_APART = 1000  # between the streams of GHNs that differ in their seed
 #: What scores without a model trained before.
 UNTRAINED = {"proxies": proxy_scorer, "sgd": sgd_scorer}
+
+
+def first_ghn(config: Config) -> str:
+    """Return the stage of the GHN that Table 4 shows and that searches."""
+    return f"ghn/{config.correlation.ghns[0]}"
+
+
+def chooser(config: Config) -> str:
+    """Return the search that chooses the finalists: the paper's random one (section 5.1.1)."""
+    return f"search/random/{config.search.seeds[0]}"
+
+
+def exported(config: Config) -> str:
+    """Return the training of the winner that is exported, the first of several."""
+    return f"finalists/best/{config.finalists.seeds[0]}"
+
+
+def finalist_recipe(config: Config, group: str) -> Recipe:
+    """Return how a group of finalists is trained: of Tables 1 and 2 only the second has CutOut."""
+    shared = {key: getattr(config.finalists, key) for key in Recipe.model_fields}
+    return Recipe(**{**shared, "cutout": config.finalists.cutout if group == "best" else 0})
 
 
 def space_of(config: Config, weights: Mapping[str, int] | None = None) -> Space:
@@ -68,14 +90,14 @@ def space_of(config: Config, weights: Mapping[str, int] | None = None) -> Space:
 
 
 def paper_space(config: Config) -> Classification:
-    """Return the search space of a chapter of section 5.1.1: see `stages.check_space`."""
+    """Return the search space of a chapter of section 5.1.1: see `stage.check_space`."""
     space = space_of(config)
     assert isinstance(space, Classification)
     return space
 
 
 def anytime_space(config: Config) -> Anytime:
-    """Return the search space of the chapter of section 5.2: see `stages.check_space`."""
+    """Return the search space of the chapter of section 5.2: see `stage.check_space`."""
     space = space_of(config)
     assert isinstance(space, Anytime)
     return space
@@ -132,7 +154,7 @@ def draw_held_out(config: Config) -> tuple[list[Block], list[Block]]:
 
 
 def architectures_of(config: Config) -> list[Block]:
-    """Return the test architectures that `ghn sample` drew.
+    """Return the test architectures that `ghn architectures` drew.
 
     Raises:
         UserError: they are missing, stale or not whole.
@@ -141,7 +163,7 @@ def architectures_of(config: Config) -> list[Block]:
 
 
 def selection_of(config: Config) -> list[Block]:
-    """Return the architectures that `ghn sample` drew for choices.
+    """Return the architectures that `ghn architectures` drew for choices.
 
     Raises:
         UserError: they are missing, stale or not whole.
@@ -162,7 +184,7 @@ def _drawn(config: Config, which: str, count: int) -> list[Block]:
     blocks = [block for block, _ in _listed(config, "architectures", f"{which}.json")]
     if len(blocks) != count:
         path = result_folder(config, "architectures") / f"{which}.json"
-        raise UserError(f"{path} holds {len(blocks)} architectures. Run `ghn sample` again.")
+        raise UserError(f"{path} holds {len(blocks)} architectures. Run `ghn architectures` again.")
     return blocks
 
 
@@ -174,14 +196,14 @@ def _listed(config: Config, stage: str, name: str) -> list[tuple[Block, dict[str
     """
     path, space = record.output(config, stage, name), space_of(config)
     try:
-        entries = Entries.model_validate(read_json(path, maker_of(stage))).root
+        entries = Entries.model_validate(read_json(path, command(stage))).root
         found = [(space.read(entry.block), entry.values) for entry in entries]
         if wrong := [e.hash for e, (b, _) in zip(entries, found, strict=True) if e.hash != b.hash]:
             raise UserError(f"the hash of another block: {', '.join(wrong[:3])}")
     except (ValidationError, UserError) as error:
         reason = faults(error) if isinstance(error, ValidationError) else error
         raise UserError(
-            f"{path} holds no list of architectures ({reason}). Run `{maker_of(stage)}` again."
+            f"{path} holds no list of architectures ({reason}). Run `{command(stage)}` again."
         ) from error
     return found
 
@@ -202,7 +224,7 @@ def load_weights(config: Config, stage: str, model: nn.Module) -> None:
         UserError: they are missing, damaged, stale, not finite, or of another model.
     """
     path = record.output(config, stage, "model.pt")
-    checkpoint.load_model(path, digest(settings(config, stage)), maker_of(stage), model)
+    checkpoint.load_model(path, digest(settings(config, stage)), command(stage), model)
 
 
 def scorer_of(config: Config, stage: str, device: torch.device) -> Scorer:
@@ -280,7 +302,7 @@ def scored_with(config: Config, stage: str, model: str) -> dict[str, Any]:
     if run["inputs"].get("model.pt", "") != weights_of(config, model):
         raise UserError(
             f"{stage} was made with weights of {model} that are there no more. Run "
-            f"`{maker_of(stage)}` again."
+            f"`{command(stage)}` again."
         )
     return run
 
@@ -299,7 +321,7 @@ def searched(config: Config, stage: str) -> list[tuple[Block, float]]:
         ]
     except KeyError as error:
         raise UserError(
-            f"{stage} has an architecture without {by}. Run `{maker_of(stage)}` again."
+            f"{stage} has an architecture without {by}. Run `{command(stage)}` again."
         ) from error
 
 
@@ -339,7 +361,7 @@ def _check_rank(rank: int, found: Sequence[object]) -> None:
 
 
 def winner(config: Config) -> Block:
-    """Return the architecture that `ghn choose` chose.
+    """Return the architecture that `ghn winner` chose.
 
     Raises:
         UserError: it is missing, stale or not whole.
@@ -358,7 +380,7 @@ def trained_on(config: Config, stage: str, block: Block) -> dict[str, Any]:
     if run["result"]["hash"] != block.hash:
         raise UserError(
             f"{stage} is of the architecture {run['result']['hash']}, and {block.hash} is chosen "
-            f"now. Run `{maker_of(stage)}` again."
+            f"now. Run `{command(stage)}` again."
         )
     return run
 
@@ -405,8 +427,8 @@ def scores_of(config: Config, model: str, sgd: Sequence[dict[str, Any]]) -> dict
     scored = scored_with(config, f"scores/{model}", model)
     if scored["result"]["hashes"][: len(sgd)] != [run["result"]["hash"] for run in sgd]:
         raise UserError(
-            f"scores/{model} and sgd/* are of different architectures. Run `ghn score {model}` "
-            "and the `ghn train-sgd` of those that differ again."
+            f"scores/{model} and sgd/* are of different architectures. Run `ghn scores {model}` "
+            "and the `ghn sgd` of those that differ again."
         )
     return scored
 

@@ -16,13 +16,15 @@ from ghn_pipeline.pipeline import record
 from ghn_pipeline.pipeline.artifacts import (
     UNTRAINED,
     anytime_space,
+    chooser,
     comparable,
+    first_ghn,
     mobile_space,
     rival,
     space_of,
     untrained,
 )
-from ghn_pipeline.pipeline.stages import RIVALS, TABLES, chooser, first_ghn, maker_of, searches
+from ghn_pipeline.pipeline.stage import CHAPTERS_OF, command, declared
 from ghn_pipeline.report import numbers
 from ghn_pipeline.settings.config import Config
 from ghn_pipeline.settings.sections import Anytime, Compute, Recipe, Sgd
@@ -108,7 +110,7 @@ def plan(config: Config) -> list[Line]:
 
 def _published(config: Config) -> list[Line]:
     return [
-        *_scoring(config, RIVALS),
+        *_scoring(config, ("oneshot", *UNTRAINED)),
         Line("search METHOD/SEED", rate=rate(config, [chooser(config)])),
         Line("tables and figures"),
     ]
@@ -120,9 +122,9 @@ def _with_exits(config: Config) -> list[Line]:
     stages = [f"anytime/{group}/{rank}" for group, of in ranks.items() for rank in of]
     return [
         _images(),
-        Line("sample"),
+        Line("architectures"),
         _weigher(config, first_ghn(config)),
-        Line("score ghn/NAME", rate=rate(config, [f"scores/{first_ghn(config)}"])),
+        Line("scores ghn/NAME", rate=rate(config, [f"scores/{first_ghn(config)}"])),
         Line("search random/SEED", rate=rate(config, [chooser(config)])),
         *(
             _trained_with_exits(config, f"{group}/RANK", _mean_size(networks), stages, len(of))
@@ -141,11 +143,11 @@ def _trained_with_exits(
     config: Config, which: str, size: tuple[float, float], stages: Sequence[str], jobs: int = 1
 ) -> Line:
     disk = _bytes(*size, _copies(config.anytime), publishes=True)
-    return Line(f"train-anytime {which}", jobs, disk, rate(config, stages), trains=True)
+    return Line(f"anytime {which}", jobs, disk, rate(config, stages), trains=True)
 
 
 def _images() -> Line:
-    return Line("prepare-data", disk=len(BATCHES) * BATCH_RECORDS * RECORD_BYTES)
+    return Line("data", disk=len(BATCHES) * BATCH_RECORDS * RECORD_BYTES)
 
 
 def _scoring(config: Config, rivals: Sequence[str]) -> list[Line]:
@@ -154,41 +156,47 @@ def _scoring(config: Config, rivals: Sequence[str]) -> list[Line]:
     scored = [f"scores/{ghn}" for ghn in ghns]
     return [
         _images(),
-        Line("sample"),
+        Line("architectures"),
         *(_weigher(config, model) for model in (*ghns, "oneshot")),
-        Line("score ghn/NAME", len(scored), rate=rate(config, scored)),
-        *(Line(f"score {rival}", rate=rate(config, [f"scores/{rival}"])) for rival in rivals),
+        Line("scores ghn/NAME", len(scored), rate=rate(config, scored)),
+        *(Line(f"scores {rival}", rate=rate(config, [f"scores/{rival}"])) for rival in rivals),
     ]
 
 
 def _paper(config: Config) -> list[Line]:
     networks = _networks(config)
     truth, short = _by_sgd(config, networks)
+    searches = [n for s in declared() if s.kind == "search" for n in s.names(config)]
     return [
         *_scoring(config, ("oneshot", "proxies")),
         truth,
-        Line("search METHOD/SEED", len(searches(config)), rate=rate(config, searches(config))),
+        Line("search METHOD/SEED", len(searches), rate=rate(config, searches)),
         short,
-        Line("choose"),
+        Line("winner"),
         *_finalists(config, networks),
         # two files, of which MLflow keeps a copy
         Line("export", disk=2 * 2 * FLOAT * _mean_size(networks)[1]),
         _mobile(config),
         Line("memory", rate=rate(config, ["memory"])),
-        # without those of other spaces
-        Line("tables and figures", len(set(TABLES) - {"benchmark", "anytime_curves"})),
+        Line("tables and figures", _tables(config)),
     ]
+
+
+def _tables(config: Config) -> int:
+    """How many stages the space has that only show what others have made."""
+    chapters = CHAPTERS_OF[config.space.name]
+    return sum(s.is_table and not set(chapters).isdisjoint(s.chapters) for s in declared())
 
 
 def _weigher(config: Config, stage: str) -> Line:
     model = untrained(config, stage)
     trained = sum(p.numel() for p in model.parameters())
     held = sum(t.numel() for t in model.state_dict().values())
-    command = maker_of(stage).removeprefix("ghn ")
     kind, _, name = stage.partition("/")
     running_mean = kind == "ghn" and config.named_ghn(name).average > 0
     disk = _bytes(trained, held, ADAM + running_mean, publishes=True)
-    return Line(command, disk=disk, rate=rate(config, [stage]), trains=True)
+    made_by = command(stage).removeprefix("ghn ")
+    return Line(made_by, disk=disk, rate=rate(config, [stage]), trains=True)
 
 
 def _by_sgd(config: Config, networks: Sequence[Network]) -> list[Line]:
@@ -198,8 +206,8 @@ def _by_sgd(config: Config, networks: Sequence[Network]) -> list[Line]:
     disk = _bytes(*_mean_size(networks), _copies(config.sgd), publishes=False)
     found = rate(config, [*truth, *short])
     return [
-        Line("train-sgd INDEX", len(truth), disk, found, trains=True),
-        Line("train-short RANK", len(short), disk, found, trains=True),
+        Line("sgd INDEX", len(truth), disk, found, trains=True),
+        Line("short RANK", len(short), disk, found, trains=True),
     ]
 
 
@@ -209,7 +217,7 @@ def _finalists(config: Config, networks: Sequence[Network]) -> list[Line]:
     stages = [f"finalists/{g.partition('/')[0]}/{i}" for g, each in groups.items() for i in each]
     disk, found = _recipe_bytes(recipe, networks), rate(config, stages)
     return [
-        Line(f"train-finalist {group}", len(each), disk, found, recipe.processes, trains=True)
+        Line(f"finalists {group}", len(each), disk, found, recipe.processes, trains=True)
         for group, each in groups.items()
     ]
 
@@ -217,12 +225,12 @@ def _finalists(config: Config, networks: Sequence[Network]) -> list[Line]:
 def _mobile(config: Config) -> Line:
     recipe = config.mobile
     if not recipe.folder:
-        return Line("train-mobile", rate=Rate(0, "counts only: mobile.folder names no ImageNet"))
+        return Line("mobile", rate=Rate(0, "counts only: mobile.folder names no ImageNet"))
     space, side = mobile_space(config, None), recipe.resolution
     limit = recipe.multiply_adds * 1_000_000
     networks = _fitted(config, space, side, limit, "mobile.multiply_adds")
     disk, found = _recipe_bytes(recipe, networks), rate(config, ["mobile"])
-    return Line("train-mobile", 1, disk, found, recipe.processes, trains=True)
+    return Line("mobile", 1, disk, found, recipe.processes, trains=True)
 
 
 # ---- disk ----------------------------------------------------------------------------------------

@@ -16,7 +16,13 @@ from pydantic import TypeAdapter, ValidationError
 from ghn_pipeline.data.cifar10 import BATCHES
 from ghn_pipeline.pipeline import schemas
 from ghn_pipeline.pipeline.commit import commit_or_warning
-from ghn_pipeline.pipeline.stages import checkpoint_file, maker_of, result_folder, settings
+from ghn_pipeline.pipeline.stage import (
+    all_settings,
+    checkpoint_file,
+    command,
+    result_folder,
+    settings,
+)
 from ghn_pipeline.settings.config import Config
 from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.system.files import digest, read_bytes, read_json, write_atomically
@@ -31,13 +37,12 @@ def provenance(config: Config, stage: str) -> dict[str, Any]:
         UserError: the folder of the checkpoints cannot be written, or the file there that names the
             run is damaged.
     """
-    made_from = settings(config, stage)
     return {
         "run": _run(config, stage),
         "stage": stage,
         "scale": config.scale,
-        "digest": digest(made_from),
-        "settings": made_from,
+        "digest": digest(settings(config, stage)),
+        "settings": all_settings(config, stage),
         "cifar10": digest(BATCHES),
         "packages": {name: version(name) for name in PACKAGES},
         **commit_or_warning(),
@@ -60,7 +65,7 @@ def write(
 
     Args:
         config: of the scale.
-        stage: as `stages.settings` knows it.
+        stage: its whole name, such as "sgd/3".
         result: the numbers that the stage is for.
         seconds: of the accelerator, over all resumes.
         outputs: names of the files in the stage's folder; the record has their SHA-256.
@@ -71,7 +76,7 @@ def write(
         UserError: an output is missing, a number of the result is out of its range, or the results
             folder cannot be written.
     """
-    folder, made_by = result_folder(config, stage), maker_of(stage)
+    folder, made_by = result_folder(config, stage), command(stage)
     content = {
         **provenance(config, stage),
         "result": result,
@@ -105,7 +110,7 @@ def read(config: Config, stage: str) -> dict[str, Any]:
     Raises:
         UserError: it is missing, damaged, or was made with other settings than those in force.
     """
-    path, made_by = result_folder(config, stage) / "run.json", maker_of(stage)
+    path, made_by = result_folder(config, stage) / "run.json", command(stage)
     content = read_json(path, made_by)
     made, expected = _digest_in(content), digest(settings(config, stage))
     if made is not None and made != expected:
@@ -128,7 +133,7 @@ def load(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it is missing or damaged.
     """
-    made_by = maker_of("/".join(path.parent.parts[2:]))
+    made_by = command("/".join(path.parent.parts[2:]))
     return _checked(read_json(path, made_by), path, made_by)
 
 
@@ -140,12 +145,12 @@ def output(config: Config, stage: str, name: str) -> Path:
     """
     path = result_folder(config, stage) / name
     if name not in (written := read(config, stage)["outputs"]):
-        raise UserError(f"{stage} has no {name} by its run.json. Run `{maker_of(stage)}` again.")
-    found = _sha256(read_bytes(path, maker_of(stage)))
+        raise UserError(f"{stage} has no {name} by its run.json. Run `{command(stage)}` again.")
+    found = _sha256(read_bytes(path, command(stage)))
     if found != written[name]:
         raise UserError(
             f"{path} is not the file that was written: its SHA-256 is {found}, and run.json beside "
-            f"it says {written[name]}. Delete it and run `{maker_of(stage)}` again."
+            f"it says {written[name]}. Delete it and run `{command(stage)}` again."
         )
     return path
 
@@ -203,9 +208,9 @@ def _run(config: Config, stage: str) -> str:
         except OSError:  # a file system without hard links
             os.replace(own, path)
         own.unlink(missing_ok=True)
-    found = read_bytes(path, maker_of(stage)).decode("ascii", "replace").strip()
+    found = read_bytes(path, command(stage)).decode("ascii", "replace").strip()
     if not re.fullmatch("[0-9a-f]{32}", found):
         raise UserError(
-            f"{path} is damaged: it names no run. Delete it and run `{maker_of(stage)}` again."
+            f"{path} is damaged: it names no run. Delete it and run `{command(stage)}` again."
         )
     return found

@@ -62,7 +62,7 @@ class Schema(BaseModel):
 
 
 class Architectures(Schema):
-    """What `ghn sample` drew."""
+    """What `ghn architectures` drew."""
 
     architectures: Count
     selection: Index

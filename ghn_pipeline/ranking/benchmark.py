@@ -116,10 +116,10 @@ def check_held_out(config: Config, blocks: Sequence[Block]) -> None:
     if shared:
         raise UserError(
             f"{len(shared)} test architectures compute what some of the selection do, so choices "
-            "were made by them. Run `ghn sample` again, and all that follows."
+            "were made by them. Run `ghn architectures` again, and all that follows."
         )
     if (list(blocks), selection) != draw_held_out(config):
         raise UserError(
-            "the architectures are not those that `ghn sample` draws. Run it again, and all that "
-            "follows."
+            "the architectures are not those that `ghn architectures` draws. Run it again, and all "
+            "that follows."
         )

@@ -54,7 +54,7 @@ PAPER_SCALES = {
 class Config(Section):
     """All settings of one scale."""
 
-    method: Literal[2]
+    method: Literal[3]
     scale: Name
     cpu_is_enough: bool
     data: Data

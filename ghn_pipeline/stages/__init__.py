@@ -1,0 +1,17 @@
+"""The stages, a file for each chapter of the paper; each declares itself when it is imported.
+
+A new one is a line here, in the order of the work.
+"""
+
+from ghn_pipeline.stages import (  # noqa: I001
+    data as data,
+    train as train,
+    correlation as correlation,
+    search as search,
+    finalists as finalists,
+    mobile as mobile,
+    anytime as anytime,
+    memory as memory,
+    export as export,
+    benchmark as benchmark,
+)

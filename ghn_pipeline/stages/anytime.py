@@ -1,10 +1,22 @@
 """Anytime prediction: networks with exits, trained; Figures 3, 4 and 8 to 10 (5.2, 7.3, 7.5.2)."""
 
-import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ghn_pipeline.stages.shared import bootstrap_of, start
+from ghn_pipeline.stages.shared import (
+    CHOSEN_BY,
+    FIRST_GHN,
+    INITIAL,
+    INTERVALS,
+    SCALE,
+    TABLE,
+    Job,
+    Shown,
+    Work,
+    bootstrap_of,
+    stage,
+)
 from ghn_pipeline.stages.train import train
 
 if TYPE_CHECKING:
@@ -15,12 +27,57 @@ if TYPE_CHECKING:
     from ghn_pipeline.space.anytime import Anytime
 
 
-def train_anytime(args: argparse.Namespace) -> None:
+#: How a network with exits is trained (section 7.3).
+RECIPE = (
+    "epochs",
+    "batch",
+    "learning_rate",
+    "divide_at",
+    "momentum",
+    "nesterov",
+    "weight_decay",
+)
+FIGURES = (3, 4, 8, 9, 10)
+
+
+def _trained(
+    name: str, read: Sequence[str], own: Sequence[str], **more: Any
+) -> "Callable[[Work], Work]":
+    """Declare the trainings of one kind of networks with exits."""
+    return stage(
+        f"anytime/{name}",
+        reads=("data", *read),
+        settings=(*own, *(f"anytime.{key}" for key in RECIPE)),
+        writes=("model.pt", "curve.csv"),
+        needs="training",
+        chapters=("anytime_prediction",),
+        shown={"curve.csv": Shown("curve.rst", "Training", "{part}")},
+        **more,
+    )
+
+
+# the best waits for the top ones
+@_trained("top/RANK", [CHOSEN_BY], INITIAL, each="anytime.top", first=5)
+@_trained("random/INDEX", ["architectures"], INITIAL, each="anytime.random")
+@_trained(
+    "best",
+    [CHOSEN_BY, "anytime/top/{anytime.top}"],
+    # it is made to cost what the first rival does; it is chosen by an area over the budgets
+    (*INITIAL, "anytime.top", "anytime.{anytime.rivals[0]}", "evaluation.budgets"),
+)
+@_trained(
+    "RIVAL",
+    [],
+    # it is of no search space
+    (*(path for path in INITIAL if path != "network"), "anytime.{part}"),
+    each="anytime.rivals",
+)
+def anytime(job: Job) -> None:
     """Train a network with exits by the recipe of Huang et al. (section 7.3, anytime).
 
-    NAME is top/RANK (of the search's best), random/INDEX (of those that `ghn sample` drew), best
-    (of the top ones the one with the largest area on the validation images, as wide as the first
-    rival's cost allows), or one of anytime.rivals.
+    It is top/RANK (of the search's best), random/INDEX (of the test architectures), best (of the
+    top ones the one with the largest area on the validation images, as wide as the first rival's
+    cost allows), or one of anytime.rivals.
     Reads {data.folder}/cifar10.bin; for top results/SCALE/search/random/SEED, for random
     results/SCALE/architectures, for best both the search and results/SCALE/anytime/top/*.
     Writes results/SCALE/anytime/NAME: model.pt, curve.csv, run.json; checkpoints below
@@ -30,12 +87,11 @@ def train_anytime(args: argparse.Namespace) -> None:
     from ghn_pipeline.system.compute import prepare_device
     from ghn_pipeline.training.anytime import anytime_training
 
-    stage = f"anytime/{args.name}"
-    config = start(args, stage)
+    config = job.config
     device = prepare_device(config)
-    model, spent, said = _model(config, args.name)
+    model, spent, said = _model(config, job.part)
     model.to(device)
-    training = anytime_training(stage, model, images_of(config, device), config)
+    training = anytime_training(job.stage, model, images_of(config, device), config)
     train(config, training, device, of=said.get("hash", ""), spent=spent, **said)
 
 
@@ -79,7 +135,7 @@ def stacked(config: "Config", name: str) -> "tuple[Anytime, Block]":
 
 
 def members(config: "Config", group: str) -> "list[Block]":
-    """Return the architectures of "top" by rank, or of "random" as `ghn sample` drew them.
+    """Return the architectures of "top" by rank, or of "random" as `ghn architectures` drew them.
 
     Raises:
         UserError: what says which they are is missing or stale.
@@ -106,7 +162,39 @@ def best(config: "Config") -> "Block":
     return blocks[max(areas, key=lambda rank: (areas[rank], -rank))]
 
 
-def anytime_curves(args: argparse.Namespace) -> None:
+@stage(
+    "anytime_curves",
+    reads=(
+        CHOSEN_BY,
+        "data",
+        "architectures",
+        f"{FIRST_GHN}: model.pt",
+        f"scores/{FIRST_GHN}",
+        "anytime/top/{anytime.top}",
+        "anytime/random/{anytime.random}",
+        "anytime/best",
+        "anytime/{anytime.rivals}",
+    ),
+    settings=("scale", "anytime.top", "anytime.random", "anytime.rivals", *INTERVALS),
+    writes=(
+        *(f"{table}{form}" for table in ("anytime", "areas") for form in TABLE),
+        *(f"figure{n}{form}" for n in FIGURES for form in (".svg", ".png")),
+        "anytime_curves.json",
+        "anytime_export/architecture.json",
+        "anytime_export/model.pt",
+    ),
+    root=SCALE,
+    chapters=("anytime_prediction",),
+    shown={
+        "anytime.html": Shown("anytime.rst", "Anytime prediction", "networks"),
+        "areas.html": Shown("anytime.rst", "Anytime prediction", "areas"),
+        **{
+            f"figure{n}.svg": Shown("anytime.rst", "Anytime prediction", f"Figure {n}")
+            for n in FIGURES
+        },
+    },
+)
+def anytime_curves(job: Job) -> None:
     """Make Figures 3, 4 and 8 to 10 and the tables of areas (5.2, 7.5.2); export the best network.
 
     Reads results/SCALE/anytime/*, scores/ghn/NAME, search/random/SEED, architectures, and
@@ -124,7 +212,7 @@ def anytime_curves(args: argparse.Namespace) -> None:
     from ghn_pipeline.report.table import write
     from ghn_pipeline.system.files import write_atomically
 
-    config = start(args, "anytime_curves")
+    config = job.config
     folder, note, budgets = Path("results", config.scale), config.anytime_note, _budgets(config)
     space, block = stacked(config, "best")
     methods, of_methods = _methods(config, block)
@@ -156,8 +244,7 @@ def anytime_curves(args: argparse.Namespace) -> None:
 def _groups(config: "Config") -> "tuple[dict[str, Group], list[dict[str, Any]]]":
     """The search's best and random networks, trained and as they were predicted; the records."""
     from ghn_pipeline.pipeline import record
-    from ghn_pipeline.pipeline.artifacts import scored_with, searched
-    from ghn_pipeline.pipeline.stages import chooser, first_ghn
+    from ghn_pipeline.pipeline.artifacts import chooser, first_ghn, scored_with, searched
     from ghn_pipeline.report.anytime_table import Group
 
     scored = scored_with(config, f"scores/{first_ghn(config)}", first_ghn(config))
@@ -225,9 +312,8 @@ def _export_best(config: "Config", space: "Anytime", block: "Block") -> None:
     from ghn_pipeline.model.network import Network, Trained
     from ghn_pipeline.pipeline.artifacts import images_of, load_weights
 
-    stage = "anytime/best"
     model = Trained(Network(space.modules(block), config.images.resolution), stream(0))
-    load_weights(config, stage, model)
+    load_weights(config, "anytime/best", model)
     images = images_of(config, torch.device("cpu"))
     folder = Path("results", config.scale, "anytime_export")
     export.save(folder, space, block, model, images.mean, images.std)
@@ -238,8 +324,7 @@ def _growth(config: "Config") -> dict[str, int]:
 
     That has the same branches of the hypernetwork, and no embedding of a scale.
     """
-    from ghn_pipeline.pipeline.artifacts import untrained
-    from ghn_pipeline.pipeline.stages import first_ghn
+    from ghn_pipeline.pipeline.artifacts import first_ghn, untrained
 
     made = untrained(config, first_ghn(config))
     counts = {name: p.numel() for name, p in made.named_parameters()}

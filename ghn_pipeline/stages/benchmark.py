@@ -1,19 +1,59 @@
 """Held against accuracies that others published: NAS-Bench-201, which is no part of the paper."""
 
-import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ghn_pipeline.stages.shared import bootstrap_of, start
+from ghn_pipeline.stages.shared import (
+    CHOSEN_BY,
+    INTERVALS,
+    SCALE,
+    TABLE,
+    Job,
+    Shown,
+    bootstrap_of,
+    stage,
+)
 
 if TYPE_CHECKING:
     from ghn_pipeline.report.benchmark_table import Method, Winner
     from ghn_pipeline.settings.config import Config
 
 
-def benchmark(args: argparse.Namespace) -> None:
+@stage(
+    "benchmark",
+    reads=(
+        "architectures",
+        "ghn/{correlation.ghns}",
+        "scores/ghn/{correlation.ghns}",
+        "scores/oneshot",
+        "scores/proxies",
+        "scores/sgd",
+        "oneshot: model.pt run.json",
+        f"{CHOSEN_BY}: architectures.json run.json",
+    ),
+    settings=(
+        "scale",
+        "benchmark.top",
+        "correlation.architectures",
+        "correlation.ghns",
+        *INTERVALS,
+        "tables",
+    ),
+    writes=(
+        *(f"benchmark{form}" for form in (*TABLE, ".svg", ".png", ".json")),
+        *(f"winners{form}" for form in TABLE),
+    ),
+    root=SCALE,
+    chapters=("benchmark",),
+    shown={
+        "benchmark.html": Shown("benchmark.rst", "Benchmark", "the table"),
+        "winners.html": Shown("benchmark.rst", "Benchmark", "the winners"),
+        "benchmark.svg": Shown("benchmark.rst", "Benchmark", "the figure"),
+    },
+)
+def benchmark(job: Job) -> None:
     """Make the table and the figure of NAS-Bench-201, and print the correlations.
 
     Reads results/SCALE/architectures, scores/*, ghn/*, oneshot and the random search, and the
@@ -26,7 +66,7 @@ def benchmark(args: argparse.Namespace) -> None:
     from ghn_pipeline.report import benchmark_figure, benchmark_table, figure, table
     from ghn_pipeline.system.files import write_atomically
 
-    config = start(args, "benchmark")
+    config = job.config
     blocks = architectures_of(config)
     check_held_out(config, blocks)
     methods, curves, made_of = _methods(config)
@@ -92,8 +132,7 @@ def _methods(config: "Config") -> "tuple[dict[str, Method], Curves, list[dict[st
     import numpy as np
 
     from ghn_pipeline.pipeline import record
-    from ghn_pipeline.pipeline.artifacts import scored_with
-    from ghn_pipeline.pipeline.stages import UNTRAINED
+    from ghn_pipeline.pipeline.artifacts import UNTRAINED, scored_with
     from ghn_pipeline.ranking.proxies import vote
     from ghn_pipeline.report.benchmark_table import ENSEMBLE, GHN, LIKELIHOOD, Method
 
@@ -151,8 +190,7 @@ def _check_seeds(config: "Config") -> None:
 def _winners(config: "Config") -> "tuple[list[Winner], dict[str, Any]]":
     """The architecture that the random search found best, among all that are published."""
     from ghn_pipeline.pipeline import record
-    from ghn_pipeline.pipeline.artifacts import searched
-    from ghn_pipeline.pipeline.stages import chooser
+    from ghn_pipeline.pipeline.artifacts import chooser, searched
     from ghn_pipeline.ranking.benchmark import DATASETS, standing
     from ghn_pipeline.report.benchmark_table import Winner
 

@@ -1,12 +1,22 @@
 """Predicted against true accuracy: Table 4 and Figure 6 (5.3, 7.4); Figure 5 and Table 5 (5.4)."""
 
-import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ghn_pipeline.stages.shared import bootstrap_of, start
+from ghn_pipeline.stages.shared import (
+    DRAWN,
+    FIRST_GHN,
+    INITIAL,
+    INTERVALS,
+    SCALE,
+    TABLE,
+    Job,
+    Shown,
+    bootstrap_of,
+    stage,
+)
 
 if TYPE_CHECKING:
     from ghn_pipeline.report.correlations import Correlations
@@ -14,7 +24,44 @@ if TYPE_CHECKING:
     from ghn_pipeline.settings.config import Config
 
 
-def score(args: argparse.Namespace) -> None:
+#: What section 5.4 shows.
+PARTS = ("figure5a", "figure5b", "table5")
+
+
+@stage(
+    "scores/ghn/NAME",
+    reads=("data", DRAWN, "ghn/{part}: model.pt"),
+    settings=("evaluation",),
+    each="correlation.ghns",
+    known="ghns",
+    writes=("scores.csv",),
+    needs="scoring",
+)
+@stage(
+    "scores/oneshot",
+    reads=("data", DRAWN, "oneshot: model.pt"),
+    settings=("evaluation",),
+    writes=("scores.csv",),
+    needs="scoring",
+    chapters=("correlation", "benchmark"),
+)
+@stage(
+    "scores/proxies",
+    reads=("data", DRAWN),
+    settings=(*INITIAL, "proxies.batch", "proxies.network", "proxies.resolution"),
+    writes=("scores.csv",),
+    needs="scoring",
+    chapters=("correlation", "benchmark"),
+)
+@stage(
+    "scores/sgd",
+    reads=("data", DRAWN),
+    settings=(*INITIAL, "sgd", "proxies.steps", "evaluation.batch", "evaluation.batches"),
+    writes=("scores.csv",),
+    needs="scoring",
+    chapters=("benchmark",),
+)
+def scores(job: Job) -> None:
     """Score the test architectures: generated or shared weights (section 5.3), or a rival.
 
     Reads {data.folder}/cifar10.bin, results/SCALE/architectures and results/SCALE/MODEL; the rivals
@@ -26,32 +73,56 @@ def score(args: argparse.Namespace) -> None:
 
     from ghn_pipeline.pipeline import tracking
     from ghn_pipeline.pipeline.artifacts import architectures_of
-    from ghn_pipeline.pipeline.stages import result_folder
+    from ghn_pipeline.pipeline.stage import result_folder
     from ghn_pipeline.stages import search
     from ghn_pipeline.system.files import write_atomically
 
-    stage = f"scores/{args.model}"
-    config = start(args, stage)
+    config, model = job.config, job.part
     blocks = architectures_of(config)
     first = {block.hash: block for block in reversed(blocks)}
-    stands_for = blocks if args.model == "proxies" else [first[block.hash] for block in blocks]
+    stands_for = blocks if model == "proxies" else [first[block.hash] for block in blocks]
     asked = list(dict.fromkeys(stands_for))
-    found = search.score(config, stage, args.model, lambda scored: asked, len(asked))
-    scores = {block: s.score for block, s in zip(asked, found, strict=True)}
-    values = pd.DataFrame([scores[block].values for block in stands_for])
+    found = search.score(config, job.stage, model, lambda scored: asked, len(asked))
+    score_of = {block: s.score for block, s in zip(asked, found, strict=True)}
+    values = pd.DataFrame([score_of[block].values for block in stands_for])
     hashes = [block.hash for block in blocks]
-    folder, table = result_folder(config, stage), values.assign(hash=hashes)
+    folder, table = result_folder(config, job.stage), values.assign(hash=hashes)
     write_atomically(folder / "scores.csv", table[["hash", *values]].to_csv(index_label="index"))
     result = {
         "mean": values.mean().to_dict(),
         "values": values.to_dict(orient="list"),
         "hashes": hashes,
     }
-    search.publish(config, stage, args.model, found, result, ["scores.csv"])
+    search.publish(config, job.stage, model, found, result, ["scores.csv"])
     tracking.send(folder)
 
 
-def table4(args: argparse.Namespace) -> None:
+@stage(
+    "table4",
+    reads=(
+        "sgd/{correlation.architectures}",
+        "oneshot: run.json",
+        f"{FIRST_GHN}: run.json",
+        "scores/oneshot: run.json",
+        "scores/proxies: run.json",
+        f"scores/{FIRST_GHN}: run.json",
+    ),
+    settings=(
+        "scale",
+        "correlation.architectures",
+        "correlation.steps",
+        *INTERVALS,
+        "tables",
+    ),
+    writes=(*(f"table4{form}" for form in (*TABLE, ".json")), "figure6.svg", "figure6.png"),
+    root=SCALE,
+    chapters=("correlation",),
+    shown={
+        "table4.html": Shown("table4.rst", "Table 4", "the table"),
+        "figure6.svg": Shown("figure6.rst", "Figure 6", "the figure"),
+    },
+)
+def table4(job: Job) -> None:
     """Make Table 4 and Figure 6, and print the correlations.
 
     Reads results/SCALE/sgd/*, scores/*, ghn/*, oneshot.
@@ -63,7 +134,7 @@ def table4(args: argparse.Namespace) -> None:
     from ghn_pipeline.report.correlations import metrics
     from ghn_pipeline.system.files import write_atomically
 
-    config = start(args, "table4")
+    config = job.config
     rows, made_of = table4_rows(config)
     folder, bootstrap = Path("results", config.scale), bootstrap_of(config)
     count = len(config.correlation.architectures)
@@ -101,8 +172,13 @@ def table4_rows(config: "Config") -> "tuple[dict[str, Row], list[dict[str, Any]]
     import numpy as np
 
     from ghn_pipeline.pipeline import record
-    from ghn_pipeline.pipeline.artifacts import final_accuracies, predicted, scores_of, truths
-    from ghn_pipeline.pipeline.stages import first_ghn
+    from ghn_pipeline.pipeline.artifacts import (
+        final_accuracies,
+        first_ghn,
+        predicted,
+        scores_of,
+        truths,
+    )
     from ghn_pipeline.report.table4 import Row
 
     sgd = truths(config)
@@ -114,9 +190,9 @@ def table4_rows(config: "Config") -> "tuple[dict[str, Row], list[dict[str, Any]]
         early = [m[str(k)] for m in measured]
         seconds = float(np.mean([e["seconds"] for e in early]))
         rows[f"sgd-{k}"] = Row(None, seconds, np.array([e["accuracy"] for e in early]), truth)
-    for key, stage in (("oneshot", "oneshot"), ("ghn", first_ghn(config))):
-        trained = record.read(config, stage)
-        scored = scores_of(config, stage, sgd)
+    for key, model in (("oneshot", "oneshot"), ("ghn", first_ghn(config))):
+        trained = record.read(config, model)
+        scored = scores_of(config, model, sgd)
         each = scored["result"]["seconds_each"]["accuracy"]
         rows[key] = Row(trained["accelerator_seconds"], each, predicted(scored, truth), truth)
         made_of += [trained, scored]
@@ -127,7 +203,30 @@ def table4_rows(config: "Config") -> "tuple[dict[str, Row], list[dict[str, Any]]
     return rows, made_of
 
 
-def ablations(args: argparse.Namespace) -> None:
+@stage(
+    "ablations",
+    reads=("sgd/{correlation.architectures}", "scores/ghn/{correlation.ghns}"),
+    settings=(
+        "scale",
+        "ablations",
+        "correlation.ghns",
+        "correlation.architectures",
+        *INTERVALS,
+    ),
+    writes=(
+        *(f"{figure}{form}" for figure in PARTS[:2] for form in (*TABLE, ".svg", ".png")),
+        *(f"table5{form}" for form in TABLE),
+        "ablations.json",
+    ),
+    root=SCALE,
+    chapters=("ablations",),
+    shown={
+        "table5.html": Shown("table5.rst", "Ablations", "Table 5"),
+        "figure5a.svg": Shown("figure5.rst", "Ablations", "Figure 5a"),
+        "figure5b.svg": Shown("figure5.rst", "Ablations", "Figure 5b"),
+    },
+)
+def ablations(job: Job) -> None:
     """Make Figures 5a and 5b and Table 5 (section 5.4), and print the correlations.
 
     Reads results/SCALE/sgd/* and results/SCALE/scores/ghn/*.
@@ -139,9 +238,8 @@ def ablations(args: argparse.Namespace) -> None:
     from ghn_pipeline.report.correlations import measure, metrics, show
     from ghn_pipeline.system.files import write_atomically
 
-    config = start(args, "ablations")
-    parts = ("figure5a", "figure5b", "table5")
-    names = list(dict.fromkeys(name for part in parts for name in config.ablated(part)))
+    config = job.config
+    names = list(dict.fromkeys(name for part in PARTS for name in config.ablated(part)))
     pairs, made_of = ghn_pairs(config, names)
     found = measure(
         pairs,

@@ -1,11 +1,19 @@
 """The winner as something that others can use (section 7.5.1)."""
 
-import argparse
-
-from ghn_pipeline.stages.shared import start
+from ghn_pipeline.stages.shared import Job, Shown, stage
 
 
-def export(args: argparse.Namespace) -> None:
+@stage(
+    "export",
+    reads=("data", "winner", "finalists/best/{finalists.seeds[0]}: model.pt run.json"),
+    settings=("scale",),
+    writes=("architecture.json", "model.pt", "model.onnx", "figure7.svg", "figure7.png"),
+    memory_mb=3000,
+    minutes=20,
+    chapters=("architecture_search",),
+    shown={"figure7.svg": Shown("figure7.rst", "Figure 7", "the best block")},
+)
+def export(job: Job) -> None:
     """Export the winner: its architecture, its drawing, its trained weights, and as ONNX.
 
     Reads results/SCALE/winner, results/SCALE/finalists/best/SEED and {data.folder}/cifar10.bin.
@@ -14,36 +22,38 @@ def export(args: argparse.Namespace) -> None:
     """
     import torch
 
-    from ghn_pipeline import export
+    from ghn_pipeline import export as files
     from ghn_pipeline.data.images import stream
     from ghn_pipeline.model.network import Network
     from ghn_pipeline.pipeline import record, tracking
     from ghn_pipeline.pipeline.artifacts import (
+        exported,
+        finalist_recipe,
         images_of,
         load_weights,
         paper_space,
         trained_on,
         winner,
     )
-    from ghn_pipeline.pipeline.stages import exported, finalist_recipe, result_folder
+    from ghn_pipeline.pipeline.stage import result_folder
     from ghn_pipeline.report.figure import save
     from ghn_pipeline.report.figure7 import figure7
     from ghn_pipeline.training.finalist import Finalist
 
-    config = start(args, "export")
-    stage, block, space = exported(config), winner(config), paper_space(config)
-    run = trained_on(config, stage, block)
+    config = job.config
+    best, block, space = exported(config), winner(config), paper_space(config)
+    run = trained_on(config, best, block)
     network = Network(space.modules(block), config.images.resolution)
     model = Finalist(network, finalist_recipe(config, "best"), stream(0))
-    load_weights(config, stage, model)
+    load_weights(config, best, model)
     folder, images = result_folder(config, "export"), images_of(config, torch.device("cpu"))
-    export.save(folder, space, block, model.trained, images.mean, images.std)
-    export.write_onnx(export.load(folder), folder / "model.onnx")
+    files.save(folder, space, block, model.trained, images.mean, images.std)
+    files.write_onnx(files.load(folder), folder / "model.onnx")
     title = [f"Figure 7: the best block found, {block.hash}"]
     note = config.small(config.images_note)
     save(figure7(block, title_lines=title, scale_note=note), folder / "figure7")
     (measured,) = run["result"]["measured"].values()
-    result = {"of": stage, "hash": block.hash, "test": measured["test"]}
+    result = {"of": best, "hash": block.hash, "test": measured["test"]}
     outputs = ["architecture.json", "model.pt", "model.onnx", "figure7.png", "figure7.svg"]
     record.write(config, "export", result, seconds=0, outputs=outputs)
     tracking.send(folder)

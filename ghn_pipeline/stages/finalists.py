@@ -1,11 +1,20 @@
 """The search's best, random ones and the winner, trained: Tables 1 and 2 (5.1.1 and 7.3)."""
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ghn_pipeline.stages.shared import configuration, start
+from ghn_pipeline.stages.shared import (
+    CHOSEN_BY,
+    FIRST_GHN,
+    INITIAL,
+    SCALE,
+    TABLE,
+    Job,
+    Shown,
+    Work,
+    stage,
+)
 from ghn_pipeline.stages.train import train
 from ghn_pipeline.system.processes import is_worker
 
@@ -18,7 +27,36 @@ if TYPE_CHECKING:
     from ghn_pipeline.training.distributed import Team
 
 
-def train_short(args: argparse.Namespace) -> None:
+#: What a recipe says of how a network is trained, but for how many processes share the work.
+RECIPE = (
+    "workers",
+    "epochs",
+    "batch",
+    "norm_batch",
+    "learning_rate",
+    "warmup_epochs",
+    "momentum",
+    "weight_decay",
+    "drop_path",
+    "auxiliary_weight",
+    "auxiliary_channels",
+    "label_smoothing",
+)
+#: Tables 1 to 3: what they read that says what the search took.
+COST = (f"{FIRST_GHN}: run.json", CHOSEN_BY)
+
+
+@stage(
+    "short/RANK",
+    reads=("data", CHOSEN_BY),
+    settings=(*INITIAL, "sgd", "evaluation.batch"),
+    each="finalists.ranks",
+    writes=("curve.csv",),
+    needs="training",
+    first=5,  # others wait for the winner
+    chapters=("architecture_search", "transfer"),
+)
+def short(job: Job) -> None:
     """Train one of the search's best briefly, as the ground truth is trained (section 5.1.1).
 
     Reads {data.folder}/cifar10.bin and results/SCALE/search/random/SEED.
@@ -30,17 +68,23 @@ def train_short(args: argparse.Namespace) -> None:
     from ghn_pipeline.system.compute import prepare_device
     from ghn_pipeline.training.sgd import sgd_training
 
-    stage = f"short/{args.rank}"
-    config = start(args, stage)
-    device, block = prepare_device(config), finalist(config, "top", args.rank)
+    config, rank = job.config, int(job.part)
+    device, block = prepare_device(config), finalist(config, "top", rank)
     network = Network(space_of(config).modules(block), config.images.resolution)
-    seed = stream(config.seeds.initialisation, "short", args.rank)
+    seed = stream(config.seeds.initialisation, "short", rank)
     model, splits = Trained(network, seed).to(device), images_of(config, device)
-    training = sgd_training(stage, model, splits, config, measured_at=())
+    training = sgd_training(job.stage, model, splits, config, measured_at=())
     train(config, training, device, of=block.hash, hash=block.hash)
 
 
-def choose(args: argparse.Namespace) -> None:
+@stage(
+    "winner",
+    reads=(CHOSEN_BY, "short/{finalists.ranks}"),
+    settings=("finalists.ranks",),
+    writes=(),
+    chapters=("architecture_search", "transfer"),
+)
+def winner(job: Job) -> None:
     """Choose the winner: of the search's best, the one that a short training makes the best.
 
     Reads results/SCALE/short/* and results/SCALE/search/random/SEED.
@@ -48,9 +92,9 @@ def choose(args: argparse.Namespace) -> None:
     """
     from ghn_pipeline.pipeline import record, tracking
     from ghn_pipeline.pipeline.artifacts import by_rank, trained_on
-    from ghn_pipeline.pipeline.stages import result_folder
+    from ghn_pipeline.pipeline.stage import result_folder
 
-    config = start(args, "winner")
+    config = job.config
     ranks = config.finalists.ranks
     blocks, accuracies = by_rank(config, "top", ranks), {}
     for rank in ranks:
@@ -71,7 +115,28 @@ def choose(args: argparse.Namespace) -> None:
     print(f"rank {rank} wins with {100 * accuracies[rank]:.2f}% on the validation images")
 
 
-def train_finalist(args: argparse.Namespace) -> None:
+def _finalists(group: str, read: str, each: str, *own: str) -> Callable[[Work], Work]:
+    """Declare the trainings of a group of finalists, a part for each rank or seed."""
+    return stage(
+        f"finalists/{group}",
+        reads=("data", read),
+        settings=(
+            *INITIAL,
+            "evaluation.batch",
+            *(f"finalists.{key}" for key in (*RECIPE, *own)),
+        ),
+        each=each,
+        writes=("model.pt", "curve.csv"),
+        needs="finalists",
+        chapters=("architecture_search",),
+        shown={"curve.csv": Shown("curve.rst", "Training", "{part}")},
+    )
+
+
+@_finalists("top/RANK", CHOSEN_BY, "finalists.ranks")
+@_finalists("random/RANK", CHOSEN_BY, "finalists.ranks")
+@_finalists("best/SEED", "winner", "finalists.seeds", "cutout")
+def finalists(job: Job) -> None:
     """Train an architecture to the end by the full recipe (sections 5.1.1 and 7.3).
 
     NAME is top/RANK (of the search's best), random/RANK (of its first, so random ones) or
@@ -81,30 +146,28 @@ def train_finalist(args: argparse.Namespace) -> None:
     Writes results/SCALE/finalists/NAME: model.pt, curve.csv, run.json; checkpoints below
     checkpoints/.
     """
-    from ghn_pipeline.pipeline.artifacts import finalist
-    from ghn_pipeline.pipeline.stages import finalist_recipe
+    from ghn_pipeline.pipeline.artifacts import finalist, finalist_recipe
 
-    stage, (group, _, number) = f"finalists/{args.name}", args.name.partition("/")
-    config = begin(args, stage)
+    config, (group, _, number) = job.config, job.part.partition("/")
     block, recipe = finalist(config, group, int(number)), finalist_recipe(config, group)
 
     def work(team: "Team") -> None:
-        _train(config, stage, block, recipe, team)
+        _train(config, job.stage, block, recipe, team)
 
-    share_out(config, recipe, [args.verb, args.name, "--config", *args.config], work)
+    share_out(job, recipe, work)
 
 
-def _train(config: "Config", stage: str, block: "Block", recipe: "Recipe", team: "Team") -> None:
+def _train(config: "Config", name: str, block: "Block", recipe: "Recipe", team: "Team") -> None:
     from ghn_pipeline.data.images import stream
     from ghn_pipeline.model.network import Network
     from ghn_pipeline.pipeline.artifacts import images_of, space_of
     from ghn_pipeline.training.finalist import Finalist, finalist_training
 
     network = Network(space_of(config).modules(block), config.images.resolution)
-    generator = stream(config.seeds.initialisation, stage)
+    generator = stream(config.seeds.initialisation, name)
     model = Finalist(network, recipe, generator).to(team.device)
     splits = images_of(config, team.device)
-    training = finalist_training(stage, model, splits, config, recipe, team)
+    training = finalist_training(name, model, splits, config, recipe, team)
     said = {"hash": block.hash, "parameters": network.parameters, **how(config, team)}
     train(config, training, team.device, of=block.hash, **said)
 
@@ -116,22 +179,12 @@ def how(config: "Config", team: "Team") -> dict[str, Any]:
     return {"processes": team.size, "precision": str(precision(config, team.device))}
 
 
-def begin(args: argparse.Namespace, stage: str) -> "Config":
-    """Begin a verb that several processes run: only the one that leads keeps the log."""
-    from ghn_pipeline.training import distributed
-
-    return start(args, stage) if distributed.leads() else configuration(args)
-
-
-def share_out(
-    config: "Config", recipe: "Recipe", words: list[str], work: "Callable[[Team], None]"
-) -> None:
+def share_out(job: Job, recipe: "Recipe", work: "Callable[[Team], None]") -> None:
     """Let `work` be done by the recipe's processes: start them, or be one of them.
 
     Args:
-        config: of the scale.
+        job: the stage, whose command each process runs.
         recipe: that says how many processes there are, on how many nodes.
-        words: of the command `ghn` that each process runs.
         work: of one of them.
 
     Raises:
@@ -140,16 +193,25 @@ def share_out(
     from ghn_pipeline.system.compute import prepare_device
     from ghn_pipeline.training import distributed
 
-    device = prepare_device(config)
+    device = prepare_device(job.config)
     if recipe.processes > 1 and not is_worker():
-        program = ["-m", "ghn_pipeline.cli", *words]
-        distributed.launch(recipe.processes, recipe.nodes, config.compute.threads, program)
+        program, threads = ["-m", "ghn_pipeline.cli", *job.words], job.config.compute.threads
+        distributed.launch(recipe.processes, recipe.nodes, threads, program)
         return
     with distributed.joined(device, recipe.processes) as team:
         work(team)
 
 
-def table1(args: argparse.Namespace) -> None:
+@stage(
+    "table1",
+    reads=(*COST, "finalists/top/{finalists.ranks}", "finalists/random/{finalists.ranks}"),
+    settings=("scale", "tables", "finalists.ranks"),
+    writes=tuple(f"table1{form}" for form in TABLE),
+    root=SCALE,
+    chapters=("architecture_search",),
+    shown={"table1.html": Shown("table1.rst", "Tables 1 and 2", "Table 1")},
+)
+def table1(job: Job) -> None:
     """Make Table 1 (section 5.1.1): the search's best beside random architectures.
 
     Reads results/SCALE/finalists/top/*, finalists/random/*, search/random/SEED, ghn/NAME.
@@ -158,7 +220,7 @@ def table1(args: argparse.Namespace) -> None:
     from ghn_pipeline.pipeline.artifacts import by_rank, trained_on
     from ghn_pipeline.report.classifiers import Classifiers, table1
 
-    config = start(args, "table1")
+    config = job.config
     cost, made_of = cost_of_search(config, short=False)
     rows = {}
     for key, group, spent in (("random", "random", None), ("ghn-top", "top", cost)):
@@ -174,7 +236,16 @@ def table1(args: argparse.Namespace) -> None:
     )
 
 
-def table2(args: argparse.Namespace) -> None:
+@stage(
+    "table2",
+    reads=(*COST, "short/{finalists.ranks}", "finalists/best/{finalists.seeds}", "winner"),
+    settings=("scale", "tables", "finalists.seeds"),
+    writes=tuple(f"table2{form}" for form in TABLE),
+    root=SCALE,
+    chapters=("architecture_search",),
+    shown={"table2.html": Shown("table2.rst", "Tables 1 and 2", "Table 2")},
+)
+def table2(job: Job) -> None:
     """Make Table 2 (section 5.1.1): the winner, trained with several seeds.
 
     Reads results/SCALE/finalists/best/*, winner, short/*, search/random/SEED, ghn/NAME.
@@ -183,7 +254,7 @@ def table2(args: argparse.Namespace) -> None:
     from ghn_pipeline.pipeline.artifacts import trained_on, winner
     from ghn_pipeline.report.classifiers import Classifiers, table2
 
-    config = start(args, "table2")
+    config = job.config
     cost, made_of = cost_of_search(config, short=True)
     block = winner(config)
     runs = [trained_on(config, f"finalists/best/{s}", block) for s in config.finalists.seeds]
@@ -206,7 +277,7 @@ def cost_of_search(config: "Config", *, short: bool) -> "tuple[Cost, list[dict[s
     Raises:
         UserError: a stage is missing, or was made with other settings; it is named.
     """
-    from ghn_pipeline.pipeline.stages import chooser, first_ghn
+    from ghn_pipeline.pipeline.artifacts import chooser, first_ghn
     from ghn_pipeline.report.classifiers import Cost
 
     trained, searched = _finished(config, [first_ghn(config), chooser(config)])
@@ -241,10 +312,10 @@ def write_table(config: "Config", name: str, made: "Table", made_of: list[dict[s
     print(f"see results/{config.scale}/{name}.md")
 
 
-def _finished(config: "Config", stages: list[str]) -> list[dict[str, Any]]:
+def _finished(config: "Config", names: list[str]) -> list[dict[str, Any]]:
     from ghn_pipeline.pipeline import record
 
-    return [record.read(config, stage) for stage in stages]
+    return [record.read(config, name) for name in names]
 
 
 def _measured(runs: list[dict[str, Any]]) -> tuple[list[int], list[float]]:

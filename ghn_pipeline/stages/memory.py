@@ -1,11 +1,25 @@
 """What a one-shot model and a GHN take as operations and nodes grow in number (section 7.1)."""
 
-import argparse
-
-from ghn_pipeline.stages.shared import start
+from ghn_pipeline.stages.shared import Job, Shown, stage
 
 
-def memory(args: argparse.Namespace) -> None:
+@stage(
+    "memory",
+    settings=(
+        "scale",
+        "space",
+        "network",
+        "images.resolution",
+        "ghns.{correlation.ghns[0]}",
+        "memory",
+        "sgd.momentum",
+    ),
+    writes=("memory.csv", "memory.svg", "memory.png"),
+    needs="measuring",
+    chapters=("memory",),
+    shown={"memory.svg": Shown("memory.rst", "Memory", "against K and N")},
+)
+def memory(job: Job) -> None:
     """Measure parameters and peak training memory of the one-shot model and the first GHN (7.1).
 
     Reads the configuration. Writes results/SCALE/memory: memory.csv, memory.png, .svg, run.json.
@@ -14,14 +28,14 @@ def memory(args: argparse.Namespace) -> None:
 
     from ghn_pipeline.pipeline import record, tracking
     from ghn_pipeline.pipeline.artifacts import paper_space
-    from ghn_pipeline.pipeline.stages import result_folder
+    from ghn_pipeline.pipeline.stage import result_folder
     from ghn_pipeline.report.figure import save
     from ghn_pipeline.report.memory_figure import memory_figure
     from ghn_pipeline.system.compute import hardware, prepare_device
     from ghn_pipeline.system.files import write_atomically
     from ghn_pipeline.training.memory import sweep
 
-    config = start(args, "memory")
+    config = job.config
     device, begun = prepare_device(config), time.monotonic()
     ghn = config.named_ghn(config.correlation.ghns[0])
     found = sweep(paper_space(config), ghn, config, config.memory.nodes, device)

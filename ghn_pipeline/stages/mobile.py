@@ -1,11 +1,10 @@
 """The winner as an ImageNet-mobile network: Table 3 (5.1.2 and 7.3)."""
 
-import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ghn_pipeline.stages.finalists import begin, how, share_out
-from ghn_pipeline.stages.shared import start
+from ghn_pipeline.stages.finalists import COST, RECIPE, how, share_out
+from ghn_pipeline.stages.shared import SCALE, TABLE, Job, Shown, stage
 from ghn_pipeline.stages.train import train
 
 if TYPE_CHECKING:
@@ -15,7 +14,33 @@ if TYPE_CHECKING:
     from ghn_pipeline.training.distributed import Team
 
 
-def train_mobile(args: argparse.Namespace) -> None:
+#: What the recipe says of ImageNet-mobile alone.
+OWN = (
+    "folder",
+    "resolution",
+    "blocks",
+    "reductions",
+    "stem_stride",
+    "multiply_adds",
+    "decay",
+    "cutout",
+)
+
+
+@stage(
+    "mobile",
+    reads=("winner",),
+    settings=(
+        "network.stem_multiplier",
+        "seeds.data_order",
+        "seeds.initialisation",
+        *(f"mobile.{key}" for key in (*RECIPE, *OWN)),
+    ),
+    writes=(),
+    needs="mobile",
+    chapters=("transfer",),
+)
+def mobile(job: Job) -> None:
     """Stack the winner's block for ImageNet-mobile, count, and train it (sections 5.1.2, 7.3).
 
     It has the most channels that keep it below mobile.multiply_adds. It is trained if
@@ -24,7 +49,7 @@ def train_mobile(args: argparse.Namespace) -> None:
     Writes results/SCALE/mobile: run.json; trained, also model.pt, curve.csv; checkpoints below
     checkpoints/.
     """
-    config = begin(args, "mobile")
+    config = job.config
     if not config.mobile.folder:
         _count(config)
         return
@@ -32,12 +57,12 @@ def train_mobile(args: argparse.Namespace) -> None:
     def work(team: "Team") -> None:
         _train(config, team)
 
-    share_out(config, config.mobile, [args.verb, "--config", *args.config], work)
+    share_out(job, config.mobile, work)
 
 
 def _count(config: "Config") -> None:
     from ghn_pipeline.pipeline import record, tracking
-    from ghn_pipeline.pipeline.stages import result_folder
+    from ghn_pipeline.pipeline.stage import result_folder
 
     _, counted = _network(config, None)
     folder = result_folder(config, "mobile")
@@ -91,7 +116,16 @@ def _network(config: "Config", images: "ImageNet | None") -> "tuple[Network, dic
     return network, counted
 
 
-def table3(args: argparse.Namespace) -> None:
+@stage(
+    "table3",
+    reads=(*COST, "short/{finalists.ranks}", "mobile", "winner"),
+    settings=("scale", "tables"),
+    writes=tuple(f"table3{form}" for form in TABLE),
+    root=SCALE,
+    chapters=("transfer",),
+    shown={"table3.html": Shown("table3.rst", "Table 3", "the table")},
+)
+def table3(job: Job) -> None:
     """Make Table 3 (section 5.1.2).
 
     Reads results/SCALE/mobile, winner, short/*, search/random/SEED, ghn/NAME.
@@ -101,7 +135,7 @@ def table3(args: argparse.Namespace) -> None:
     from ghn_pipeline.report.classifiers import Accuracy, Mobile, table3
     from ghn_pipeline.stages.finalists import cost_of_search, setting_of, write_table
 
-    config = start(args, "table3")
+    config = job.config
     cost, made_of = cost_of_search(config, short=True)
     run = trained_on(config, "mobile", winner(config))
     result, tested = run["result"], None

@@ -1,11 +1,11 @@
 """Search: many architectures ranked by the first GHN (section 5.1.1)."""
 
-import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ghn_pipeline.stages.shared import start
+from ghn_pipeline.stages.shared import DRAWN, FIRST_GHN, SCALE, Job, Shown, Work, stage
 from ghn_pipeline.system.errors import UserError
 
 if TYPE_CHECKING:
@@ -15,7 +15,25 @@ if TYPE_CHECKING:
     from ghn_pipeline.settings.config import Config
 
 
-def search(args: argparse.Namespace) -> None:
+#: The paper's, and one of the "advanced search methods" of section 6.
+METHODS = ("random", "evolution")
+
+
+def _search(method: str, *own: str) -> Callable[[Work], Work]:
+    """Declare the searches by one method, a part for each seed."""
+    return stage(
+        f"search/{method}/SEED",
+        reads=("data", DRAWN, f"{FIRST_GHN}: model.pt"),
+        settings=("evaluation", "search.evaluations", *own, "seeds.search"),
+        each="search.seeds",
+        writes=("architectures.json", "curve.csv"),
+        needs="scoring",
+    )
+
+
+@_search("random")
+@_search("evolution", "search.population", "search.sample", "search.generation")
+def search(job: Job) -> None:
     """Search with weights from the first GHN: at random, or by evolution (section 5.1.1).
 
     Reads {data.folder}/cifar10.bin and results/SCALE/ghn/NAME.
@@ -25,15 +43,15 @@ def search(args: argparse.Namespace) -> None:
     import pandas as pd
 
     from ghn_pipeline.pipeline import tracking
-    from ghn_pipeline.pipeline.stages import first_ghn, result_folder
+    from ghn_pipeline.pipeline.artifacts import first_ghn
+    from ghn_pipeline.pipeline.stage import result_folder
     from ghn_pipeline.ranking.strategies import best_so_far
     from ghn_pipeline.system.files import write_atomically
 
-    stage = f"search/{args.name}"
-    config = start(args, stage)
-    strategy = _strategy(config, *args.name.split("/"))
-    found = score(config, stage, first_ghn(config), strategy, config.search.evaluations)
-    folder, by = result_folder(config, stage), config.evaluation.measure
+    config = job.config
+    strategy = _strategy(config, *job.part.split("/"))
+    found = score(config, job.stage, first_ghn(config), strategy, config.search.evaluations)
+    folder, by = result_folder(config, job.stage), config.evaluation.measure
     values = [s.score.values[by] for s in found]
     if not any(values):
         raise UserError(
@@ -54,12 +72,21 @@ def search(args: argparse.Namespace) -> None:
     best = max(found, key=lambda s: s.score.values[by])
     result = {"evaluations": len(found), "best": best.score.values[by], "hash": best.score.hash}
     outputs = ["architectures.json", "curve.csv"]
-    publish(config, stage, first_ghn(config), found, result, outputs)
+    publish(config, job.stage, first_ghn(config), found, result, outputs)
     tracking.send(folder)
     print(f"the best of {len(found)}: {best.score.hash}, {by} {best.score.values[by]:.4f}")
 
 
-def search_curves(args: argparse.Namespace) -> None:
+@stage(
+    "search_curves",
+    reads=("search/random/{search.seeds}", "search/evolution/{search.seeds}"),
+    settings=("scale", "search.seeds"),
+    writes=("search_curves.svg", "search_curves.png", "search_curves.csv"),
+    root=SCALE,
+    chapters=("architecture_search",),
+    shown={"search_curves.svg": Shown("search.rst", "Search", "best so far")},
+)
+def search_curves(job: Job) -> None:
     """Make the figure of the best so far of every search.
 
     Reads results/SCALE/search/*. Writes results/SCALE/search_curves.png, .svg, .csv,
@@ -68,18 +95,17 @@ def search_curves(args: argparse.Namespace) -> None:
     import pandas as pd
 
     from ghn_pipeline.pipeline import record
-    from ghn_pipeline.pipeline.stages import METHODS
     from ghn_pipeline.report.figure import save
     from ghn_pipeline.report.search_figure import search_figure
     from ghn_pipeline.system.files import write_atomically
 
-    config = start(args, "search_curves")
+    config = job.config
     made_of: list[dict[str, Any]] = []
     curves: dict[str, list[np.ndarray]] = {}
     for method in METHODS:
-        stages = [f"search/{method}/{seed}" for seed in config.search.seeds]
-        made_of += [record.read(config, stage) for stage in stages]
-        files = [record.output(config, stage, "curve.csv") for stage in stages]
+        names = [f"search/{method}/{seed}" for seed in config.search.seeds]
+        made_of += [record.read(config, name) for name in names]
+        files = [record.output(config, name, "curve.csv") for name in names]
         curves[method] = [pd.read_csv(file)["best"].to_numpy() for file in files]
     folder = Path("results", config.scale)
     note, by = config.small(config.images_note), config.evaluation
@@ -100,7 +126,7 @@ def search_curves(args: argparse.Namespace) -> None:
 
 
 def score(
-    config: "Config", stage: str, model: str, propose: "Strategy", count: int
+    config: "Config", name: str, model: str, propose: "Strategy", count: int
 ) -> "list[Scored]":
     """Score what a strategy proposes by a trained model or a rival; gone on with after a kill.
 
@@ -111,7 +137,7 @@ def score(
 
     from ghn_pipeline.pipeline import record
     from ghn_pipeline.pipeline.artifacts import scorer_of, weights_of
-    from ghn_pipeline.pipeline.stages import checkpoint_file, maker_of, settings
+    from ghn_pipeline.pipeline.stage import checkpoint_file, command, settings
     from ghn_pipeline.ranking import scoring
     from ghn_pipeline.system.compute import devices, prepare_device
     from ghn_pipeline.system.files import digest
@@ -120,22 +146,22 @@ def score(
     if weights:
         record.read(config, model)
     return scoring.score(
-        stage,
+        name,
         propose,
         count,
         partial(scorer_of, config, model),
         devices=devices(device, config.compute.workers),
         together=config.evaluation.together,
-        partial=checkpoint_file(config, stage, ".json", of=weights[:16]),
-        digest=digest([settings(config, stage), weights]),
-        made_by=maker_of(stage),
+        partial=checkpoint_file(config, name, ".json", of=weights[:16]),
+        digest=digest([settings(config, name), weights]),
+        made_by=command(name),
         log_seconds=config.compute.log_seconds,
     )
 
 
 def publish(
     config: "Config",
-    stage: str,
+    name: str,
     model: str,
     found: "list[Scored]",
     result: dict[str, Any],
@@ -150,7 +176,7 @@ def publish(
     weights = weights_of(config, model)
     record.write(
         config,
-        stage,
+        name,
         {**result, "seconds_each": {name: s / len(found) for name, s in seconds.items()}},
         seconds=sum(seconds.values()),
         outputs=outputs,

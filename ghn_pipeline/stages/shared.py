@@ -1,38 +1,44 @@
-"""What verbs of `ghn` share. Imports stand inside the functions, so that help answers at once."""
+"""What stages share: how they are declared, and what several of them read or depend on.
 
-import argparse
-from pathlib import Path
+Imports stand inside the functions of these modules, so that the command line and the engines read
+all declarations without PyTorch.
+"""
+
 from typing import TYPE_CHECKING
+
+from ghn_pipeline.pipeline.stage import SCALE, Job, Shown, Work, stage
 
 if TYPE_CHECKING:
     from ghn_pipeline.report.correlations import Bootstrap
     from ghn_pipeline.settings.config import Config
 
+__all__ = [
+    "CHOSEN_BY",
+    "DRAWN",
+    "FIRST_GHN",
+    "INITIAL",
+    "INTERVALS",
+    "SCALE",
+    "TABLE",
+    "Job",
+    "Shown",
+    "Work",
+    "bootstrap_of",
+    "stage",
+]
 
-def configuration(args: argparse.Namespace) -> "Config":
-    """Read the configuration.
-
-    Raises:
-        UserError: with every fault of it.
-    """
-    from ghn_pipeline.settings.config import load
-
-    return load([Path(file) for file in args.config])
-
-
-def start(args: argparse.Namespace, stage: str) -> "Config":
-    """Read the configuration; what is printed from here on stands in the stage's log as well.
-
-    Raises:
-        UserError: a fault of the configuration, no such stage in the space, or a log that cannot
-            be written.
-    """
-    from ghn_pipeline.pipeline.stages import log_file
-    from ghn_pipeline.system import logs
-
-    config = configuration(args)
-    logs.keep(log_file(config, stage))
-    return config
+#: The test architectures, without those that choices are made by.
+DRAWN = "architectures: architectures.json run.json"
+#: The GHN that Table 4 shows and that searches.
+FIRST_GHN = "ghn/{correlation.ghns[0]}"
+#: The search that chooses the finalists: the paper's random one (section 5.1.1).
+CHOSEN_BY = "search/random/{search.seeds[0]}"
+#: What every network depends on before a step of training.
+INITIAL = ("images", "network", "seeds.split", "seeds.data_order", "seeds.initialisation")
+#: What intervals depend on.
+INTERVALS = ("correlation.resamples", "correlation.confidence", "seeds.bootstrap")
+#: The forms of a table.
+TABLE = (".csv", ".md", ".tex", ".html")
 
 
 def bootstrap_of(config: "Config") -> "Bootstrap":

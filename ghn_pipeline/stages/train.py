@@ -1,10 +1,8 @@
 """Training what gives weights: graph hypernetworks (4 and 7.2), the one-shot model, SGD (5.3)."""
 
-import argparse
 from typing import TYPE_CHECKING
 
-from ghn_pipeline.stages.shared import start
-from ghn_pipeline.system.errors import UserError
+from ghn_pipeline.stages.shared import INITIAL, Job, Shown, stage
 
 if TYPE_CHECKING:
     import torch
@@ -14,28 +12,69 @@ if TYPE_CHECKING:
     from ghn_pipeline.training.fit import Training
 
 
-def train_ghn(args: argparse.Namespace) -> None:
+@stage(
+    "ghn/NAME",
+    reads=("data", "architectures"),
+    settings=(
+        *INITIAL,
+        "benchmark.curve",
+        "benchmark.images",
+        "ghns.{part}",
+        "seeds.training_architectures",
+    ),
+    each="correlation.ghns",
+    known="ghns",
+    writes=("model.pt", "curve.csv"),
+    needs="training",
+    first=10,
+    shown={"curve.csv": Shown("curve.rst", "Training", "GHN {part}")},
+)
+def ghn(job: Job) -> None:
     """Train a graph hypernetwork (sections 4 and 7.2).
 
     Reads {data.folder}/cifar10.bin and results/SCALE/architectures, which it must not see.
     Writes results/SCALE/ghn/NAME: model.pt, curve.csv, run.json; checkpoints below checkpoints/.
     """
-    config = start(args, f"ghn/{args.name}")
-    ghn = config.named_ghn(args.name)
-    _train_search(config, f"ghn/{args.name}", ghn, ghn.nodes, ghn)
+    settings = job.config.named_ghn(job.part)
+    _train_search(job.config, job.stage, settings, settings.nodes, settings)
 
 
-def train_oneshot(args: argparse.Namespace) -> None:
+@stage(
+    "oneshot",
+    reads=("data", "architectures"),
+    settings=(*INITIAL, "oneshot", "seeds.training_architectures"),
+    writes=("model.pt", "curve.csv"),
+    needs="training",
+    first=10,
+    chapters=("correlation", "benchmark"),
+    shown={"curve.csv": Shown("curve.rst", "Training", "one-shot model")},
+)
+def oneshot(job: Job) -> None:
     """Train the one-shot model of shared weights (section 5.3).
 
     Reads {data.folder}/cifar10.bin and results/SCALE/architectures, which it must not see.
     Writes results/SCALE/oneshot: model.pt, curve.csv, run.json; checkpoints below checkpoints/.
     """
-    config = start(args, "oneshot")
-    _train_search(config, "oneshot", config.oneshot, config.space.nodes)
+    config = job.config
+    _train_search(config, job.stage, config.oneshot, config.space.nodes)
 
 
-def train_sgd(args: argparse.Namespace) -> None:
+@stage(
+    "sgd/INDEX",
+    reads=("data", "architectures"),
+    settings=(
+        *INITIAL,
+        "sgd",
+        "evaluation.batch",
+        "evaluation.batches",
+        "correlation.steps",
+    ),
+    each="correlation.architectures",
+    writes=("curve.csv",),
+    needs="training",
+    chapters=("correlation", "ablations"),
+)
+def sgd(job: Job) -> None:
     """Train one test architecture from scratch: ground truth and SGD stopped early (section 5.3).
 
     Reads {data.folder}/cifar10.bin and results/SCALE/architectures.
@@ -47,22 +86,19 @@ def train_sgd(args: argparse.Namespace) -> None:
     from ghn_pipeline.system.compute import prepare_device
     from ghn_pipeline.training.sgd import sgd_training
 
-    config = start(args, f"sgd/{args.index}")
-    device, blocks = prepare_device(config), architectures_of(config)
-    if args.index not in config.correlation.architectures:
-        last = config.correlation.architectures[-1]
-        raise UserError(f"INDEX {args.index}: the architectures are 0 to {last}")
-    network = Network(space_of(config).modules(blocks[args.index]), config.images.resolution)
-    seed = stream(config.seeds.initialisation, "sgd", args.index)
+    config, index = job.config, int(job.part)
+    device, block = prepare_device(config), architectures_of(config)[index]
+    network = Network(space_of(config).modules(block), config.images.resolution)
+    seed = stream(config.seeds.initialisation, "sgd", index)
     model, splits = Trained(network, seed).to(device), images_of(config, device)
-    stage, steps = f"sgd/{args.index}", config.correlation.steps
-    training = sgd_training(stage, model, splits, config, measured_at=steps)
-    train(config, training, device, hash=blocks[args.index].hash)
+    steps = config.correlation.steps
+    training = sgd_training(job.stage, model, splits, config, measured_at=steps)
+    train(config, training, device, hash=block.hash)
 
 
 def _train_search(
     config: "Config",
-    stage: str,
+    name: str,
     schedule: "Schedule",
     nodes: int,
     ghn: "Ghn | None" = None,
@@ -84,11 +120,11 @@ def _train_search(
     drawn = space_of(config, ghn.operation_weights if ghn else {})
     seed, fewer = seeds.training_architectures + apart, ghn.fewer_nodes if ghn else False
     draw = sampler(drawn, nodes, seed, held_out(config), fewer=fewer)
-    model, splits = untrained(config, stage).to(device), images_of(config, device)
+    model, splits = untrained(config, name).to(device), images_of(config, device)
     average, warmup = (ghn.average, ghn.warmup) if ghn else (0.0, 0)
     order = seeds.data_order + apart
     training = search_training(
-        stage, model, draw, space, splits, config, schedule, order, average, warmup
+        name, model, draw, space, splits, config, schedule, order, average, warmup
     )
     if ghn:
         training.observe = learning_curve(config, training, splits)
@@ -110,20 +146,21 @@ def train(
     import pandas as pd
 
     from ghn_pipeline.pipeline import record, tracking
-    from ghn_pipeline.pipeline.stages import checkpoint_file, result_folder, settings
+    from ghn_pipeline.pipeline.stage import checkpoint_file, command, result_folder, settings
     from ghn_pipeline.system.compute import hardware
     from ghn_pipeline.system.files import digest, write_atomically
     from ghn_pipeline.training import checkpoint
     from ghn_pipeline.training.fit import fit
 
-    stage = training.name
-    key, folder = digest(settings(config, stage)), result_folder(config, stage)
-    path = checkpoint_file(config, stage, of=of)
-    with tracking.follow(record.provenance(config, stage), folder) as saved_as:
+    name = training.name
+    key, folder = digest(settings(config, name)), result_folder(config, name)
+    path = checkpoint_file(config, name, of=of)
+    with tracking.follow(record.provenance(config, name), folder) as saved_as:
         log = fit(
             training,
             path,
             key,
+            made_by=command(name),
             checkpoint_seconds=config.compute.checkpoint_seconds,
             log_seconds=config.compute.log_seconds,
             device=device,
@@ -142,13 +179,13 @@ def train(
     with checkpoint.only_writer(path):
         # a model that others will use, not only a measurement
         outputs = ["curve.csv"]
-        if not stage.startswith(("sgd/", "short/")):
+        if not name.startswith(("sgd/", "short/")):
             checkpoint.save(folder / "model.pt", {"model": training.result.state_dict()}, key)
             outputs.append("model.pt")
         write_atomically(folder / "curve.csv", curve.to_csv(index=False))
         record.write(
             config,
-            stage,
+            name,
             result,
             seconds=log.seconds,
             outputs=outputs,

@@ -28,6 +28,11 @@ def is_worker() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
+def leads() -> bool:
+    """Whether this process writes files: as worker 0, or because it is no worker."""
+    return not is_worker() or os.environ["RANK"] == "0"
+
+
 def stop_with_parent(parent: int) -> None:
     """Have this process, whatever has started it, told to stop when its parent is gone.
 

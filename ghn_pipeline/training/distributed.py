@@ -110,11 +110,6 @@ class Team:
 ALONE = Team()
 
 
-def leads() -> bool:
-    """Whether this process writes files: as worker 0, or because it is no worker."""
-    return not is_worker() or os.environ["RANK"] == "0"
-
-
 @contextmanager
 def joined(device: torch.device, workers: int) -> Iterator[Team]:
     """Join the other workers, where torchrun has started this process; else work alone.

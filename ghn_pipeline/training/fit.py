@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ghn_pipeline.pipeline.schemas import Checkpoint, faults
-from ghn_pipeline.pipeline.stages import maker_of
 from ghn_pipeline.system.compute import synchronize
 from ghn_pipeline.system.errors import OutOfTimeError, UserError
 from ghn_pipeline.system.files import write_atomically
@@ -85,6 +84,7 @@ def fit(
     path: Path,
     digest: str,
     *,
+    made_by: str,
     checkpoint_seconds: float,
     log_seconds: float,
     device: torch.device,
@@ -99,12 +99,22 @@ def fit(
     writes files, observes and reports; its log alone holds what was observed. More than two sum
     gradients in another order after a start, so theirs is the same result but for rounding.
 
+    Args:
+        training: what is trained.
+        path: of the checkpoint.
+        digest: of the settings, which a checkpoint must have.
+        made_by: the command that a message about the checkpoint names.
+        checkpoint_seconds: between checkpoints.
+        log_seconds: between lines of the progress.
+        device: where it is trained.
+        saved_as: is told what each checkpoint holds.
+
     Raises:
         UserError: a loss that is not finite, a signal to stop, or a checkpoint that does not fit.
         SystemExit: in the other workers, where that is raised in worker 0.
     """
     with _only_writer(path, training.team), _asked_to_stop() as asked:
-        step, log = _resume(training, path, digest)
+        step, log = _resume(training, path, digest, made_by)
         progress = None
         if training.team.leads:
             progress = Progress(training.name, training.steps, step, log_seconds)
@@ -227,10 +237,9 @@ def _save(training: Training, path: Path, digest: str, step: int, log: Log) -> N
     checkpoint.save(path, state, digest)
 
 
-def _resume(training: Training, path: Path, digest: str) -> tuple[int, Log]:
+def _resume(training: Training, path: Path, digest: str, made_by: str) -> tuple[int, Log]:
     found = training.team.leads and path.exists()
     # what one worker read: a shared folder may show the others an older file
-    made_by = maker_of(training.name)
     state = training.team.share(checkpoint.load(path, digest, made_by) if found else None)
     if state is None:
         return 0, Log()

@@ -164,7 +164,7 @@ def test_a_damaged_file_is_named_and_never_replaced(small, tmp_path, damage, mes
 
 
 def test_a_missing_file_names_the_command(tmp_path):
-    with pytest.raises(UserError, match="ghn prepare-data"):
+    with pytest.raises(UserError, match="ghn data"):
         cifar10.load(tmp_path)
 
 
@@ -386,7 +386,7 @@ def test_another_fault_of_torchvision_is_not_hidden(monkeypatch):
 
 @pytest.mark.skipif(
     not (REAL / "cifar10.bin").exists(),
-    reason="data/cifar10.bin is not here (139 MB to fetch): run `ghn prepare-data`",
+    reason="data/cifar10.bin is not here (139 MB to fetch): run `ghn data`",
 )
 def test_the_real_set():
     images, labels = cifar10.load(REAL)

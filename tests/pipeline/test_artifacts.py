@@ -16,7 +16,8 @@ from stage_results import finish, listed
 from ghn_pipeline.data.imagenet import ImageNet
 from ghn_pipeline.model.graph import Block
 from ghn_pipeline.pipeline import artifacts
-from ghn_pipeline.pipeline.stages import settings
+from ghn_pipeline.pipeline.stage import command as maker_of
+from ghn_pipeline.pipeline.stage import settings
 from ghn_pipeline.ranking.proxies import PROXIES
 from ghn_pipeline.settings.config import Config
 from ghn_pipeline.space.nasbench201 import NasBench201
@@ -27,7 +28,7 @@ from ghn_pipeline.training import checkpoint
 
 # ---- which command makes what ------------------------------------------------------------------
 
-#: {command: stage} of every stage with a record, by DVC's graph, as {"ghn train-sgd X": "sgd/X"}
+#: {command: stage} of every stage with a record, by DVC's graph, as {"ghn sgd X": "sgd/X"}
 MAKERS = {
     re.sub(r"\$\{[^}]*\}", "X", stage["cmd"]): re.sub(r"\$\{item[^}]*\}", "X", found[1])
     for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
@@ -48,7 +49,7 @@ def test_there_are_records_of_all_kinds() -> None:
 def test_the_maker_of_a_stage_is_the_command_that_writes_its_record(
     command: str, stage: str
 ) -> None:
-    assert artifacts.maker_of(stage) == command
+    assert maker_of(stage) == command
 
 
 # ---- searches, finalists and the winner --------------------------------------------------------
@@ -113,10 +114,10 @@ def test_what_is_not_there_stale_or_not_whole_is_named(configured: Any) -> None:
     config = configured()
     with pytest.raises(UserError, match=r"search/random/0.*`ghn search random/0`: run that first"):
         artifacts.finalist(config, "top", 0)
-    with pytest.raises(UserError, match=r"winner.*`ghn choose`: run that first"):
+    with pytest.raises(UserError, match=r"winner.*`ghn winner`: run that first"):
         artifacts.winner(config)
     finish(configured({"sgd.epochs": 9}), "winner")
-    with pytest.raises(UserError, match=r"winner.* is stale.*`ghn choose` again"):
+    with pytest.raises(UserError, match=r"winner.* is stale.*`ghn winner` again"):
         artifacts.finalist(config, "best", 0)
     blocks = search(config, [0.5])
     (entry,) = json.loads(listed(blocks, accuracy=[0.5]))
@@ -178,7 +179,7 @@ def test_architectures_that_are_not_whole_are_refused(
         ("[", rf"{name}\.json is not whole JSON"),
     ):
         draw(config, *({**{k: listed(b) for k, b in parts.items()}, name: content}.values()))
-        with pytest.raises(UserError, match=rf"{said}.*`ghn sample`"):
+        with pytest.raises(UserError, match=rf"{said}.*`ghn architectures`"):
             artifacts.held_out(config)
 
 
@@ -197,7 +198,9 @@ def test_rows_that_were_swapped_are_refused(
 def test_one_more_selected_makes_what_was_drawn_stale(
     configured: Any, drawn: tuple[Config, list[Block], list[Block]]
 ) -> None:
-    with pytest.raises(UserError, match=r"architectures/run.json is stale.*`ghn sample` again"):
+    with pytest.raises(
+        UserError, match=r"architectures/run.json is stale.*`ghn architectures` again"
+    ):
         artifacts.architectures_of(configured({**DRAWN, "correlation.selection": 7}))
 
 
@@ -286,7 +289,7 @@ def test_a_training_of_another_architecture_is_refused(configured: Any) -> None:
     blocks = search(config, [0.5, 0.4])
     finish(config, "short/0", {"hash": blocks[0].hash})
     assert artifacts.trained_on(config, "short/0", blocks[0])["result"]["hash"] == blocks[0].hash
-    with pytest.raises(UserError, match=r"short/0 is of .* `ghn train-short 0` again"):
+    with pytest.raises(UserError, match=r"short/0 is of .* `ghn short 0` again"):
         artifacts.trained_on(config, "short/0", blocks[1])
 
 

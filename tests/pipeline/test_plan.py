@@ -12,6 +12,7 @@ from stage_results import finish
 from ghn_pipeline import cli
 from ghn_pipeline.model.network import Network, Trained
 from ghn_pipeline.pipeline import artifacts, plan
+from ghn_pipeline.pipeline.stage import command
 from ghn_pipeline.settings.config import Config, load, validate
 from ghn_pipeline.training import checkpoint
 from ghn_pipeline.training.finalist import Finalist
@@ -57,14 +58,14 @@ def test_the_notice_of_the_papers_scale_is_of_the_plan(paper, configured):
 def test_the_papers_scale_takes_what_the_paper_says(paper):
     # where this fails because a section has a new setting: adapt plan.STATED_FOR
     lines = {li.command: li for li in plan.plan(paper())}
-    assert lines["train-ghn default"].hours == pytest.approx(6.1)
-    assert lines["train-oneshot"].hours == pytest.approx(9.8)
-    sgd, short = lines["train-sgd INDEX"], lines["train-short RANK"]
+    assert lines["ghn default"].hours == pytest.approx(6.1)
+    assert lines["oneshot"].hours == pytest.approx(9.8)
+    sgd, short = lines["sgd INDEX"], lines["short RANK"]
     assert (sgd.jobs, short.jobs) == (100, 10)
     assert sgd.hours == pytest.approx(100 * 50 * 703 * 0.09 / 3600)
     assert short.hours == pytest.approx(10 * 50 * 703 * 0.09 / 3600)
-    assert lines["score ghn/NAME"].hours == pytest.approx(19 * 100 * 0.08 / 3600)
-    assert lines["score oneshot"].hours == pytest.approx(100 * 0.06 / 3600)
+    assert lines["scores ghn/NAME"].hours == pytest.approx(19 * 100 * 0.08 / 3600)
+    assert lines["scores oneshot"].hours == pytest.approx(100 * 0.06 / 3600)
     # two methods, three seeds, 1000 architectures each
     assert lines["search METHOD/SEED"].hours == pytest.approx(2 * 3 * 1000 * 0.08 / 3600)
 
@@ -72,34 +73,34 @@ def test_the_papers_scale_takes_what_the_paper_says(paper):
 def test_finalists_take_the_batches_of_all_workers(paper):
     # 45,000 images are 21 steps an epoch of 32 workers with 64 images each
     lines = {li.command: li for li in plan.plan(paper())}
-    for command, jobs in (("top/RANK", 10), ("random/RANK", 10), ("best/SEED", 5)):
-        found = lines[f"train-finalist {command}"]
+    for part, jobs in (("top/RANK", 10), ("random/RANK", 10), ("best/SEED", 5)):
+        found = lines[f"finalists {part}"]
         assert found.hours == pytest.approx(jobs * 32 * 600 * 21 * 0.09 / 3600)
         assert "drop-path, auxiliary head, exchange not counted" in found.rate.source
 
 
 def test_who_does_the_work_of_the_workers_changes_only_how_long_it_takes(paper):
-    found = line(paper({"finalists.processes": 8, "finalists.nodes": 2}), "train-finalist top")
+    found = line(paper({"finalists.processes": 8, "finalists.nodes": 2}), "finalists top")
     assert found.hours == pytest.approx(10 * 32 * 600 * 21 * 0.09 / 3600)
     assert found.accelerators == 8
 
 
-GHNS = {"score ghn/NAME", "search METHOD/SEED"}
+GHNS = {"scores ghn/NAME", "search METHOD/SEED"}
 #: of which Table 4 says nothing
-UNSAID = {"memory", "score proxies"}
-FINALISTS = {f"train-finalist {name}" for name in ("top/RANK", "random/RANK", "best/SEED")}
+UNSAID = {"memory", "scores proxies"}
+FINALISTS = {f"finalists {name}" for name in ("top/RANK", "random/RANK", "best/SEED")}
 
 
 @pytest.mark.parametrize(
     "changes, lost",
     [
-        ({"ghn.batch": 32}, {"train-ghn default", *GHNS}),
-        ({"ghns.default": {"passes": 3}}, {"train-ghn default", *GHNS}),
-        ({"ghn.operation_weights": {"identity": 2}}, {"train-ghn default", *GHNS}),
-        ({"oneshot.batch": 32}, {"train-oneshot", "score oneshot"}),
-        ({"sgd.batch": 32}, {"train-sgd INDEX", "train-short RANK"}),
+        ({"ghn.batch": 32}, {"ghn default", *GHNS}),
+        ({"ghns.default": {"passes": 3}}, {"ghn default", *GHNS}),
+        ({"ghn.operation_weights": {"identity": 2}}, {"ghn default", *GHNS}),
+        ({"oneshot.batch": 32}, {"oneshot", "scores oneshot"}),
+        ({"sgd.batch": 32}, {"sgd INDEX", "short RANK"}),
         ({"finalists.norm_batch": 32}, FINALISTS),
-        ({"evaluation.batches": 1}, {*GHNS, "score oneshot"}),
+        ({"evaluation.batches": 1}, {*GHNS, "scores oneshot"}),
         # what changes no cost, or only the number of batches
         ({"ghn.learning_rate": 0.1, "seeds.split": 9, "scale": "other"}, set()),
         (
@@ -129,14 +130,14 @@ def test_no_other_network_is_stated(paper):
 
 
 def test_fewer_steps_take_fewer_seconds(paper):
-    assert line(paper({"sgd.epochs": 5}), "train-sgd").hours == pytest.approx(8.79, abs=0.01)
+    assert line(paper({"sgd.epochs": 5}), "sgd").hours == pytest.approx(8.79, abs=0.01)
 
 
 def test_without_imagenet_the_mobile_network_is_only_counted(paper):
-    found = line(paper(), "train-mobile")
+    found = line(paper(), "mobile")
     assert (found.hours, found.disk) == (0, 0)
     assert "mobile.folder names no ImageNet" in found.rate.source
-    found = line(paper({"mobile.folder": "/imagenet"}), "train-mobile")
+    found = line(paper({"mobile.folder": "/imagenet"}), "mobile")
     assert found.hours is None
     assert found.accelerators == 32
 
@@ -147,19 +148,19 @@ def test_without_imagenet_the_mobile_network_is_only_counted(paper):
 def test_an_ablation_is_guessed_from_the_first_ghn(paper):
     lines = {li.command: li for li in plan.plan(paper())}
     for name, hours in (("nodes-17", 6.1 * 17 / 7), ("passes-1", 6.1), ("individual", 6.1)):
-        assert lines[f"train-ghn {name}"].hours == pytest.approx(hours)
-        assert lines[f"train-ghn {name}"].rate.source.startswith("guess")
+        assert lines[f"ghn {name}"].hours == pytest.approx(hours)
+        assert lines[f"ghn {name}"].rate.source.startswith("guess")
 
 
 def test_a_guess_follows_what_the_first_ghn_took(configured):
     more = {"ghns.longer": {"epochs": 36}, "ghns.wider": {"embedding": 64}}
     config = configured({**more, **only(["default", "longer", "nodes-5", "wider"])})
-    assert line(config, "train-ghn nodes-5").hours is None  # nothing to go by
+    assert line(config, "ghn nodes-5").hours is None  # nothing to go by
     finish(config, "ghn/default", seconds=300)
     # of 3 nodes and 12 epochs
-    assert line(config, "train-ghn nodes-5").rate == plan.Rate(500, plan.GUESS)
-    assert line(config, "train-ghn longer").rate == plan.Rate(900, plan.GUESS)
-    assert line(config, "train-ghn wider").hours is None
+    assert line(config, "ghn nodes-5").rate == plan.Rate(500, plan.GUESS)
+    assert line(config, "ghn longer").rate == plan.Rate(900, plan.GUESS)
+    assert line(config, "ghn wider").hours is None
 
 
 # ---- measured ----------------------------------------------------------------------------------
@@ -172,21 +173,21 @@ def test_what_has_run_gives_the_rate_of_what_has_not(configured):
     finish(configured({"sgd.epochs": 9}), "sgd/1", seconds=9000)
     Path("results/smoke/sgd/2").mkdir()
     Path("results/smoke/sgd/2/run.json").write_text("{", encoding="utf-8")
-    found = line(config, "train-sgd")
+    found = line(config, "sgd")
     assert found.rate == plan.Rate(45, "measured, 2 of 6 runs")
     assert found.hours == pytest.approx(5 * 45 / 3600)
     # by the same recipe
-    assert line(config, "train-short").rate == found.rate
+    assert line(config, "short").rate == found.rate
 
 
 @pytest.mark.parametrize(
     "command, stage, jobs",
     [
-        ("score ghn/NAME", "scores/ghn/stacked", 5),
+        ("scores ghn/NAME", "scores/ghn/stacked", 5),
         ("search METHOD/SEED", "search/evolution/0", 2),
-        ("train-finalist top", "finalists/best/0", 1),
+        ("finalists top", "finalists/best/0", 1),
         ("memory", "memory", 1),
-        ("score proxies", "scores/proxies", 1),
+        ("scores proxies", "scores/proxies", 1),
     ],
 )
 def test_every_stage_that_computes_is_measured(command, stage, jobs, configured):
@@ -199,29 +200,29 @@ def test_every_stage_that_computes_is_measured(command, stage, jobs, configured)
 def test_a_mobile_training_is_measured(configured):
     config = configured({"mobile.folder": "/imagenet"})
     finish(config, "mobile", seconds=7200)
-    assert line(config, "train-mobile").hours == 2
+    assert line(config, "mobile").hours == 2
 
 
 def test_measured_comes_before_stated_and_guessed(paper):
     finish(paper(), "ghn/default", seconds=7200)
     finish(paper(), "ghn/passes-1", seconds=3600)
-    assert line(paper(), "train-ghn default").rate == plan.Rate(7200, "measured, 1 of 1 runs")
-    assert line(paper(), "train-ghn passes-1").rate == plan.Rate(3600, "measured, 1 of 1 runs")
+    assert line(paper(), "ghn default").rate == plan.Rate(7200, "measured, 1 of 1 runs")
+    assert line(paper(), "ghn passes-1").rate == plan.Rate(3600, "measured, 1 of 1 runs")
 
 
 def test_a_finalist_keeps_all_its_processes_busy(configured):
     config = configured()
     finish(config, "finalists/top/0", seconds=1800)  # of the accelerators of both
-    assert line(config, "train-finalist random").hours == pytest.approx(0.5)
+    assert line(config, "finalists random").hours == pytest.approx(0.5)
     assert "0.25 h on 2 at once" in plan.show(config)
 
 
 def test_scoring_takes_as_long_as_there_are_architectures_drawn(paper):
     # more are scored than are trained from scratch
     lines = {li.command: li for li in plan.plan(paper({"correlation.drawn": 300}))}
-    assert lines["train-sgd INDEX"].jobs == 100
-    assert lines["score oneshot"].hours == pytest.approx(300 * 0.06 / 3600)
-    assert lines["score ghn/NAME"].hours == pytest.approx(19 * 300 * 0.08 / 3600)
+    assert lines["sgd INDEX"].jobs == 100
+    assert lines["scores oneshot"].hours == pytest.approx(300 * 0.06 / 3600)
+    assert lines["scores ghn/NAME"].hours == pytest.approx(19 * 300 * 0.08 / 3600)
 
 
 def test_networks_with_exits_have_a_plan_of_their_own():
@@ -230,9 +231,9 @@ def test_networks_with_exits_have_a_plan_of_their_own():
     trained = {"top/RANK": 10, "random/RANK": 12, "best": 1}
     trained |= dict.fromkeys(config.anytime.rivals, 1)
     assert commands == {
-        **dict.fromkeys(("prepare-data", "sample", "train-ghn default", "score ghn/NAME"), 1),
+        **dict.fromkeys(("data", "architectures", "ghn default", "scores ghn/NAME"), 1),
         "search random/SEED": 1,
-        **{f"train-anytime {name}": jobs for name, jobs in trained.items()},
+        **{f"anytime {name}": jobs for name, jobs in trained.items()},
         "tables and figures": 1,
     }
 
@@ -243,16 +244,16 @@ def test_the_disk_of_a_rival_is_that_of_its_files():
     model = artifacts.rival(config, "msdnet")
     kept, published = on_disk(model, torch.optim.SGD(model.parameters(), 0.1, momentum=0.9))
     # MLflow keeps a copy of model.pt
-    assert lines["train-anytime msdnet"].disk == pytest.approx(kept + 2 * published, rel=0.02)
+    assert lines["anytime msdnet"].disk == pytest.approx(kept + 2 * published, rel=0.02)
     # the best one is as wide as MSDNet's multiply-adds allow
-    assert lines["train-anytime best"].disk > lines["train-anytime top/RANK"].disk > 0
+    assert lines["anytime best"].disk > lines["anytime top/RANK"].disk > 0
 
 
 def test_only_what_the_workflow_runs_of_a_space_is_planned(configured):
     # SGD of a few steps, and the benchmark, are held against published accuracies
     commands = {li.command: li.jobs for li in plan.plan(configured())}
-    assert {c for c in commands if c.startswith("score ")} == {
-        *("score ghn/NAME", "score oneshot", "score proxies")
+    assert {c for c in commands if c.startswith("scores ")} == {
+        *("scores ghn/NAME", "scores oneshot", "scores proxies")
     }
     # four tables, the ablations, the curves of the searches
     assert commands["tables and figures"] == 6
@@ -282,7 +283,7 @@ def test_disk_of_what_adam_trains(configured, stage, average):
     config = configured({"network.channels": 64, "ghn.average": average})
     model = artifacts.untrained(config, stage)
     saved, published = on_disk(model, torch.optim.Adam(model.parameters()), average)
-    found = line(config, artifacts.maker_of(stage).removeprefix("ghn "))
+    found = line(config, command(stage).removeprefix("ghn "))
     assert found.disk == pytest.approx(saved + 2 * published, rel=0.1)
 
 
@@ -293,8 +294,8 @@ def test_disk_of_what_sgd_trains(configured, monkeypatch):
     monkeypatch.setattr(plan, "Network", lambda *_: network)
     model = Trained(network, torch.Generator())
     saved, published = on_disk(model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9))
-    assert line(config, "train-sgd").disk == pytest.approx(saved, rel=0.1)
-    assert line(config, "train-short").disk == pytest.approx(saved, rel=0.1)
+    assert line(config, "sgd").disk == pytest.approx(saved, rel=0.1)
+    assert line(config, "short").disk == pytest.approx(saved, rel=0.1)
     # the model and its ONNX file
     assert line(config, "export").disk == pytest.approx(2 * 2 * published, rel=0.1)
 
@@ -307,13 +308,13 @@ def test_disk_of_a_finalist_with_and_without_a_head(weight, configured, monkeypa
     monkeypatch.setattr(plan, "Network", lambda *_: network)
     model = Finalist(network, config.finalists, torch.Generator())
     saved, published = on_disk(model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9))
-    found = line(config, "train-finalist best")
+    found = line(config, "finalists best")
     assert found.disk == pytest.approx(saved + 2 * published, rel=0.1)
 
 
 def test_disk_of_the_images_and_of_the_mean_network(configured):
     config = configured()
-    assert line(config, "prepare-data").disk == 60_000 * 3_073
+    assert line(config, "data").disk == 60_000 * 3_073
     space, rng = artifacts.space_of(config), plan.Random(1)
     networks = [Network(space.modules(space.sample(rng, 3)), 8) for _ in range(3)]
     assert plan._drawn(config) == [network.modules[1].block for network in networks]
@@ -323,7 +324,7 @@ def test_disk_of_the_images_and_of_the_mean_network(configured):
 
 def test_the_mobile_network_is_as_large_as_its_limit_allows(configured):
     small, large = (
-        line(configured({"mobile.folder": "/imagenet", "mobile.multiply_adds": limit}), "train-mob")
+        line(configured({"mobile.folder": "/imagenet", "mobile.multiply_adds": limit}), "mobile")
         for limit in (1, 4)
     )
     # four times the multiply-adds are twice the channels; the weights of 1000 classes only double

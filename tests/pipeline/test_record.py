@@ -60,11 +60,11 @@ def test_an_output_that_is_not_what_was_written_is_refused(damage: bytes, config
     config = configured()
     folder = finish(config, "oneshot", files=FILES)
     (folder / "model.pt").write_bytes(damage)
-    said = r"oneshot/model\.pt is not the file that was written.*`ghn train-oneshot` again"
+    said = r"oneshot/model\.pt is not the file that was written.*`ghn oneshot` again"
     with pytest.raises(UserError, match=said):
         record.output(config, "oneshot", "model.pt")
     (folder / "model.pt").unlink()
-    with pytest.raises(UserError, match=r"cannot read .*`ghn train-oneshot`: run that first"):
+    with pytest.raises(UserError, match=r"cannot read .*`ghn oneshot`: run that first"):
         record.output(config, "oneshot", "model.pt")
     with pytest.raises(UserError, match=r"oneshot has no other\.pt"):
         record.output(config, "oneshot", "other.pt")
@@ -148,7 +148,7 @@ def test_an_edited_record_is_refused(changes: dict[str, Any], configured: Any) -
     content = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps(deep_update(content, changes)), encoding="utf-8")
     for read in (lambda: record.read(config, "sgd/3"), lambda: record.load(path)):
-        with pytest.raises(UserError, match=r"was damaged or edited.*`ghn train-sgd 3` again"):
+        with pytest.raises(UserError, match=r"was damaged or edited.*`ghn sgd 3` again"):
             read()
 
 
@@ -158,7 +158,7 @@ def test_a_damaged_name_of_the_run_is_refused(content: bytes, configured: Any) -
     finish(config, "sgd/3")
     (named,) = Path("checkpoints").rglob("*.run")
     named.write_bytes(content)
-    with pytest.raises(UserError, match=r"\.run is damaged.*`ghn train-sgd 3` again"):
+    with pytest.raises(UserError, match=r"\.run is damaged.*`ghn sgd 3` again"):
         record.provenance(config, "sgd/3")
 
 

@@ -123,7 +123,7 @@ def test_a_finished_stage_is_a_whole_run(stage, store, configured):
     assert params["ghn.passes"] == str(config.ghn.passes)
     assert params["ghn.learning_rate"] == "0.001"
     assert params["images.train"] == "640"
-    assert params["data_order"] == "3"
+    assert params["seeds.data_order"] == "3"
     assert params["space.operations"] == str(config.space.operations)
 
     said = json.loads((folder / "run.json").read_text(encoding="utf-8"))
@@ -724,7 +724,7 @@ def test_one_bad_record_does_not_keep_the_others_from_being_sent(stage, capsys):
     (said,) = (s for s in capsys.readouterr().err.splitlines() if f"{bad} was not sent" in s)
     # a record that is damaged stays so
     assert "is not whole JSON" in said
-    assert "Delete it and run `ghn train-oneshot` again" in said
+    assert "Delete it and run `ghn oneshot` again" in said
     assert "later" not in said
 
 

@@ -236,7 +236,7 @@ def test_a_curve_without_a_selection_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     config = configured({**CELLS, **CURVE})
-    with pytest.raises(UserError, match="`ghn sample`: run that first"):
+    with pytest.raises(UserError, match="`ghn architectures`: run that first"):
         learning_curve(config, training_of(config, 12), random_splits(config))
 
 
@@ -263,7 +263,7 @@ def test_what_was_sampled_is_held_out(sampled_cells: Sample) -> None:
 
 
 def select(config: Config, entries: list[dict[str, Any]]) -> None:
-    """Write another selection, as if `ghn sample` had drawn it."""
+    """Write another selection, as if `ghn architectures` had drawn it."""
     folder = Path("results", config.scale, "architectures")
     test = (folder / "architectures.json").read_bytes()
     files = {"architectures.json": test, "selection.json": json.dumps(entries)}
@@ -280,7 +280,7 @@ def test_a_test_architecture_like_one_of_the_selection_is_refused(sampled_cells:
     select(config, entries)
     assert other not in blocks
     with pytest.raises(
-        UserError, match=r"^[1-9]\d* test architectures compute .*`ghn sample` again"
+        UserError, match=r"^[1-9]\d* test architectures compute .*`ghn architectures` again"
     ):
         check_held_out(config, blocks)
 
@@ -291,9 +291,9 @@ def test_architectures_that_were_drawn_otherwise_are_refused(sampled_cells: Samp
     path = Path("results", config.scale, "architectures/selection.json")
     entries = json.loads(path.read_text(encoding="utf-8"))
     select(config, entries[::-1])
-    with pytest.raises(UserError, match="not those that `ghn sample` draws"):
+    with pytest.raises(UserError, match="not those that `ghn architectures` draws"):
         check_held_out(config, blocks)
     select(config, entries)
     check_held_out(config, blocks)
-    with pytest.raises(UserError, match="not those that `ghn sample` draws"):
+    with pytest.raises(UserError, match="not those that `ghn architectures` draws"):
         check_held_out(config, blocks[::-1])

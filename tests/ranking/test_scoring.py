@@ -96,7 +96,7 @@ def scored(propose, count, maker, partial, workers, digest="d"):
         together=2,
         partial=partial,
         digest=digest,
-        made_by="ghn score x",
+        made_by="ghn scores x",
         log_seconds=60,
     )
 
@@ -208,7 +208,7 @@ def test_an_edited_partial_file_is_refused(edit, traces, tmp_path):
     content = json.loads(partial.read_text(encoding="utf-8"))
     edit(content)
     partial.write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(UserError, match=r"p\.json was changed .* run `ghn score x` again"):
+    with pytest.raises(UserError, match=r"p\.json was changed .* run `ghn scores x` again"):
         run(Maker(traces), partial)
 
 

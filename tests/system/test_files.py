@@ -89,19 +89,17 @@ def test_a_folder_in_place_of_the_file(tmp_path):
 
 
 def test_a_missing_artifact_names_the_command_that_makes_it(tmp_path):
-    with pytest.raises(
-        UserError, match=r"cannot read .*none.*made by `ghn sample`: run that first"
-    ):
-        read_bytes(tmp_path / "none", "ghn sample")
-    with pytest.raises(UserError, match=r"made by `ghn sample`"):
-        read_json(tmp_path / "none", "ghn sample")
+    with pytest.raises(UserError, match=r"cannot read .*none.*made by `ghn sgd 0`: run that first"):
+        read_bytes(tmp_path / "none", "ghn sgd 0")
+    with pytest.raises(UserError, match=r"made by `ghn sgd 0`"):
+        read_json(tmp_path / "none", "ghn sgd 0")
 
 
 @pytest.mark.parametrize("content", [b"", b'{"a": 1', b"\xff\xfe", b"{} {}"])
 def test_json_that_is_not_whole(content, tmp_path):
     (tmp_path / "file").write_bytes(content)
-    with pytest.raises(UserError, match=r"not whole JSON .*Delete it and run `ghn sample` again"):
-        read_json(tmp_path / "file", "ghn sample")
+    with pytest.raises(UserError, match=r"not whole JSON .*Delete it and run `ghn sgd 0` again"):
+        read_json(tmp_path / "file", "ghn sgd 0")
 
 
 @pytest.mark.parametrize(
@@ -127,11 +125,11 @@ def test_json_that_is_not_whole(content, tmp_path):
 def test_json_that_no_command_writes_is_one_message(content, reason, tmp_path):
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(UserError) as refused:
-        read_json(tmp_path / "file", "ghn sample")
+        read_json(tmp_path / "file", "ghn sgd 0")
     said = str(refused.value)
     assert reason in said
     assert said.startswith(str(tmp_path / "file"))
-    assert said.endswith("Delete it and run `ghn sample` again.")
+    assert said.endswith("Delete it and run `ghn sgd 0` again.")
     assert len(said) < 400 and "\n" not in said
 
 
@@ -139,10 +137,10 @@ def test_a_file_that_is_there_and_cannot_be_read_is_not_said_to_be_missing(tmp_p
     with pytest.raises(
         UserError, match=r"Is a directory. Make it readable, or delete it"
     ) as refused:
-        read_bytes(tmp_path, "ghn sample")
+        read_bytes(tmp_path, "ghn sgd 0")
     assert "run that first" not in str(refused.value)
     with pytest.raises(UserError, match="null byte"):
-        read_bytes(tmp_path / "a\0b", "ghn sample")
+        read_bytes(tmp_path / "a\0b", "ghn sgd 0")
 
 
 def test_a_file_that_was_not_there_is_not_said_to_be_untouched(tmp_path):
@@ -166,7 +164,7 @@ PLAIN = {"run": "abc", "result": {"accuracy": [0.5, 0.25], "hash": "é"}, "none"
 def test_a_thousand_mutations_of_json(tmp_path, content):
     (tmp_path / "file").write_bytes(content)
     try:
-        value = read_json(tmp_path / "file", "ghn sample")
+        value = read_json(tmp_path / "file", "ghn sgd 0")
     except UserError:
         return
     # strict: nothing that another parser would understand otherwise

@@ -164,7 +164,7 @@ def verb(args):
     "A verb."
     resource.setrlimit(resource.RLIMIT_AS, (2**33, 2**33))
     {act}
-cli.VERBS["check"] = (verb, {{}})
+cli.OTHERS["check"] = (verb, {{}})
 sys.exit(cli.run(cli.parser().parse_args(["check"])))
 """
 

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from ghn_pipeline.data.images import Splits, stream
 from ghn_pipeline.model.network import Network
-from ghn_pipeline.pipeline.artifacts import scorer
-from ghn_pipeline.pipeline.stages import finalist_recipe
+from ghn_pipeline.pipeline.artifacts import finalist_recipe, scorer
 from ghn_pipeline.ranking.proxies import PROXIES, initial_weights
 from ghn_pipeline.training.distributed import Team
 from ghn_pipeline.training.finalist import Finalist, finalist_training

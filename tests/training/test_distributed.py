@@ -16,7 +16,7 @@ from small_trainings import content, noise_images, same, small_config, small_spa
 
 from ghn_pipeline.data.images import stream
 from ghn_pipeline.model.network import Network
-from ghn_pipeline.pipeline.stages import finalist_recipe
+from ghn_pipeline.pipeline.artifacts import finalist_recipe
 from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.training.batches import training_batch
 from ghn_pipeline.training.distributed import ALONE, Team, joined, launch
@@ -61,7 +61,15 @@ def work(folder: Path, pause: float, workers: int) -> None:
     with joined(CPU, workers) as team:
         (folder / f"worker{team.rank}").write_text(str(os.getpid()), encoding="utf-8")
         training = small_team_training(team, pause)
-        fit(training, folder / "c", "d", checkpoint_seconds=0, log_seconds=60, device=CPU)
+        fit(
+            training,
+            folder / "c",
+            "d",
+            made_by="it",
+            checkpoint_seconds=0,
+            log_seconds=60,
+            device=CPU,
+        )
 
 
 def main() -> None:
@@ -135,7 +143,7 @@ def close(a: dict, b: dict) -> bool:
 
 def test_two_workers_are_one_with_twice_the_batch(undisturbed, tmp_path):
     one = small_team_training(ALONE, workers=1)
-    fit(one, tmp_path / "c", "d", checkpoint_seconds=1e9, log_seconds=60, device=CPU)
+    fit(one, tmp_path / "c", "d", made_by="it", checkpoint_seconds=1e9, log_seconds=60, device=CPU)
     assert close(undisturbed, content(tmp_path / "c"))
     assert set(undisturbed["log"]["observed"]) == {STEPS}
 
@@ -162,7 +170,9 @@ def test_a_killed_worker_ends_all_and_the_same_command_goes_on(undisturbed, tmp_
     assert same(content(tmp_path / "f" / "c"), undisturbed)
     # one process goes on with the work of both
     alone = small_team_training(ALONE)
-    fit(alone, tmp_path / "c", "d", checkpoint_seconds=1e9, log_seconds=60, device=CPU)
+    fit(
+        alone, tmp_path / "c", "d", made_by="it", checkpoint_seconds=1e9, log_seconds=60, device=CPU
+    )
     assert close(content(tmp_path / "c"), undisturbed)
 
 

@@ -14,7 +14,7 @@ from ghn_pipeline.data.images import Images, cutout, stream
 from ghn_pipeline.model.graph import Block, Node
 from ghn_pipeline.model.network import Network, Trained, keep_path, run, run_steps
 from ghn_pipeline.model.operations import OPERATIONS
-from ghn_pipeline.pipeline.stages import finalist_recipe
+from ghn_pipeline.pipeline.artifacts import finalist_recipe
 from ghn_pipeline.space.classification import INPUTS
 from ghn_pipeline.system.compute import precision
 from ghn_pipeline.training.auxiliary import AuxiliaryHead, tapped
@@ -240,7 +240,15 @@ def test_half_precision_trains_and_keeps_whole_weights(tmp_path):
         network = Network(space.modules(space.sample(Random(5), 3)), 8)
         model = Finalist(network, recipe, stream(0, "f"))
         training = finalist_training("finalists/top/0", model, splits, config, recipe, ALONE)
-        log = fit(training, tmp_path / asked, "d", checkpoint_seconds=9, log_seconds=9, device=CPU)
+        log = fit(
+            training,
+            tmp_path / asked,
+            "d",
+            made_by="it",
+            checkpoint_seconds=9,
+            log_seconds=9,
+            device=CPU,
+        )
         assert {p.dtype for p in model.parameters()} == {torch.float32}
         losses[asked] = [loss for _, loss, _ in log.curve]
     assert losses["bfloat16"] != losses["float32"]
@@ -291,7 +299,9 @@ def test_two_workers_of_one_process_are_one_with_twice_the_batch():
 
 def test_the_end_is_measured_with_running_statistics_on_both_splits(tmp_path):
     model, splits, _, training = small_finalist()
-    log = fit(training, tmp_path / "c", "d", checkpoint_seconds=9, log_seconds=9, device=CPU)
+    log = fit(
+        training, tmp_path / "c", "d", made_by="it", checkpoint_seconds=9, log_seconds=9, device=CPU
+    )
     assert training.steps == 8
     measured = log.observed[8]
     model.eval()

@@ -26,7 +26,13 @@ CPU = torch.device("cpu")
 
 def run(training, path, checkpoint_seconds=0.0):
     return fit(
-        training, path, "d", checkpoint_seconds=checkpoint_seconds, log_seconds=60, device=CPU
+        training,
+        path,
+        "d",
+        made_by="it",
+        checkpoint_seconds=checkpoint_seconds,
+        log_seconds=60,
+        device=CPU,
     )
 
 

@@ -1,7 +1,6 @@
 """A stage that trains: what its checkpoint and its model are of."""
 
 import json
-from argparse import Namespace
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -13,8 +12,9 @@ from small_trainings import noise_images, small_config, small_space
 from ghn_pipeline.data.images import stream
 from ghn_pipeline.model.graph import Block
 from ghn_pipeline.model.network import Network, Trained
+from ghn_pipeline.pipeline.stage import Job, find
 from ghn_pipeline.space.nasbench201 import EDGES
-from ghn_pipeline.stages.train import train, train_ghn, train_oneshot
+from ghn_pipeline.stages.train import train
 from ghn_pipeline.training.search import build, sampler, search_training
 from ghn_pipeline.training.sgd import sgd_training
 
@@ -114,15 +114,13 @@ def test_training_draws_an_operation_as_often_as_it_is_weighed(sampled_cells, mo
         "ghn_pipeline.pipeline.artifacts.images_of", lambda *_: noise_images(config)
     )
     monkeypatch.setattr("ghn_pipeline.stages.train.train", lambda _, t, device: trained.append(t))
-    arguments = Namespace(name=config.correlation.ghns[0], config=["cells.yaml"])
-    train_ghn(arguments)
-    arguments.name = None
-    train_oneshot(arguments)
-    weighed, oneshot = (
+    for stage in (f"ghn/{config.correlation.ghns[0]}", "oneshot"):
+        find(config, stage)[0].work(Job(config, stage, []))
+    weighed, shared = (
         Counter(op for step in range(1000) for op, inputs in t.describe(step) if inputs == [0])
         for t in trained
     )
     shares = {op: weights.get(op, 1) / 8 for op in EDGES}
-    for drawn, expected in ((weighed, shares), (oneshot, dict.fromkeys(EDGES, 1 / 5))):
+    for drawn, expected in ((weighed, shares), (shared, dict.fromkeys(EDGES, 1 / 5))):
         for op in EDGES:  # but for the few cells that are held out
             assert drawn[op] / drawn.total() == pytest.approx(expected[op], abs=0.05)

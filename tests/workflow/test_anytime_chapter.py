@@ -32,7 +32,7 @@ LOW, HIGH = 0.005e6, 0.4e6
 @pytest.fixture(scope="module")
 def made(workplaces):
     place = workplaces("anytime")
-    done = place.run("snakemake", "anytime", "--cores", "2", "--configfile", PRESET)
+    done = place.run("snakemake", "anytime_prediction", "--cores", "2", "--configfile", PRESET)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return place
 
@@ -151,6 +151,6 @@ def test_the_correlation_is_of_predicted_and_trained_areas(made):
 
 
 def test_another_space_is_refused_in_one_line(made):
-    done = made.run("ghn", "anytime-curves", "--config", "params.yaml", "presets/smoke.yaml")
+    done = made.run("ghn", "anytime_curves", "--config", "params.yaml", "presets/smoke.yaml")
     assert done.returncode == 1
     assert "space anytime" in done.stderr and "Traceback" not in done.stderr

@@ -100,7 +100,7 @@ def drawn_in_training(made, monkeypatch, in_process, ghn):
     monkeypatch.chdir(made.folder)
     monkeypatch.setattr("ghn_pipeline.training.search.sampler", spy)
     files = ["params.yaml", "nasbench201.yaml", "tiny.yaml"]
-    in_process("train-ghn", ghn, "--config", *files)
+    in_process("ghn", ghn, "--config", *files)
     return drawn, free
 
 

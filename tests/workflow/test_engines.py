@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from workplace import ROOT
+
+from ghn_pipeline.pipeline import dvc
+from ghn_pipeline.pipeline.stage import CHAPTERS_OF
 
 pytestmark = pytest.mark.slow
 
@@ -46,13 +50,13 @@ graph = {}
 for stage in Repo().index.stages:
     files = [d.def_path for d in stage.deps if not d.def_path.endswith("params.yaml")]
     params = [p for d in stage.deps if d.def_path.endswith("params.yaml") for p in d.params]
-    graph[stage.cmd] = (files, [o.def_path for o in stage.outs], params, stage.path_in_repo)
+    graph[stage.cmd] = (files, [o.def_path for o in stage.outs], params)
 print(graph)
 """
 
 
 def of_dvc(place):
-    """{command: (inputs, outputs, parameters, file)} of all stages, read by DVC itself."""
+    """{command: (inputs, outputs, parameters)} of all stages, read by DVC itself."""
     done = place.run("python", "-c", PRINT_DVC)
     assert done.returncode == 0, done.stderr
     return ast.literal_eval(done.stdout)
@@ -66,31 +70,33 @@ def files_below(paths, made):
 
 
 @pytest.mark.parametrize(
-    ("preset", "file", "count"),
+    ("preset", "count"),
     [
         # counted by hand: data, architectures, five GHNs and the one-shot model with their scores,
-        # a rival, ground truth, two searches, a short training and the winner, three finalists, and
+        # proxies, ground truth, two searches, a short training and the winner, three finalists, and
         # what is made of these
-        ("smoke", "dvc.yaml", 2 + 2 * 6 + 1 + 5 + 2 + 2 + 3 + 9),
-        # rivals' scores and the table, beside what the root's file has
-        ("nasbench201", "workflow/nasbench201/dvc.yaml", 2),
-        # top ones, random ones, the best, two rivals, and what is made of them
-        ("anytime-smoke", "workflow/anytime/dvc.yaml", 3 + 4 + 1 + 2 + 1),
+        ("smoke", 2 + 2 * 6 + 1 + 5 + 2 + 2 + 3 + 9),
+        # data, architectures, two GHNs and the one-shot model with their scores, proxies, SGD of a
+        # few steps, the search, the table
+        ("nasbench201", 2 + 2 * 3 + 2 + 1 + 1 + 2),
+        # data, architectures, the GHN with its scores, the search; top ones, random ones, the best,
+        # two rivals, and what is made of them
+        ("anytime-smoke", 2 + 2 + 1 + 3 + 4 + 1 + 2 + 1),
     ],
 )
-def test_both_engines_have_the_same_graph(preset, file, count, workplaces):
+def test_both_engines_have_the_same_graph(preset, count, workplaces):
     place = workplaces(preset)
     assert place.run("ghn", "configure", f"presets/{preset}.yaml").returncode == 0
     snakemake, dvc = of_snakemake(place), of_dvc(place)
-    made = [out for _, outs, _, _ in dvc.values() for out in outs]
-    # of the root's file other spaces need a part
-    assert {
-        command: (files_below(dvc[command][0], made), frozenset(dvc[command][1]))
-        for command in snakemake
-    } == snakemake
-    chapter = {command for command, (_, _, _, where) in dvc.items() if where == file}
-    assert len(chapter) == count
-    assert chapter <= set(snakemake)
+    made = [out for _, outs, _ in dvc.values() for out in outs]
+    found = {c: (files_below(ins, made), frozenset(outs)) for c, (ins, outs, _) in dvc.items()}
+    assert found == snakemake
+    assert len(found) == count
+
+
+def test_dvc_yaml_is_what_the_declarations_say():
+    """As it is shipped, for the paper's space; `ghn configure` writes that of another."""
+    assert (ROOT / "dvc.yaml").read_text(encoding="utf-8") == dvc.text("classification")
 
 
 def test_an_ablation_is_one_entry_for_both(workplaces):
@@ -100,46 +106,50 @@ def test_an_ablation_is_one_entry_for_both(workplaces):
     (place.folder / "more.yaml").write_text(yaml.safe_dump(more), encoding="utf-8")
     place.run("ghn", "configure", "presets/smoke.yaml", "more.yaml")
     for graph in (of_snakemake(place), of_dvc(place)):
-        assert {"ghn train-ghn short", "ghn score ghn/short"} < set(graph)
+        assert {"ghn ghn short", "ghn scores ghn/short"} < set(graph)
 
 
 STAGE_OF = {
-    "ghn sample": "architectures",
-    "ghn train-ghn default": "ghn",
-    "ghn train-oneshot": "oneshot",
-    "ghn train-sgd 3": "sgd",
-    "ghn score ghn/default": "scores/ghn",
-    "ghn score oneshot": "scores/oneshot",
-    "ghn score proxies": "scores/proxies",
-    "ghn score sgd": "scores/sgd",
+    "ghn architectures": "architectures",
+    "ghn ghn default": "ghn",
+    "ghn oneshot": "oneshot",
+    "ghn sgd 3": "sgd",
+    "ghn scores ghn/default": "scores/ghn",
+    "ghn scores oneshot": "scores/oneshot",
+    "ghn scores proxies": "scores/proxies",
+    "ghn scores sgd": "scores/sgd",
     "ghn search random/0": "search",
-    "ghn search-curves": "search_curves",
-    "ghn train-short 0": "short",
-    "ghn choose": "winner",
-    "ghn train-finalist top/0": "top",
-    "ghn train-finalist best/0": "best",
-    "ghn train-mobile": "mobile",
+    "ghn search_curves": "search_curves",
+    "ghn short 0": "short",
+    "ghn winner": "winner",
+    "ghn finalists top/0": "top",
+    "ghn finalists best/0": "best",
+    "ghn mobile": "mobile",
     **{f"ghn {name}": name for name in ("table1", "table2", "table3", "table4", "ablations")},
     **{f"ghn {name}": name for name in ("export", "memory", "benchmark")},
-    "ghn train-anytime top/0": "anytime/top",
-    "ghn train-anytime random/0": "anytime/random",
-    "ghn train-anytime best": "anytime/best",
-    "ghn train-anytime msdnet": "anytime/msdnet",
-    "ghn anytime-curves": "anytime_curves",
+    "ghn anytime top/0": "anytime/top",
+    "ghn anytime random/0": "anytime/random",
+    "ghn anytime best": "anytime/best",
+    "ghn anytime msdnet": "anytime/msdnet",
+    "ghn anytime_curves": "anytime_curves",
 }
 
 
-def test_dvc_makes_anew_what_the_package_says(place):
+def test_dvc_makes_anew_what_the_package_says(workplaces):
     """What a parameter changes, by DVC's graph, is what tests/workflow/test_stages.py lists."""
     from test_stages import OF_EXITS, TABLE
 
-    graph = of_dvc(place)
+    other, graph = workplaces("anew"), {}
+    assert other.run("ghn", "configure", "presets/smoke.yaml").returncode == 0
+    for space in CHAPTERS_OF:
+        (other.folder / "dvc.yaml").write_text(dvc.text(space), encoding="utf-8")
+        graph |= of_dvc(other)
     made = {command: outs for command, (_, outs, *_) in graph.items()}
 
     def changed(parameter):
         anew = {
             command
-            for command, (_, _, params, _) in graph.items()
+            for command, (_, _, params) in graph.items()
             if any(f"{parameter}.".startswith(f"{p}.") for p in params)
         }
         # what reads something that is made anew is made anew too
@@ -198,6 +208,8 @@ def test_dvc_run_again_does_nothing(reproduced):
     done = reproduced.run("dvc", "repro")
     assert stages_run(done) == set()
     assert "up to date" in done.stdout
+    status = reproduced.run("dvc", "status")
+    assert status.stdout.strip() == "Data and pipelines are up to date."
 
 
 def test_snakemake_finds_what_dvc_made_and_does_nothing(reproduced):
@@ -231,10 +243,10 @@ def test_one_parameter_reruns_the_same_stages_in_both(reproduced):
     changes.write_text("oneshot: {clip: 4.0}\n", encoding="utf-8")
     back.write_text("oneshot: {clip: 5.0}\n", encoding="utf-8")
     planned = planned_by_snakemake(reproduced, changes)
-    expected = {"train_oneshot": 1, "score": 1, "table4": 1}
+    expected = {"oneshot": 1, "scores": 1, "table4": 1}
     assert {r: n for r, n in planned.items() if r not in ("all", "total")} == expected
     ran = stages_run(reproduced.run("dvc", "repro"))
-    assert ran == {"train_oneshot", "score_oneshot", "table4"}
+    assert ran == {"oneshot", "scores-oneshot", "table4"}
     # Snakemake has no memory of any of this, and must see it all the same
     assert planned_by_snakemake(reproduced, changes) == {}
     assert planned_by_snakemake(reproduced, back) == planned

@@ -150,7 +150,7 @@ def survived(place, cluster):
     """The run, after all that was done to it."""
     run = Run(place, cluster, *TARGETS)
     # both at once: either may be the first to start, and to end
-    ghn, oneshot = run.freeze("train-ghn", "train-oneshot")
+    ghn, oneshot = run.freeze("ghn", "oneshot")
     run.train("ghn/default", ghn)
     run.train("oneshot", oneshot)
     # 1. a training's time is nearly over: told by Slurm, it saves, and the same job starts again
@@ -162,18 +162,18 @@ def survived(place, cluster):
     cluster.run("scancel", str(run.job(GHN).id))
     run.wait_for(lambda: (GHN, "CANCELLED") in ends(cluster))
     # 4. a job of more weight takes its place: Slurm starts it again
-    run.hold("ghn/default", "train-ghn")
+    run.hold("ghn/default", "ghn")
     (node,) = run.job(GHN).nodes
     cluster.submit("true", "--partition=urgent", f"--nodelist={node}", "--exclusive")
     run.wait_for(lambda: (GHN, "PREEMPTED") in ends(cluster))
     # 5. its node crashes: Slurm starts it on the other one
-    run.hold("ghn/default", "train-ghn")
+    run.hold("ghn/default", "ghn")
     (node,) = run.job(GHN).nodes
     cluster.kill_node(node)
     run.wait_for(lambda: (GHN, "NODE_FAIL") in ends(cluster))
     cluster.start_node(node)
     # 6. Snakemake itself is killed; its jobs go on without it, and the next one's meet them
-    ghn = run.hold("ghn/default", "train-ghn")
+    ghn = run.hold("ghn/default", "ghn")
     run.process.kill()
     run.process.wait()
     unlocked = place.run("snakemake", "--unlock", "--cores", "all", "--profile", "slurm")
@@ -206,7 +206,7 @@ def test_the_weights_are_the_same(model, survived, finished):
 def test_the_work_ran_as_jobs_on_both_nodes(survived):
     ended = [job for job in survived.cluster.ended_jobs() if job.state == "COMPLETED"]
     assert {node for job in ended for node in job.nodes} == {"node1", "node2"}
-    for rule in ("train_ghn", "train_sgd", "score", "table4", "train_finalist"):
+    for rule in ("ghn", "sgd", "scores", "table4", "finalists"):
         assert any(job.comment.startswith(f"rule_{rule}") for job in ended), rule
     # the finalist's two workers had a node each
     assert ("node1", "node2") in [
@@ -252,10 +252,10 @@ def test_a_job_that_ran_out_of_time_without_warning_is_sent_again(place, cluster
     )
     for path in (place.folder / "checkpoints/smoke").glob("oneshot-*.pt"):
         path.unlink()
-    unwarned = "train_oneshot:slurm_extra=--open-mode=append"  # in the place of its --signal
+    unwarned = "oneshot:slurm_extra=--open-mode=append"  # in the place of its --signal
     target = "results/smoke/oneshot/model.pt"
     run = Run(place, cluster, "--set-resources", unwarned, "--", target)
-    run.hold("oneshot", "train-oneshot")
+    run.hold("oneshot", "oneshot")
     saved = run.step("oneshot")
     cluster.run("scontrol", "update", f"JobId={run.job(ONESHOT).id}", "EndTime=now")
     run.wait_for(lambda: (ONESHOT, "TIMEOUT") in ends(cluster))
@@ -265,7 +265,7 @@ def test_a_job_that_ran_out_of_time_without_warning_is_sent_again(place, cluster
 
 def test_jobs_ask_for_accelerators(place, cluster, survived):
     (place.folder / "save.yaml").write_text("cpu_is_enough: false\n", encoding="utf-8")
-    forced = ("--forcerun", "train_oneshot", "train_finalist", "--retries", "0")
+    forced = ("--forcerun", "oneshot", "finalists", "--retries", "0")
     models = ("results/smoke/oneshot/model.pt", "results/smoke/finalists/top/0/model.pt")
     before = {job.id for job in cluster.known_jobs()}
     run = Run(place, cluster, *forced, "--", *models)

@@ -12,7 +12,7 @@ import trials
 import yaml
 from kills import take_away
 
-from ghn_pipeline.pipeline import stages
+from ghn_pipeline.pipeline.stage import needed
 
 pytestmark = pytest.mark.slow
 
@@ -46,8 +46,8 @@ def killed(tmp_path_factory, finished):
     """A copy that trains both models again; the GHN is killed in the middle, then run again."""
     place = finished.copy_to(tmp_path_factory.mktemp("killed") / "place")
     # the engine remakes an earlier stage only for a later one that is missing
-    trained = ("train-ghn default", "train-oneshot")
-    for words in (*trained, "score ghn/default", "score oneshot", "table4"):
+    trained = ("ghn default", "oneshot")
+    for words in (*trained, "scores ghn/default", "scores oneshot", "table4"):
         take_away(place, trials.stage(words))
     # a store that does not answer must not change a result either
     place.environment["MLFLOW_TRACKING_URI"] = "nowhere://"
@@ -58,7 +58,7 @@ def killed(tmp_path_factory, finished):
     folder = place.folder / "checkpoints/smoke/ghn"
     while process.poll() is None and not list(folder.glob("default-*.pt")):
         time.sleep(0.01)
-    (training,) = place.processes("train-ghn")
+    (training,) = place.processes("ghn")
     os.kill(training, signal.SIGKILL)
     out, err = process.communicate()
     (checkpoint,) = folder.glob("default-*.pt")
@@ -82,8 +82,8 @@ def test_the_smoke_preset_runs_to_the_end(finished):
 
 def test_every_job_leaves_a_log_and_a_benchmark(finished):
     results = finished.folder / "results/smoke"
-    # these two are of other spaces, and so of other presets
-    for stage in EVERY_RUN | set(stages.TABLES) - {"benchmark", "anytime_curves"}:
+    tables = {one.kind for one in needed("classification") if one.is_table}
+    for stage in EVERY_RUN | tables:
         assert (results / "logs" / f"{stage}.log").read_text(encoding="utf-8")
         header, row = (
             (results / "benchmarks" / f"{stage}.tsv").read_text(encoding="utf-8").splitlines()
@@ -100,7 +100,7 @@ def test_the_provenance_names_every_run(finished):
         assert set(run) >= {"commit", "dirty", "digest", "settings", "packages", "finished"}
         assert re.fullmatch("[0-9a-f]{16}", run["digest"])
         # the seeds it was made with, of params.yaml
-        assert (run["settings"]["split"], run["settings"]["data_order"]) == (0, 3)
+        assert [run["settings"][f"seeds.{key}"] for key in ("split", "data_order")] == [0, 3]
         assert run["cifar10"] == said["table"]["cifar10"]
     # that of the images: the digest is over the SHA-1 of each batch
     assert re.fullmatch("[0-9a-f]{16}", said["table"]["cifar10"])
@@ -133,9 +133,9 @@ def test_a_second_call_does_nothing(finished):
 def test_a_killed_training_is_a_failure_and_publishes_nothing(killed):
     code, said = killed.first
     assert code != 0
-    assert "train_ghn" in said
+    assert "ghn" in said
     # the engine's words point to the log, and the log names the signal
-    told = "ghn train-ghn: ended by SIGKILL"
+    told = "ghn ghn: ended by SIGKILL"
     assert re.search(f"{told}.* is in results/smoke/logs/ghn/default.log", said)
     assert "which signal ended it, is in results/smoke/logs/STAGE.log" in said
     log = (killed.folder / "results/smoke/logs/ghn/default.log").read_text(encoding="utf-8")
@@ -171,13 +171,11 @@ def test_the_weights_are_the_same(name, finished, killed):
 # ---- what is made anew ---------------------------------------------------------------------------
 
 TABLES = {"table1": 1, "table2": 1, "table3": 1, "table4": 1}
-TRUTH = {"train_sgd": 5, "table4": 1, "ablations": 1}
-WINNER = {
-    **{"choose": 1, "train_finalist": 1, "table2": 1, "export": 1, "train_mobile": 1, "table3": 1}
-}
+TRUTH = {"sgd": 5, "table4": 1, "ablations": 1}
+WINNER = {**{"winner": 1, "finalists": 1, "table2": 1, "export": 1, "mobile": 1, "table3": 1}}
 SEARCH = {
-    **{"run_search": 2, "search_curves": 1, "train_short": 1, **WINNER},
-    **{"train_finalist": 3, "table1": 1},
+    **{"search": 2, "search_curves": 1, "short": 1, **WINNER},
+    **{"finalists": 3, "table1": 1},
 }
 
 
@@ -187,16 +185,16 @@ SEARCH = {
         ({"compute": {"log_seconds": 9, "threads": 2, "checkpoint_seconds": 9}}, {}),
         ({"tables": {"costs": True}}, TABLES),
         ({"seeds": {"bootstrap": 9}}, {"table4": 1, "ablations": 1}),
-        ({"sgd": {"epochs": 4}}, {**TRUTH, "train_short": 1, **WINNER}),
+        ({"sgd": {"epochs": 4}}, {**TRUTH, "short": 1, **WINNER}),
         # one of the five has passes of its own
         ({"ghn": {"passes": 2}}, {
-            "train_ghn": 4, "score": 4, "table4": 1, "ablations": 1, "memory": 1, **SEARCH
+            "ghn": 4, "scores": 4, "table4": 1, "ablations": 1, "memory": 1, **SEARCH
         }),
         ({"images": {"padding": 2}}, {
-            **TRUTH, "train_ghn": 5, "train_oneshot": 1, "score": 7, **SEARCH
+            **TRUTH, "ghn": 5, "oneshot": 1, "scores": 7, **SEARCH
         }),
-        ({"search": {"population": 3}}, {"run_search": 1, "search_curves": 1}),
-        ({"mobile": {"epochs": 9}}, {"train_mobile": 1, "table3": 1}),
+        ({"search": {"population": 3}}, {"search": 1, "search_curves": 1}),
+        ({"mobile": {"epochs": 9}}, {"mobile": 1, "table3": 1}),
     ],
     ids=lambda value: next(iter(value), "nothing"),
 )  # fmt: skip
@@ -236,12 +234,12 @@ def test_faults_of_the_configuration_end_it_with_their_message(workplace):
 @pytest.mark.parametrize(
     ("preset", "asked", "chapter", "has", "instead"),
     [
-        ("nasbench201", "search", "search", "benchmark", "quick"),
+        ("nasbench201", "architecture_search", "architecture_search", "benchmark", "quick"),
         ("nasbench201", "correlation", "correlation", "benchmark", "quick"),
         (
             "nasbench201",
             "results/nasbench201/finalists/best/0/model.pt",
-            "search",
+            "architecture_search",
             "benchmark",
             "quick",
         ),
@@ -251,9 +249,15 @@ def test_faults_of_the_configuration_end_it_with_their_message(workplace):
         ("anytime-smoke", "results/anytime-smoke/oneshot/run.json", "correlation", "it", "quick"),
         ("anytime-smoke", "results/anytime-smoke/scores/proxies/run.json", "", "it", "quick"),
         ("anytime-smoke", "benchmark", "benchmark", "anytime", "nasbench201"),
-        ("smoke", "anytime", "anytime", "correlation, ablations, search", "anytime-quick"),
+        ("smoke", "anytime_prediction", "anytime_prediction", "ablations", "anytime-quick"),
         ("smoke", "benchmark", "benchmark", "transfer, memory", "nasbench201"),
-        ("smoke", "results/smoke/figure8.svg", "anytime", "transfer, memory", "anytime-quick"),
+        (
+            "smoke",
+            "results/smoke/figure8.svg",
+            "anytime_prediction",
+            "transfer, memory",
+            "anytime-quick",
+        ),
     ],
 )
 def test_a_chapter_that_the_space_has_not_is_refused_before_any_job(
@@ -280,7 +284,7 @@ def test_a_chapter_that_the_space_has_not_is_refused_before_any_job(
 
 @pytest.mark.parametrize(
     ("preset", "asked"),
-    [("nasbench201", "benchmark"), ("anytime-smoke", "anytime"), ("smoke", "transfer")],
+    [("nasbench201", "benchmark"), ("anytime-smoke", "anytime_prediction"), ("smoke", "transfer")],
 )
 def test_a_chapter_of_the_space_is_planned_without_a_word(preset, asked, workplace):
     done = workplace.run(

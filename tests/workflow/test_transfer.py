@@ -25,7 +25,7 @@ def place(finished, tmp_path_factory):
 def trained(place):
     """The winner, trained on the tree by two processes, and Table 3 made of it."""
     changes = {"mobile": {"folder": "imagenet", "processes": 2}}
-    for verb in ("train-mobile", "table3"):
+    for verb in ("mobile", "table3"):
         done = place.ghn(verb, changes=changes)
         assert done.returncode == 0, done.stderr
     return place
@@ -81,7 +81,7 @@ def test_one_process_trains_the_same(trained, tmp_path):
     curve = pd.read_csv(trained.folder / "results/smoke/mobile/curve.csv")
     shutil.rmtree(trained.folder / "checkpoints/smoke")
     shutil.move(trained.folder / "results/smoke/mobile", tmp_path)
-    done = trained.ghn("train-mobile", changes={"mobile": {"folder": "imagenet", "processes": 1}})
+    done = trained.ghn("mobile", changes={"mobile": {"folder": "imagenet", "processes": 1}})
     assert done.returncode == 0, done.stderr
     alone = pd.read_csv(trained.folder / "results/smoke/mobile/curve.csv")
     assert np.allclose(alone, curve, atol=1e-4)
@@ -91,7 +91,7 @@ def test_other_images_of_the_same_names_are_trained_on_anew(trained):
     before = result(trained)
     for path in (trained.folder / "imagenet").rglob("*.JPEG"):
         Image.new("RGB", (40, 40), (label := int(path.parent.name[1:]), 40 * label, 9)).save(path)
-    done = trained.ghn("train-mobile", changes={"mobile": {"folder": "imagenet", "processes": 1}})
+    done = trained.ghn("mobile", changes={"mobile": {"folder": "imagenet", "processes": 1}})
     assert done.returncode == 0, done.stderr
     assert "goes on from" not in done.stdout
     after = result(trained)
@@ -101,7 +101,7 @@ def test_other_images_of_the_same_names_are_trained_on_anew(trained):
 
 def test_a_folder_that_is_not_imagenet_is_refused(place):
     (place.folder / "empty").mkdir()
-    done = place.ghn("train-mobile", changes={"mobile": {"folder": "empty"}})
+    done = place.ghn("mobile", changes={"mobile": {"folder": "empty"}})
     assert done.returncode == 1
     assert "empty/train" in done.stderr and "empty/val" in done.stderr
     assert "Traceback" not in done.stderr
@@ -111,7 +111,7 @@ def test_a_broken_image_ends_it_with_its_name(place):
     tree = grow(place.folder / "broken")
     (tree / "train/n0000/0.JPEG").write_bytes(b"no image")
     changes = {"mobile": {"folder": "broken", "epochs": 9}}
-    done = place.ghn("train-mobile", changes=changes)
+    done = place.ghn("mobile", changes=changes)
     assert done.returncode == 1
     assert "broken/train/n0000/0.JPEG" in done.stderr
     assert "Traceback" not in done.stderr

@@ -73,48 +73,37 @@ def processes_of(recipe, loaders=0):
     return asked
 
 
+def asked_by(declared):
+    """What a stage asks of a cluster."""
+    needs = declared.needs
+    if needs == "mobile" and not CONFIG.mobile.folder:  # without ImageNet it is only counted
+        needs = "little"
+    return {
+        "little": {"mem_mb": declared.memory_mb, "runtime": declared.minutes},
+        "scoring": SCORING,
+        "measuring": {**SCORING, "cpus_per_task": CONFIG.compute.threads},
+        "training": TRAINING,
+        "finalists": processes_of(CONFIG.finalists),
+        "mobile": processes_of(CONFIG.mobile, CONFIG.compute.loaders),
+    }[needs]
+
+
+def cores_for(declared):
+    """The cores of this machine that a stage uses."""
+    threads, mobile = CONFIG.compute.threads, CONFIG.mobile
+    return {
+        "little": 1,
+        # as many processes as there are cores (no more than --cores says), unless it is said
+        "scoring": CONFIG.compute.workers or os.cpu_count(),
+        "measuring": threads,
+        "training": threads,
+        "finalists": threads * CONFIG.finalists.processes,
+        "mobile": threads * mobile.processes if mobile.folder else 1,
+    }[declared.needs]
+
+
 # No rule has a `log:`: Snakemake deletes it when a job starts again. What a stage says over all of
 # its jobs is kept by the command itself, in results/SCALE/logs.
-#
-# {OPTIONS} is filled in as the job is: a file more on the command line is no change of a rule's code,
-# of which Snakemake would run everything again.
-def ghn(words):
-    return f"ghn {words}{{OPTIONS}}"
-
-
-def in_report(file, caption, category, what):
-    """`file`, to stand on the page that `snakemake --report` makes."""
-    return report(
-        file, caption=f"../report/{caption}", category=category, labels={"what": what}
-    )
-
-
-def depends(stage):
-    """The settings that change a stage's result: a job runs again when they have changed."""
-    return lambda wildcards: stages.settings(CONFIG, stage.format(**wildcards))
-
-
-def not_stale(stage, record="{stage}/run.json"):
-    """No file, but a look at the record that is there: made with other settings, it is made anew.
-
-    Snakemake remembers the settings of what it made itself, not of what DVC or a command by hand
-    has put in its place. A stage of another space's chapter is refused, before there is any job.
-    """
-
-    def look(wildcards):
-        name = stage.format(**wildcards)
-        try:
-            stages.check_space(CONFIG, name)
-        except UserError as error:
-            raise SystemExit(f"snakemake: {error}") from None  # of others the traceback is shown
-        path = Path(RESULTS, record.format(stage=name))
-        if workflow.is_main_process and path.exists():
-            made = contents(path)
-            if made.get("table", made).get("digest") != digest(stages.settings(CONFIG, name)):
-                workflow.dag.forcefiles.add(str(path))
-        return []
-
-    return look
 
 
 def contents(path):
@@ -146,14 +135,4 @@ config["at_scale"] = {
     name: f"{getattr(CONFIG, f'{name}_note')}{SMALL}."
     for name in ("scale", "network", "images", "finalists", "mobile", "anytime", "whole")
 }
-config["made_of"] = {table: made_of(table) for table in stages.TABLES}
-
-
-wildcard_constraints:
-    model="|".join([*stages.RIVALS, *(f"ghn/{name}" for name in CONFIG.ghns)]),
-    ghn="|".join(CONFIG.ghns),
-    index=r"\d+",
-    rank=r"\d+",
-    search="(random|evolution)/[0-9]+",
-    finalist="(top|random|best)/[0-9]+",
-    network="|".join(["(top|random)/[0-9]+", "best", *CONFIG.anytime.rivals]),
+config["made_of"] = {one.kind: made_of(one.kind) for one in stage.declared() if one.is_table}

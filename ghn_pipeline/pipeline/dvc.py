@@ -1,0 +1,99 @@
+"""dvc.yaml: the stages of a space as DVC knows them, written from their declarations."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from ghn_pipeline.pipeline.stage import SCALE, Stage, needed, read_by
+
+HEAD = """\
+# The stages of the space {space}, for `dvc repro`: the same commands, inputs and outputs as
+# Snakemake's. Written by `ghn configure`, from the declarations in ghn_pipeline/stages; a change
+# belongs there. DVC reads params.yaml alone.
+"""
+#: The curve of the loss of what gives weights.
+CURVES = ("ghn/{correlation.ghns[0]}", "oneshot")
+
+
+def text(space: str) -> str:
+    """Return dvc.yaml for a search space."""
+    there = needed(space)
+    stages = "\n".join(_block({name(one): _stage(one, there)}, 1) for one in there)
+    literals = {one.literal for one in there}
+    curves = [c for c in CURVES if c.partition("/")[0] in literals]
+    y = {f"{_path(f'{SCALE}/{curve}')}/curve.csv": "loss" for curve in curves}
+    plots = _block({"plots": [{"learning curves": {"x": "step", "y": y}}]}, 0)
+    return f"{HEAD.format(space=space)}\nstages:\n{stages}\n{plots}"
+
+
+def name(one: Stage) -> str:
+    """Return what DVC calls a stage; a part follows after @."""
+    return one.literal.replace("/", "-")
+
+
+def _stage(one: Stage, there: list[Stage]) -> dict[str, Any]:
+    folder = _path(one.root or f"{SCALE}/{one.literal}{'/{part}' if one.each else ''}")
+    words = one.literal.replace("/", " ", 1)
+    separator = "/" if " " in words else " "
+    found: dict[str, Any] = {}
+    if one.each:
+        whole = _all_parts_are_read(one, there)
+        found["matrix"] = {"part": f"${{{one.each}}}" if whole else [f"${{{one.each}[0]}}"]}
+    found["cmd"] = f"ghn {words}{separator}${{item.part}}" if one.each else f"ghn {words}"
+    found["deps"] = list(dict.fromkeys(_inputs(one)))
+    found["params"] = [*(["method"] if one.record else []), *_params(one)]
+    files = [f"{folder}/{file}" for file in one.files]
+    if one.kind == "data":
+        # verified, and the same from every source: neither fetched twice nor copied into a cache
+        found["outs"] = [{file: {"cache": False, "persist": True}} for file in files]
+    else:
+        metrics = [f for f in files if one.is_table and re.fullmatch(r".*/[a-z0-9_]+\.json", f)]
+        plots = [f for f in files if f.endswith(".png")]
+        found["outs"] = [f for f in files if f not in (*metrics, *plots)]
+        found |= {"metrics": metrics, "plots": plots}
+    return {key: each for key, each in found.items() if each}
+
+
+def _all_parts_are_read(one: Stage, there: list[Stage]) -> bool:
+    """Whether a space has a use for more than the first part of a stage, by those that read it."""
+    readers = [
+        (reader, pattern)
+        for reader in there
+        for pattern, _ in reader.inputs()
+        if read_by(pattern) is one
+    ]
+    return not readers or any(
+        _all_parts_are_read(reader, there)
+        if pattern.endswith("{part}")
+        else not pattern.endswith("[0]}")
+        for reader, pattern in readers
+    )
+
+
+def _inputs(one: Stage) -> Iterator[str]:
+    for pattern, only in one.inputs():
+        read = read_by(pattern)
+        if pattern.endswith("}") and not pattern.endswith(("{part}", "[0]}")):
+            yield _path(f"{SCALE}/{read.literal}")  # a list of files cannot be spread here
+            continue
+        folder = _path(read.root or f"{SCALE}/{pattern}")
+        yield from (f"{folder}/{file}" for file in only or read.files)
+
+
+def _params(one: Stage) -> Iterator[str]:
+    for path in one.settings:
+        if path.startswith("ghns."):
+            yield "ghn"  # an entry takes from it all that it does not say itself
+        yield _path(path)
+
+
+def _path(path: str) -> str:
+    """Return a path of a declaration with DVC's own braces."""
+    return path.replace("{part}", "{item.part}").replace("{", "${")
+
+
+def _block(content: Any, depth: int) -> str:
+    written = yaml.safe_dump(content, sort_keys=False, width=200)
+    return "".join(f"{'  ' * depth}{line}\n" for line in written.splitlines())

@@ -1,0 +1,118 @@
+# One rule for each kind of stage; `snakemake --list` names them. The inputs, outputs, settings and
+# resources of a stage are declared above the function that does its work, in ghn_pipeline/stages.
+
+import re
+
+
+def name_of(kind, wildcards):
+    return "/".join([kind, *wildcards])
+
+
+def reads(kind):
+    """The inputs. A stage that the search space does not have ends the run before any job starts."""
+
+    def found(wildcards):
+        name = name_of(kind, wildcards)
+        try:
+            stage.check_space(CONFIG, name)
+            remake_if_stale(name)
+            return stage.inputs(CONFIG, name)
+        except UserError as error:
+            raise SystemExit(f"snakemake: {error}") from None  # of others the traceback is shown
+
+    return found
+
+
+def writes(declared):
+    """The outputs. Some are entries of the page that `snakemake --report` makes."""
+    if declared.kind == "data":
+        # the bytes are verified and the same from every source: never fetched twice
+        return [protected(file) for file in stage.files(CONFIG, "data")]
+    folder = RESULTS if declared.is_table else f"{RESULTS}/{declared.kind}{PART[declared.kind]}"
+    return [in_report(declared, file, f"{folder}/{file}") for file in declared.files]
+
+
+def in_report(declared, file, path):
+    shown = dict(declared.shown or {})
+    if declared.is_table:
+        category = next(iter(shown.values())).category
+        shown[declared.record] = stage.Shown("provenance.rst", category, f"made of: {declared.kind}")
+    if file not in shown:
+        return path
+    caption, category, label = shown[file].caption, shown[file].category, shown[file].label
+    return report(path, caption=f"../report/{caption}", category=category, labels={"what": label})
+
+
+def remake_if_stale(name):
+    """Force a stage whose record has another digest.
+
+    Snakemake knows the settings of its own outputs only. DVC, or a command by hand, may have
+    replaced these.
+    """
+    record = stage.find(CONFIG, name)[0].record
+    path = Path(stage.files(CONFIG, name, [record])[0]) if record else None
+    if workflow.is_main_process and path is not None and path.exists():
+        made = contents(path)
+        if made.get("table", made).get("digest") != digest(stage.settings(CONFIG, name)):
+            workflow.dag.forcefiles.add(str(path))
+
+
+def depends(kind):
+    """The settings that change the result. If they have changed, Snakemake runs the job again."""
+    return lambda wildcards: stage.settings(CONFIG, name_of(kind, wildcards))
+
+
+def command(kind):
+    return lambda wildcards: stage.command(name_of(kind, wildcards))
+
+
+def first(kind):
+    return lambda wildcards: stage.find(CONFIG, name_of(kind, wildcards))[0].first
+
+
+# The rule of a kind with parts, such as sgd/3, has a wildcard for the part.
+KINDS = {declared.kind: declared for declared in stage.declared()}
+PART = {kind: "/{part}" if "/" in declared.name else "" for kind, declared in KINDS.items()}
+PARTS = {
+    kind: "|".join(
+        re.escape(name.partition("/")[2])
+        for declared in stage.declared()
+        if declared.kind == kind
+        for name in declared.names(CONFIG)
+    )
+    for kind in KINDS
+}
+
+for KIND, DECLARED in KINDS.items():
+
+    rule:
+        name:
+            KIND
+        input:
+            reads(KIND),
+        output:
+            writes(DECLARED),
+        params:
+            settings=depends(KIND),
+            command=command(KIND),
+        benchmark:
+            f"{RESULTS}/benchmarks/{KIND}{PART[KIND]}.tsv"
+        wildcard_constraints:
+            part=PARTS[KIND],
+        threads: cores_for(DECLARED)
+        priority: first(KIND)
+        resources:
+            **asked_by(DECLARED),
+        shell:
+            # Snakemake fills in {OPTIONS} for each job. Otherwise one more file on the command line
+            # would change the code of every rule, and Snakemake would run everything again.
+            "{params.command}{OPTIONS}"
+
+
+def leaves(chapter):
+    """The outputs of a chapter: the files of its stages that no other stage reads."""
+    declared = [one for one in stage.declared() if chapter in one.chapters]
+    names = [name for one in declared for name in one.names(CONFIG, made=True)]
+    read = {file for name in names for file in stage.inputs(CONFIG, name)}
+    ends = [name for name in names if read.isdisjoint(stage.files(CONFIG, name))]
+    return [file for name in ends for file in stage.files(CONFIG, name)]
