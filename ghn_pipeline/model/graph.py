@@ -4,7 +4,7 @@ import json
 import reprlib
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from ghn_pipeline.model.isomorphism import canonical_form
@@ -149,6 +149,7 @@ class Module:
         scale: side of the network's input over the side of what such a node puts out.
         sources: for each node without inputs, in order, the module it reads; -1 is the image.
         classes: of its nodes' exits.
+        number: of a searched block, from 1; 0 of what stands around these.
     """
 
     block: Block
@@ -156,3 +157,4 @@ class Module:
     scale: int
     sources: tuple[int, ...]
     classes: int = 0
+    number: int = field(default=0, compare=False)

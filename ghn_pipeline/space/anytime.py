@@ -164,7 +164,8 @@ class Anytime:
         chain = [Module(STEM, self.channels * self.stem_multiplier, 1, (-1,))]
         for b, part in enumerate(split(block)):
             channels = self.channels * self.scales_of(b)[0]
-            chain.append(Module(part, channels, 1, (b, max(b - 1, 0)), self.classes))
+            sources = (b, max(b - 1, 0))
+            chain.append(Module(part, channels, 1, sources, self.classes, number=b + 1))
         return tuple(chain)
 
 

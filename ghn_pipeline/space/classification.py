@@ -120,7 +120,7 @@ class Classification:
         for i in range(1, self.blocks + 1):
             double = 2 ** sum(i >= reduction for reduction in self.reductions)
             channels, scale = self.channels * double, self.stem_stride * double
-            chain.append(Module(block, channels, scale, (i - 1, max(i - 2, 0))))
+            chain.append(Module(block, channels, scale, (i - 1, max(i - 2, 0)), number=i))
         chain.append(Module(CLASSIFIER, self.classes, chain[-1].scale, (self.blocks,)))
         return tuple(chain)
 

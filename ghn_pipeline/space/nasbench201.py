@@ -233,7 +233,7 @@ class NasBench201:
             if i in self.reductions:
                 channels, scale = 2 * channels, 2 * scale
                 chain.append(Module(REDUCTION, channels, scale, (last, last)))
-            chain.append(Module(block, channels, scale, (len(chain) - 1,)))
+            chain.append(Module(block, channels, scale, (len(chain) - 1,), number=i))
         chain.append(Module(NORM, channels, scale, (len(chain) - 1,)))
         chain.append(Module(CLASSIFIER, self.classes, scale, (len(chain) - 1,)))
         return tuple(chain)

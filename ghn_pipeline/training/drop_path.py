@@ -8,14 +8,14 @@ from ghn_pipeline.model.network import Network, Path, Place, keep_path
 def paths(network: Network) -> dict[Place, tuple[int, float]]:
     """Return the nodes whose inputs may be dropped: how many they have, and their depth.
 
-    The depth is that of the block, counted from 1, over the number of blocks. What passes an
-    identity is never dropped, and neither is what enters a block.
+    The depth is the number of the block, counted from 1, over the number of blocks. An input that
+    passes an identity is never dropped, and neither is one that enters a block.
     """
-    blocks = len(network.modules) - 2  # the stem and the classifier stand around them
+    numbers = [module.number for module in network.modules]
     return {
-        place: (len(step.reads), place[0] / blocks)
+        place: (len(step.reads), number / max(numbers))
         for place, step in network.steps.items()
-        if step.operation.join == "sum"
+        if step.operation.join == "sum" and (number := numbers[place[0]])
     }
 
 

@@ -16,6 +16,7 @@ from ghn_pipeline.model.graph import Block, Node
 from ghn_pipeline.model.network import Network, run
 from ghn_pipeline.space.nasbench201 import EDGES, Cell, NasBench201
 from ghn_pipeline.system.errors import UserError
+from ghn_pipeline.training.drop_path import paths
 
 PAPER = NasBench201(
     operations=EDGES, blocks=15, channels=16, reductions=(6, 11), stem_multiplier=1, classes=10
@@ -506,3 +507,9 @@ def test_the_chain_is_that_of_the_paper() -> None:
     names = {node.op for m in chain for node in m.block.nodes} | set(EDGES)
     assert names == set(PAPER.node_types)
     assert len(names) == len(PAPER.node_types)
+
+
+def test_paths_of_the_last_cell_are_dropped_with_the_whole_probability() -> None:
+    """Zoph et al. (2018): cell i of L has i/L of it; what follows the last cell is no cell."""
+    found = paths(Network(SMALL.modules(Cell.of_key("333333")), resolution=8)).values()
+    assert sorted({depth for _, depth in found}) == [0.25, 0.5, 0.75, 1.0]
