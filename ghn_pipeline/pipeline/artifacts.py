@@ -213,7 +213,7 @@ def untrained(config: Config, stage: str) -> nn.Module:
     space, seed = space_of(config), config.seeds.initialisation
     if stage == "oneshot":
         return OneShot(space, config.space.nodes, stream(seed, "oneshot"))
-    ghn = config.named_ghn(stage.removeprefix("ghn/"))
+    ghn = config.ghns[stage.removeprefix("ghn/")]
     return build(space, ghn, seed + SEEDS_APART * ghn.seed)
 
 

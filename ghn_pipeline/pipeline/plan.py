@@ -193,7 +193,7 @@ def _weigher(config: Config, stage: str) -> Line:
     trained = sum(p.numel() for p in model.parameters())
     held = sum(t.numel() for t in model.state_dict().values())
     kind, _, name = stage.partition("/")
-    running_mean = kind == "ghn" and config.named_ghn(name).average > 0
+    running_mean = kind == "ghn" and config.ghns[name].average > 0
     disk = _bytes(trained, held, ADAM + running_mean, publishes=True)
     made_by = command(stage).removeprefix("ghn ")
     return Line(made_by, disk=disk, rate=rate(config, [stage]), trains=True)
@@ -340,7 +340,7 @@ def _as_the_first(config: Config, stage: str) -> float | None:
     first = first_ghn(config)
     if kind != "ghn" or stage == first:
         return None
-    one, like = config.named_ghn(name), config.named_ghn(first.removeprefix("ghn/"))
+    one, like = config.ghns[name], config.ghns[first.removeprefix("ghn/")]
     other = FREE | ABLATED
     seconds = rate(config, [first]).seconds
     if seconds is None or one.model_dump(exclude=other) != like.model_dump(exclude=other):
@@ -356,7 +356,7 @@ def shape(config: Config, stage: str) -> dict[str, Any]:
     stack = {key: getattr(config, key).model_dump() for key in ("space", "network")}
     stack["resolution"] = config.images.resolution
     if kind in ("ghn", "oneshot"):
-        schedule = config.oneshot if kind == "oneshot" else config.named_ghn(name)
+        schedule = config.oneshot if kind == "oneshot" else config.ghns[name]
         return {**stack, "train": config.images.train, kind: schedule.model_dump(exclude=FREE)}
     if kind in ("scores", "search"):
         weights = shape(config, _weights(config, stage))

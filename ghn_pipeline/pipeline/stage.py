@@ -201,13 +201,10 @@ _BRACES = re.compile(r"\{([a-z_0-9.]+)(\[0\])?\}")
 
 
 def value(config: "Config", path: str) -> Any:
-    """Return the setting at a dotted path; of `ghns.NAME` with all that it takes from `ghn`."""
+    """Return the setting at a dotted path."""
     found: Any = config
     for key in path.split("."):
-        if found is config and key == "ghns":
-            found = {name: config.named_ghn(name) for name in config.ghns}
-        else:
-            found = found[key] if isinstance(found, Mapping) else getattr(found, key)
+        found = found[key] if isinstance(found, Mapping) else getattr(found, key)
     return found
 
 

@@ -15,7 +15,6 @@ from ghn_pipeline.settings.sections import (
     Evaluation,
     Finalists,
     Ghn,
-    GhnChanges,
     Images,
     Macro,
     Mobile,
@@ -25,7 +24,6 @@ from ghn_pipeline.settings.sections import (
     Search,
     Sgd,
     Space,
-    changed,
 )
 from ghn_pipeline.space.anytime import sizes
 from ghn_pipeline.system.errors import did_you_mean
@@ -44,11 +42,11 @@ def _batches(images: Images, ghn: Ghn, oneshot: Schedule, sgd: Sgd) -> list[str]
     return [f"{n}.batch: more than images.train" for n, b in sizes.items() if b > images.train]
 
 
-def _changed_batches(images: Images, ghns: dict[str, GhnChanges]) -> list[str]:
+def _changed_batches(images: Images, ghn: Ghn, ghns: dict[str, Ghn]) -> list[str]:
     return [
         f"ghns.{name}.batch: more than images.train"
-        for name, changes in ghns.items()
-        if (changes.batch or 0) > images.train
+        for name, one in ghns.items()
+        if one.batch != ghn.batch and one.batch > images.train
     ]
 
 
@@ -102,13 +100,14 @@ def _operations(space: Space) -> list[str]:
     return faults
 
 
-def _operation_weights(space: Space, ghn: Ghn, ghns: dict[str, GhnChanges]) -> list[str]:
-    named: dict[str, Ghn | GhnChanges] = {"ghn": ghn, **{f"ghns.{n}": g for n, g in ghns.items()}}
+def _operation_weights(space: Space, ghn: Ghn, ghns: dict[str, Ghn]) -> list[str]:
+    own = {n: g for n, g in ghns.items() if g.operation_weights != ghn.operation_weights}
+    named = {"ghn": ghn, **{f"ghns.{name}": one for name, one in own.items()}}
     return [
         f"{key}.operation_weights: {op} is not in space.operations"
         f"{did_you_mean(op, space.operations)}"
         for key, settings in named.items()
-        for op in settings.operation_weights or {}
+        for op in settings.operation_weights
         if op not in space.operations
     ]
 
@@ -231,10 +230,8 @@ def _proxies(proxies: Proxies, images: Images, space: Space) -> list[str]:
     return faults
 
 
-def _warmup(
-    ghn: Ghn, ghns: dict[str, GhnChanges], images: Images, correlation: Correlation
-) -> list[str]:
-    trained = {name: changed(ghn, ghns[name]) for name in correlation.ghns if name in ghns}
+def _warmup(ghns: dict[str, Ghn], images: Images, correlation: Correlation) -> list[str]:
+    trained = {name: ghns[name] for name in correlation.ghns if name in ghns}
     return [
         f"ghns.{name}.warmup: {one.warmup} steps are more than all of the training"
         for name, one in trained.items()
@@ -247,7 +244,7 @@ def _time_to_stop(compute: Compute) -> list[str]:
     return ["compute.stop_seconds: no less than all of compute.minutes"] if late else []
 
 
-def _named_ghns(correlation: Correlation, ghns: dict[str, GhnChanges]) -> list[str]:
+def _named_ghns(correlation: Correlation, ghns: dict[str, Ghn]) -> list[str]:
     faults = [
         f"correlation.ghns: {n!r} is not in `ghns`{did_you_mean(n, ghns)}"
         for n in correlation.ghns
@@ -265,9 +262,7 @@ def _numbered(correlation: Correlation) -> list[str]:
     return [f"correlation.architectures: {count} are numbered 0 to {count - 1}, in this order"]
 
 
-def _ablations(
-    ablations: Ablations, correlation: Correlation, ghn: Ghn, ghns: dict[str, GhnChanges]
-) -> list[str]:
+def _ablations(ablations: Ablations, correlation: Correlation, ghns: dict[str, Ghn]) -> list[str]:
     """The GHNs of one figure or table that are trained differ in nothing but what it shows."""
     shown = {
         "figure5a": ("nodes",),
@@ -282,7 +277,7 @@ def _ablations(
             for n in names
             if n not in ghns
         ]
-        made = [changed(ghn, ghns[n]) for n in names if n in ghns and n in correlation.ghns]
+        made = [ghns[n] for n in names if n in ghns and n in correlation.ghns]
         if len({repr(g.model_dump(exclude=set(keys))) for g in made}) > 1:
             faults.append(f"ablations.{part}: its GHNs differ in more than {' and '.join(keys)}")
         if len({repr(g) for g in made}) < len(made):

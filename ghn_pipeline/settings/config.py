@@ -21,7 +21,6 @@ from ghn_pipeline.settings.sections import (
     Evaluation,
     Finalists,
     Ghn,
-    GhnChanges,
     Images,
     Macro,
     Memory,
@@ -35,7 +34,6 @@ from ghn_pipeline.settings.sections import (
     Sgd,
     Space,
     Tables,
-    changed,
 )
 from ghn_pipeline.space.anytime import sizes
 from ghn_pipeline.system.errors import UserError, did_you_mean
@@ -62,7 +60,7 @@ class Config(Section):
     space: Space
     network: Macro
     ghn: Ghn
-    ghns: Annotated[dict[Name, GhnChanges], Field(min_length=1, max_length=1000)]
+    ghns: Annotated[dict[Name, Ghn], Field(min_length=1, max_length=1000)]
     oneshot: Schedule
     sgd: Sgd
     evaluation: Evaluation
@@ -78,19 +76,6 @@ class Config(Section):
     tables: Tables
     seeds: Seeds
     compute: Compute
-
-    def named_ghn(self, name: str) -> Ghn:
-        """Return the settings of the GHN `name` of `ghns`.
-
-        Raises:
-            UserError: there is none of that name.
-        """
-        if name not in self.ghns:
-            raise UserError(
-                f"no GHN named {name!r} in `ghns`; there are {', '.join(self.ghns)}"
-                f"{did_you_mean(name, self.ghns)}"
-            )
-        return changed(self.ghn, self.ghns[name])
 
     @property
     def of_proxies(self) -> "Config":
@@ -196,10 +181,6 @@ def _whole_sections(settings: Mapping[str, Any], faulty: set[Any]) -> dict[str, 
     }
 
 
-def _lines(error: ValidationError) -> list[str]:
-    return [f"{_path(fault['loc'])}: {_message(fault)}" for fault in error.errors()]
-
-
 def _path(keys: Sequence[Any]) -> str:
     # a key may be anything, also what would garble a terminal
     return ".".join(str(key) if str(key).isprintable() else repr(key) for key in keys)
@@ -223,7 +204,7 @@ def _message(fault: "ErrorDetails") -> str:
 def _keys_at(path: Sequence[Any]) -> list[str]:
     """Return the keys of the section at `path`."""
     if path[:1] == ["ghns"]:  # whose entries have names of the user's own
-        return list(GhnChanges.model_fields)
+        return list(Ghn.model_fields)
     section: type[Section] = Config
     for key in path:
         kind = section.model_fields[key].annotation
@@ -242,8 +223,32 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     return both
 
 
+def _completed(settings: Mapping[str, Any]) -> Any:
+    """Return `ghns` with all that each entry takes from `ghn`: what it does not change itself."""
+    base, entries = settings.get("ghn"), settings.get("ghns")
+    if not (isinstance(base, Mapping) and isinstance(entries, Mapping)):
+        return entries
+    return {
+        name: {**base, **{key: value for key, value in entry.items() if value is not None}}
+        if isinstance(entry, Mapping)
+        else entry
+        for name, entry in entries.items()
+    }
+
+
+def _own_faults(error: ValidationError, settings: Mapping[str, Any]) -> "list[ErrorDetails]":
+    """Return the faults, those of `ghn` once and not for each entry of `ghns` again."""
+    return [
+        fault
+        for fault in error.errors()
+        if fault["loc"][0] != "ghns"
+        or len(fault["loc"]) < 3
+        or fault["loc"][2] in ("[key]", *settings["ghns"][fault["loc"][1]])
+    ]
+
+
 def validate(settings: Mapping[str, Any], where: str) -> Config:
-    """Turn plain settings into a Config.
+    """Turn plain settings into a Config; an entry of `ghns` holds what it changes of `ghn`.
 
     Raises:
         UserError: with every fault and its path.
@@ -253,12 +258,13 @@ def validate(settings: Mapping[str, Any], where: str) -> Config:
         for key in settings
         if not isinstance(key, str)
     ]
-    named = {key: value for key, value in settings.items() if isinstance(key, str)}
+    given = {key: value for key, value in settings.items() if isinstance(key, str)}
+    named = {**given, "ghns": _completed(given)} if "ghns" in given else given
     faulty: set[Any] = set()
     try:
         config = Config(**named)
     except ValidationError as error:
-        lines += _lines(error)
+        lines += [f"{_path(f['loc'])}: {_message(f)}" for f in _own_faults(error, given)]
         faulty = {fault["loc"][0] for fault in error.errors()}
     lines += disagreements(_whole_sections(named, faulty))
     if not lines:

@@ -167,30 +167,6 @@ class Ghn(Schedule):
     seed: Seed
 
 
-class GhnChanges(Section):
-    """What one entry of `ghns` changes of `ghn`: any of its keys."""
-
-    nodes: Nodes | None = None
-    passes: Passes | None = None
-    scheme: Literal["forward-backward", "synchronous"] | None = None
-    share_parameters: bool | None = None
-    pass_embeddings: bool | None = None
-    embedding: Width | None = None
-    message_hidden: Width | None = None
-    hypernetwork_hidden: Width | None = None
-    positions: bool | None = None
-    fewer_nodes: bool | None = None
-    operation_weights: dict[str, OperationWeight] | None = None
-    warmup: Warmup | None = None
-    average: Share | None = None
-    seed: Seed | None = None
-    epochs: Epochs | None = None
-    batch: Batch | None = None
-    learning_rate: Rate | None = None
-    halve_at: Milestones | None = None
-    clip: Norm | None = None
-
-
 class Sgd(Section):
     """Training one network from scratch (sections 5.3 and 7.3)."""
 
@@ -428,7 +404,3 @@ class Compute(Section):
     stop_seconds: Seconds
     memory_mb: Megabytes
     cores: Processes
-
-
-def changed(ghn: Ghn, changes: GhnChanges) -> Ghn:
-    return ghn.model_copy(update=changes.model_dump(exclude_none=True))

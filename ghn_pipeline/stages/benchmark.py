@@ -109,7 +109,7 @@ def benchmark(job: Job) -> None:
 
 def _settings_note(config: "Config") -> str:
     """What a reader must know of how the methods were set."""
-    ghn = config.named_ghn(config.correlation.ghns[0])
+    ghn = config.ghns[config.correlation.ghns[0]]
     return (
         f"Epochs: {ghn.epochs} of a GHN, {config.oneshot.epochs} of the one-shot model. Only the "
         "GHN's settings, and what it and the one-shot model rank by, were chosen by the selection. "
@@ -179,7 +179,7 @@ def _methods(config: "Config") -> "tuple[dict[str, Method], Curves, list[dict[st
 def _check_seeds(config: "Config") -> None:
     from ghn_pipeline.system.errors import UserError
 
-    ghns = {name: config.named_ghn(name) for name in config.correlation.ghns}
+    ghns = {name: config.ghns[name] for name in config.correlation.ghns}
     if len({repr(ghn.model_dump(exclude={"seed"})) for ghn in ghns.values()}) > 1:
         raise UserError(
             f"the benchmark is of one GHN with several seeds, and {', '.join(ghns)} differ in more "

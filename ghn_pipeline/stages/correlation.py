@@ -269,7 +269,7 @@ def _figure5(config: "Config", found: "Mapping[str, Correlations]") -> None:
         architectures=len(config.correlation.architectures),
         bootstrap=bootstrap_of(config),
     )
-    ghns = {name: config.named_ghn(name) for name in found}
+    ghns = {name: config.ghns[name] for name in found}
     one, points = ghns[a[0]] if a else config.ghn, {ghns[name].nodes: found[name] for name in a}
     write(
         figure5.points5a(points, passes=one.passes, scheme=one.scheme, setting=setting),
@@ -289,7 +289,7 @@ def _table5(config: "Config", found: "Mapping[str, Correlations]") -> None:
     from ghn_pipeline.report.table import write
     from ghn_pipeline.report.table5 import table5
 
-    ghns = {name: config.named_ghn(name) for name in config.ablated("table5")}
+    ghns = {name: config.ghns[name] for name in config.ablated("table5")}
     made = table5(
         {(g.share_parameters, g.pass_embeddings): found[name] for name, g in ghns.items()},
         scale=config.scale,

@@ -37,7 +37,7 @@ def memory(job: Job) -> None:
 
     config = job.config
     device, begun = prepare_device(config), time.monotonic()
-    ghn = config.named_ghn(config.correlation.ghns[0])
+    ghn = config.ghns[config.correlation.ghns[0]]
     found = sweep(paper_space(config), ghn, config, config.memory.nodes, device)
     folder = result_folder(config, "memory")
     write_atomically(folder / "memory.csv", found.to_csv(index=False))

@@ -35,7 +35,7 @@ def ghn(job: Job) -> None:
     Reads {data.folder}/cifar10.bin and results/SCALE/architectures, which it must not see.
     Writes results/SCALE/ghn/NAME: model.pt, curve.csv, run.json; checkpoints below checkpoints/.
     """
-    settings = job.config.named_ghn(job.part)
+    settings = job.config.ghns[job.part]
     _train_search(job.config, job.stage, settings, settings.nodes, settings)
 
 

@@ -9,7 +9,7 @@ import yaml
 
 from ghn_pipeline.settings import plain_yaml
 from ghn_pipeline.settings.config import Config, adopt, load, merged, validate
-from ghn_pipeline.settings.sections import Ghn, GhnChanges
+from ghn_pipeline.settings.sections import Ghn
 from ghn_pipeline.system.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -153,7 +153,7 @@ def test_the_nine_operations_of_the_appendix(paper_settings):
 def test_the_ablations_are_those_of_section_5_4():
     config = load([PARAMS])
     shown = {
-        part: [config.named_ghn(name) for name in names]
+        part: [config.ghns[name] for name in names]
         for part, names in config.ablations.model_dump().items()
     }
     # Figure 5a: N in training; 5b: 1 to 5 steps by either scheme; Table 5: SP and PE
@@ -167,7 +167,7 @@ def test_the_ablations_are_those_of_section_5_4():
         (True, True),
     ]
     # the one of Table 4 among them
-    assert all(config.named_ghn("default") in ghns for ghns in shown.values())
+    assert all(config.ghns["default"] in ghns for ghns in shown.values())
 
 
 @pytest.mark.parametrize("file", [None, *PRESETS], ids=lambda f: f.stem if f else "paper")
@@ -200,9 +200,19 @@ def test_a_preset_changes_what_it_says_and_nothing_else(paper_settings):
             **flat(paper_settings),
             **flat(yaml.safe_load(file.read_text(encoding="utf-8"))),
         }
-        # what an entry of `ghns` does not say is left out, and what is null with it
-        said = {key: value for key, value in expected.items() if value is not None}
-        assert flat(load([PARAMS, file]).model_dump(exclude_none=True)) == said
+        # an entry of `ghns` has what it does not say from `ghn`
+        said = {
+            key: value
+            for key, value in expected.items()
+            if not key.startswith("ghns.") and value is not None
+        }
+        config = load([PARAMS, file])
+        assert flat(config.model_dump(exclude={"ghns"}, exclude_none=True)) == said
+        ghn = {k.removeprefix("ghn."): v for k, v in said.items() if k.startswith("ghn.")}
+        for name, one in config.ghns.items():
+            start = f"ghns.{name}."
+            own = {k.removeprefix(start): v for k, v in expected.items() if k.startswith(start)}
+            assert flat(one.model_dump()) == {**ghn, **own}
 
 
 def test_later_files_win_and_lists_are_replaced(tmp_path):
@@ -221,10 +231,8 @@ def test_named_ghns_change_the_common_settings(tmp_path):
         "ghns: {default: {}, short: {passes: 1, nodes: 5}}", encoding="utf-8"
     )
     config = load([PARAMS, tmp_path / "a.yaml"])
-    assert (config.named_ghn("default").passes, config.named_ghn("short").passes) == (5, 1)
-    assert config.named_ghn("short").embedding == 32
-    with pytest.raises(UserError, match=r"no GHN named 'long'.*default, .*, short"):
-        config.named_ghn("long")
+    assert (config.ghns["default"].passes, config.ghns["short"].passes) == (5, 1)
+    assert config.ghns["short"].embedding == 32
 
 
 def test_merging_leaves_its_arguments_alone():
@@ -767,4 +775,8 @@ def test_every_number_and_list_has_both_bounds() -> None:
 
 
 def test_an_entry_of_ghns_may_change_every_key_of_ghn() -> None:
-    assert set(GhnChanges.model_fields) == set(Ghn.model_fields)
+    ghn = load([PARAMS]).ghn
+    settings = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
+    for key in Ghn.model_fields:
+        changes = {"ghns": {"mine": {key: ghn.model_dump()[key]}}}
+        assert validate(merged(settings, changes), "the test").ghns["mine"] == ghn
