@@ -1,4 +1,4 @@
-"""dvc.yaml: the stages of a space as DVC knows them, written from their declarations."""
+"""Writes dvc.yaml, the stages of a search space for DVC, from their declarations."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ HEAD = """\
 # Snakemake's. Written by `ghn configure`, from the declarations in ghn_pipeline/stages; a change
 # belongs there. DVC reads params.yaml alone.
 """
-#: The curve of the loss of what gives weights.
+#: Trainings whose loss `dvc plots` shows.
 CURVES = ("ghn/{correlation.ghns[0]}", "oneshot")
 
 
@@ -29,7 +29,7 @@ def text(space: str) -> str:
 
 
 def name(one: Stage) -> str:
-    """Return what DVC calls a stage; a part follows after @."""
+    """Return the name of a stage in DVC, which adds @ and the part."""
     return one.literal.replace("/", "-")
 
 
@@ -46,7 +46,7 @@ def _stage(one: Stage, there: list[Stage]) -> dict[str, Any]:
     found["params"] = [*(["method"] if one.record else []), *_params(one)]
     files = [f"{folder}/{file}" for file in one.files]
     if one.kind == "data":
-        # verified, and the same from every source: neither fetched twice nor copied into a cache
+        # verified, and the same from every source: never fetched twice or copied into a cache
         found["outs"] = [{file: {"cache": False, "persist": True}} for file in files]
     else:
         metrics = [f for f in files if one.is_table and re.fullmatch(r".*/[a-z0-9_]+\.json", f)]
@@ -57,7 +57,7 @@ def _stage(one: Stage, there: list[Stage]) -> dict[str, Any]:
 
 
 def _all_parts_are_read(one: Stage, there: list[Stage]) -> bool:
-    """Whether a space has a use for more than the first part of a stage, by those that read it."""
+    """Whether other stages of the space read more than the first part of this one."""
     readers = [
         (reader, pattern)
         for reader in there
@@ -85,12 +85,12 @@ def _inputs(one: Stage) -> Iterator[str]:
 def _params(one: Stage) -> Iterator[str]:
     for path in one.settings:
         if path.startswith("ghns."):
-            yield "ghn"  # an entry takes from it all that it does not say itself
+            yield "ghn"  # an entry of ghns only changes some of its keys
         yield _path(path)
 
 
 def _path(path: str) -> str:
-    """Return a path of a declaration with DVC's own braces."""
+    """Return a path of a declaration in DVC's notation."""
     return path.replace("{part}", "{item.part}").replace("{", "${")
 
 

@@ -1,8 +1,8 @@
-"""What a stage is: one declaration, from which the command line, both engines and the plan follow.
+"""The declaration of a stage; the command line, both engines and the plan follow it.
 
-A declaration stands above the function that does the work, as a decorator. It names settings by
-their dotted paths. In braces such a path stands for its value: `{search.seeds[0]}` is the first
-entry, and `{search.seeds}` each entry of the list. `{part}` is the part of the stage at hand: in
+A declaration is a decorator of the function that does the work. It names settings by their dotted
+paths. A path in braces stands for its value: `{search.seeds[0]}` is the first entry of a list, and
+`{search.seeds}` stands for every entry. `{part}` is the last word of the stage's own name: in
 `sgd/3` it is 3.
 """
 
@@ -34,18 +34,18 @@ CHAPTERS_OF = {
     "nasbench201": ("benchmark",),
     "anytime": ("anytime_prediction",),
 }
-#: What a job asks of a machine; workflow/rules/common.smk has the figures.
+#: The resources of a job; workflow/rules/common.smk turns them into numbers.
 Needs = Literal["little", "scoring", "measuring", "training", "finalists", "mobile"]
 
 
 @dataclass(frozen=True)
 class Job:
-    """A stage to be done.
+    """One run of a stage.
 
     Attributes:
-        config: the settings of its scale.
-        stage: its whole name, "sgd/3".
-        words: the command after `ghn`, for processes that share the work.
+        config: all settings.
+        stage: the whole name, such as "sgd/3".
+        words: the words that follow `ghn` on the command line.
     """
 
     config: "Config"
@@ -54,7 +54,7 @@ class Job:
 
     @property
     def part(self) -> str:
-        """What follows the first word of the name: "3" of "sgd/3"."""
+        """The name without its first word: "3" of "sgd/3"."""
         return self.stage.partition("/")[2]
 
 
@@ -64,7 +64,7 @@ Work = Callable[[Job], None]
 
 @dataclass(frozen=True)
 class Shown:
-    """A result on the page of `snakemake --report`: its caption's file, its category and label."""
+    """An entry of the page that `snakemake --report` makes."""
 
     caption: str
     category: str
@@ -76,20 +76,20 @@ class Stage:
     """The declaration of a stage.
 
     Attributes:
-        name: "memory"; of a stage with parts the last word is a placeholder: "sgd/INDEX".
-        work: does it.
-        writes: names of its files, without the record.
-        reads: "STAGE" for all files of an earlier stage, or "STAGE: FILE FILE".
-        settings: dotted paths of all settings that change its result, those of the stages that it
-            reads left out.
-        each: the setting that lists the parts that the workflow makes.
-        known: the setting that lists all parts there can be, if these are more.
-        needs: what it asks of a machine.
-        memory_mb, minutes: how little, if `needs` is "little".
-        first: how early an engine starts it, of those that are ready: the larger the earlier.
-        chapters: that it is made for; none for all.
-        root: the folder of its files; for a table that of the scale.
-        shown: what stands on the report's page.
+        name: "memory", or with a placeholder for the part: "sgd/INDEX".
+        work: the function that does the work.
+        writes: the names of its files, except the record.
+        reads: earlier stages, as "STAGE" for all their files or as "STAGE: FILE FILE".
+        settings: the dotted paths of the settings that change its result. It also depends on all
+            that the stages in `reads` depend on.
+        each: the setting that lists the parts; both engines make one job for each entry.
+        known: the setting that lists every possible part, if there are more.
+        needs: the resources of a job.
+        memory_mb, minutes: the limits of a job that needs "little".
+        first: the priority; of the jobs that are ready, an engine starts the highest first.
+        chapters: the chapters that it belongs to; none means all.
+        root: the folder of its files, by default results/SCALE/STAGE.
+        shown: the entries of the report, by file.
     """
 
     name: str
@@ -109,7 +109,7 @@ class Stage:
 
     @property
     def kind(self) -> str:
-        """The first word of the name: the verb of `ghn`, and the rule."""
+        """The first word of the name, which is also the verb of `ghn` and Snakemake's rule."""
         return self.name.partition("/")[0]
 
     @property
@@ -119,12 +119,12 @@ class Stage:
 
     @property
     def is_table(self) -> bool:
-        """Whether it only shows what others have made: it has no folder and no run of its own."""
+        """Whether it only shows the results of others; it has no folder and no MLflow run."""
         return self.root == SCALE
 
     @property
     def record(self) -> str:
-        """The name of the file that says what made its results; "" where there is none."""
+        """The name of its record; "" for the images, which have none."""
         if self.kind == "data":
             return ""
         return f"{self.kind}.provenance.json" if self.is_table else RECORD
@@ -135,16 +135,16 @@ class Stage:
         return (*self.writes, self.record) if self.record else self.writes
 
     def parts(self, config: "Config", *, made: bool = False) -> list[str]:
-        """Return all parts that there can be, or only those that the workflow makes."""
+        """Return all possible parts, or only those that the engines make."""
         listed = self.each if made else self.known or self.each
         return [str(part) for part in value(config, listed)] if listed else [""]
 
     def names(self, config: "Config", *, made: bool = False) -> list[str]:
-        """Return the names of its stages: ["sgd/0", "sgd/1"]."""
+        """Return the whole names, such as ["sgd/0", "sgd/1"]."""
         return [f"{self.literal}/{p}".rstrip("/") for p in self.parts(config, made=made)]
 
     def inputs(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Yield for each entry of `reads` the stage and its files; no files stand for all."""
+        """Yield each entry of `reads` as a stage and its files; no files means all."""
         for entry in self.reads:
             name, _, files = entry.partition(":")
             yield name, tuple(files.split())
@@ -154,7 +154,7 @@ _STAGES: dict[str, Stage] = {}
 
 
 def stage(name: str, **more: Any) -> Callable[[Work], Work]:
-    """Declare that a function does the work of a stage; see `Stage` for the keywords."""
+    """Declare a stage whose work the decorated function does; `Stage` has the keywords."""
 
     def declare(work: Work) -> Work:
         _STAGES[name] = Stage(name, work, **more)
@@ -165,14 +165,14 @@ def stage(name: str, **more: Any) -> Callable[[Work], Work]:
 
 def declared() -> list[Stage]:
     """Return the declarations of all stages."""
-    # they stand above this module, and declare themselves when they are imported
+    # imported here because the stages import this module; each declares itself
     import ghn_pipeline.stages  # noqa: F401
 
     return list(_STAGES.values())
 
 
 def needed(space: str) -> list[Stage]:
-    """Return the stages of the chapters of a space, and all that these read."""
+    """Return the stages of a space's chapters, and all stages that they read."""
     chapters = set(CHAPTERS_OF[space])
     needed = {one.name for one in declared() if chapters & set(one.chapters)}
     while (
@@ -189,7 +189,7 @@ def needed(space: str) -> list[Stage]:
 
 
 def read_by(pattern: str) -> Stage:
-    """Return the stage that an entry of `reads` is of."""
+    """Return the stage that an entry of `reads` names."""
     literal = pattern.rpartition("/")[0] if pattern.endswith("}") else pattern
     (found,) = (one for one in declared() if one.literal == literal)
     return found
@@ -209,7 +209,7 @@ def value(config: "Config", path: str) -> Any:
 
 
 def filled(config: "Config", text: str, part: str = "") -> list[str]:
-    """Return a text with the values of what stands in braces; several where one is a list."""
+    """Return a text with each path in braces replaced by its value, once for each list entry."""
     found = [""]
     end = 0
     for match in _BRACES.finditer(text):
@@ -225,10 +225,10 @@ def filled(config: "Config", text: str, part: str = "") -> list[str]:
 
 
 def find(config: "Config", name: str) -> tuple[Stage, str]:
-    """Return the declaration of a stage, and the last word of its name: 3 of "sgd/3".
+    """Return the declaration of a stage and its part, such as "3" of "sgd/3".
 
     Raises:
-        UserError: there is no such stage; the nearest is named.
+        UserError: there is no such stage. The message names the nearest one.
     """
     before, _, last = name.rpartition("/")
     for found in declared():
@@ -250,7 +250,9 @@ def _listed(words: Sequence[str]) -> str:
 
 
 def settings(config: "Config", name: str) -> dict[str, Any]:
-    """Return all that changes the result of a stage: its settings, and digests of what it reads.
+    """Return everything that changes the result of a stage.
+
+    These are its own settings, and a digest for each stage that it reads.
 
     Raises:
         UserError: there is no such stage.
@@ -260,10 +262,10 @@ def settings(config: "Config", name: str) -> dict[str, Any]:
 
 
 def all_settings(config: "Config", name: str) -> dict[str, Any]:
-    """Return the settings of a stage and of those that it reads, for a person who compares runs.
+    """Return the settings of a stage and of the stages that it reads, to compare runs by.
 
-    Where it reads all parts of a stage, such as every GHN, their settings stand in their own
-    records.
+    If it reads every part of a stage, such as all GHNs, only the records of these have their
+    settings.
     """
     one, part = find(config, name)
     found: dict[str, Any] = {}
@@ -278,7 +280,7 @@ def _own(config: "Config", one: Stage, part: str) -> dict[str, Any]:
     paths = [path for text in one.settings for path in filled(config, text, part)]
     if one.record:
         paths.insert(0, "method")
-    # two GHNs of the same settings are the same, whatever they are called
+    # two GHNs with the same settings have the same digest, whatever their names are
     return {re.sub(r"^ghns\..*", "ghn", path): _plain(value(config, path)) for path in paths}
 
 
@@ -327,11 +329,11 @@ def command(name: str) -> str:
 
 
 def check_space(config: "Config", name: str) -> None:
-    """Refuse a stage of a chapter that the space does not have.
+    """Refuse a stage whose chapters the search space does not have.
 
     Raises:
-        UserError: the space has no such chapter; those that it has are named. Or there is no such
-            stage.
+        UserError: the space has none of its chapters, or there is no such stage. The message names
+            the chapters that the space has.
     """
     from ghn_pipeline.settings.sections import PRESETS_OF
 
@@ -348,7 +350,7 @@ def check_space(config: "Config", name: str) -> None:
 
 
 def log_file(config: "Config", name: str) -> Path:
-    """Return the file in which all that a stage said is kept.
+    """Return the file that keeps everything a stage has printed.
 
     Raises:
         UserError: there is no such stage, or not in this space.
@@ -358,17 +360,18 @@ def log_file(config: "Config", name: str) -> Path:
 
 
 def checkpoint_file(config: "Config", name: str, suffix: str = ".pt", of: str = "") -> Path:
-    """Return the file from which a stopped stage goes on.
+    """Return the checkpoint of a stage.
 
-    It lies outside `results`, for a workflow engine deletes the outputs of a job that failed. The
-    settings' digest is in its name: changed settings start anew, and changed back they go on.
+    It lies outside `results`, because a workflow engine deletes the outputs of a failed job. Its
+    name has the digest of the settings: with other settings the stage starts anew, and with the
+    old ones it goes on.
 
     Args:
-        config: of the scale.
-        name: of the stage.
-        suffix: of the file.
-        of: a hash of what it works on, where the settings alone do not say: an architecture that
-            was chosen, weights that score, images of a folder.
+        config: all settings.
+        name: the whole name of the stage.
+        suffix: the ending of the file's name.
+        of: a hash of its subject if the settings alone do not determine it, such as the chosen
+            architecture, the weights that score, or the images of a folder.
     """
     made_from = f"{digest(settings(config, name))}{'-' if of else ''}{of}"
     return Path("checkpoints", config.scale, f"{name}-{made_from}{suffix}")

@@ -74,7 +74,7 @@ def processes_of(recipe, loaders=0):
 
 
 def asked_by(declared):
-    """What a stage asks of a cluster."""
+    """The resources of a stage on a cluster."""
     needs = declared.needs
     if needs == "mobile" and not CONFIG.mobile.folder:  # without ImageNet it is only counted
         needs = "little"
@@ -89,7 +89,7 @@ def asked_by(declared):
 
 
 def cores_for(declared):
-    """The cores of this machine that a stage uses."""
+    """The number of cores of this machine that a stage uses."""
     threads, mobile = CONFIG.compute.threads, CONFIG.mobile
     return {
         "little": 1,
