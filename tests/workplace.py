@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import uuid
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 SMOKE = ("--configfile", "presets/smoke.yaml")
+#: How the command line of a stage names its program.
+PROGRAM = (b"/ghn", b"ghn_pipeline.cli")
 #: Marks of processes: the folder that they work in, and the command that they belong to.
 WORKPLACE, COMMAND = "GHN_WORKPLACE", "GHN_COMMAND"
 
@@ -104,7 +107,8 @@ class Workplace:
                 parent = leftovers.parent_of(int(entry.name))
             except OSError:  # gone in the meantime
                 continue
-            if there and verb.encode() in words and b"python" in words[0]:
+            called = [after for word, after in pairwise(words) if word.endswith(PROGRAM)]
+            if there and called == [verb.encode()]:
                 parents[int(entry.name)] = parent
         # a supervisor may have no child yet, and a child of the job (git, for one) still has the
         # command line of the job before it has its own
