@@ -7,13 +7,14 @@
 # make test       every test
 # make endurance  kills at random over every kind of stage, and other trials, in endurance/
 # make bench      speed against the limit
+# make docs       the documentation as a site, in site/
 # make check      formatting, lint, types
 
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: quick chapters benchmark benchmark-long anytime smoke test endurance bench check clean-checkpoints
+.PHONY: quick chapters benchmark benchmark-long anytime smoke test endurance bench docs check clean-checkpoints
 
 quick: .venv/installed
 	snakemake correlation --cores all --configfile presets/quick.yaml
@@ -44,11 +45,14 @@ bench: .venv/installed
 	python benchmarks/speed.py
 	python benchmarks/scoring.py
 
+docs: .venv/installed
+	mkdocs build --strict --quiet
+
 check: .venv/installed
 	ruff format --check . && ruff check . && mypy
 
-# a checkpoint is only needed until its training has ended; what an engine then takes for changed is
-# trained from the start
+# a training needs its checkpoint only until it ends; stages that are out of date later retrain from
+# scratch
 clean-checkpoints:
 	rm -rf checkpoints
 

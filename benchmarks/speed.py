@@ -27,7 +27,7 @@ from ghn_pipeline.system.compute import fastest, hardware, prepare_process, sync
 from ghn_pipeline.training.search import build
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "tests" / "ghn"))
+sys.path.insert(0, str(ROOT / "tests" / "model"))
 from test_propagation import slow_embed  # noqa: E402  the slow loop that the tests hold us against
 
 

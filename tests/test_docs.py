@@ -1,6 +1,8 @@
 """The documentation: its links lead somewhere, and what it tells a reader to type exists."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -142,3 +144,13 @@ def test_code_names_its_language_and_python_compiles(page: Path) -> None:
 )
 def test_anchors(heading: str, expected: str) -> None:
     assert anchor(heading) == expected
+
+
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    words = ["mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(
+        [sys.executable, "-m", *words], cwd=ROOT, capture_output=True, encoding="utf-8"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert (tmp_path / "site/howto/extend/index.html").exists()
