@@ -213,6 +213,16 @@ def test_one_parameter_makes_anew_what_depends_on_it(changes, expected, finished
     assert jobs == expected
 
 
+def test_lint_has_no_other_complaint_than_those_with_a_reason(workplace):
+    """workflow/rules/stages.smk has the reasons."""
+    done = workplace.run("snakemake", "--lint", "--configfile", "presets/smoke.yaml")
+    assert set(re.findall(r"^    \* (.*):$", done.stdout + done.stderr, re.MULTILINE)) == {
+        "No log directive defined",
+        "Specify a conda environment or container for each rule.",
+        "Shell command directly uses variable OPTIONS from outside of the rule",
+    }
+
+
 # ---- faults ------------------------------------------------------------------------------------
 
 

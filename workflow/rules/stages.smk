@@ -1,6 +1,11 @@
 # One rule for each kind of stage; `snakemake --list` names them. The inputs, outputs, settings and
 # resources of a stage are declared above the function that does its work, in ghn_pipeline/stages.
 
+#
+# `snakemake --lint` has three complaints about each rule. There is no `log:` because Snakemake would
+# delete it when a job starts again (see common.smk). There is no environment because all stages use
+# the one that `make` installs, with the versions of constraints.txt. {OPTIONS} comes from outside
+# because it is no setting of a stage.
 import re
 
 
