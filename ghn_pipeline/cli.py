@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from ghn_pipeline import __version__
-from ghn_pipeline.pipeline.stage import Job, Stage, declared, find, log_file
+from ghn_pipeline.pipeline.stage import Job, Stage, declared, find, log_file, placeholders
 from ghn_pipeline.system import logs
 from ghn_pipeline.system.errors import OutOfTimeError, UserError, did_you_mean
 from ghn_pipeline.system.files import write_atomically
@@ -99,7 +99,7 @@ def plan(args: argparse.Namespace) -> None:
 
 
 def track(args: argparse.Namespace) -> None:
-    """Send results to MLflow that are not in the store in force: it was away, or is another now.
+    """Send results to MLflow that its store lacks, because it was away or is another one now.
 
     Reads results/**/run.json. Writes to the tracking store, and mlflow.json beside what was sent.
     """
@@ -170,6 +170,10 @@ OTHERS: dict[str, tuple[Verb, dict[str, dict[str, object]]]] = {
 }
 
 
+#: Verbs that read no configuration, or that are told otherwise what to read.
+WITHOUT_SETTINGS = ("configure", "track", "completion", "ui")
+
+
 def _kinds() -> dict[str, list[Stage]]:
     """Return the stages by their verbs."""
     found: dict[str, list[Stage]] = {}
@@ -204,7 +208,7 @@ def parser(files: object = None) -> argparse.ArgumentParser:
         sub = _add_verb(verbs, kind, stages[0].work.__doc__, files)
         if parts:
             metavar = parts[0] if len(parts) == 1 else "PART"
-            sub.add_argument("part", metavar=metavar, help=" | ".join(reversed(parts)))
+            sub.add_argument("part", metavar=metavar, help=" | ".join(parts) + placeholders(stages))
     for name, (verb, arguments) in OTHERS.items():
         sub = _add_verb(verbs, name, verb.__doc__, files)
         for argument, options in arguments.items():
@@ -225,6 +229,8 @@ def _add_verb(
         description=text.replace("\n    ", "\n"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    if name in WITHOUT_SETTINGS:
+        return sub
     sub.add_argument(
         "--config",
         nargs="+",

@@ -162,7 +162,10 @@ class Layer(nn.Module):
         self.transition = convolution(grown, column.out * factor, 1) if dropped else nn.Identity()
 
     def forward(self, x: Tensor, finer: Tensor | None) -> Tensor:
-        """Add to x [B, C, R, R], and to what is finer [B, C', 2R, 2R] if this reads it."""
+        """Return x [B, C, R, R] with new features appended.
+
+        They are made from x and, if this layer reads it, from the finer scale [B, C', 2R, 2R].
+        """
         read = [finer, x][-len(self.paths) :]
         added = [path(features) for path, features in zip(self.paths, read, strict=True)]
         out: Tensor = self.transition(torch.cat([x, *added], 1))

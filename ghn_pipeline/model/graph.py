@@ -78,7 +78,7 @@ class Block:
 
     @cached_property
     def depths(self) -> tuple[int, ...]:
-        """For each node the length of the longest path to it; equals exchange no message."""
+        """The length of the longest path to each node. Nodes of equal depth exchange no message."""
         depths: list[int] = []
         for node in self.nodes:
             depths.append(1 + max((depths[u] for u in node.inputs), default=-1))

@@ -1,9 +1,9 @@
 """The serial part of propagation, differentiated by hand.
 
-A pass over a network is hundreds of updates of a few vectors of 32 numbers: what it costs is the
-number of tensor operations, not the arithmetic. Autograd would record some thirty for an update
-and sum the gradient of every parameter at each. Here an update is ten, and the gradients of the
-parameters are one product each at the end.
+A pass over a network is hundreds of updates of a few vectors of 32 numbers. The number of tensor
+operations decides its cost, not the arithmetic. Autograd would record some thirty operations for
+each update, and add to the gradient of every parameter each time. Here an update takes ten
+operations, and the gradient of each parameter is one product at the end.
 
 Letters: K updates, n = B·V rows, D numbers of an embedding, S hidden units of the message MLP.
 """

@@ -1,6 +1,5 @@
 """Writes dvc.yaml, the stages of a search space for DVC, from their declarations."""
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -45,14 +44,14 @@ def _stage(one: Stage, there: list[Stage]) -> dict[str, Any]:
     found["deps"] = list(dict.fromkeys(_inputs(one)))
     found["params"] = [*(["method"] if one.record else []), *_params(one)]
     files = [f"{folder}/{file}" for file in one.files]
+    numbers = [f"{folder}/{file}" for file in one.files if file == f"{one.kind}.json"]
     if one.kind == "data":
         # verified, and the same from every source: never fetched twice or copied into a cache
         found["outs"] = [{file: {"cache": False, "persist": True}} for file in files]
     else:
-        metrics = [f for f in files if one.is_table and re.fullmatch(r".*/[a-z0-9_]+\.json", f)]
         plots = [f for f in files if f.endswith(".png")]
-        found["outs"] = [f for f in files if f not in (*metrics, *plots)]
-        found |= {"metrics": metrics, "plots": plots}
+        found["outs"] = [f for f in files if f not in (*numbers, *plots)]
+        found |= {"metrics": numbers, "plots": plots}
     return {key: each for key, each in found.items() if each}
 
 

@@ -87,7 +87,7 @@ class Stage:
         needs: the resources of a job.
         memory_mb, minutes: the limits of a job that needs "little".
         first: the priority; of the jobs that are ready, an engine starts the highest first.
-        chapters: the chapters that it belongs to; none means all.
+        chapters: the chapters that it belongs to; with none it is made where another reads it.
         root: the folder of its files, by default results/SCALE/STAGE.
         shown: the entries of the report, by file.
     """
@@ -168,7 +168,11 @@ def declared() -> list[Stage]:
     # imported here because the stages import this module; each declares itself
     import ghn_pipeline.stages  # noqa: F401
 
-    return list(_STAGES.values())
+    # the decorators of one function are applied from the last to the first
+    of_work: dict[Work, list[Stage]] = {}
+    for one in _STAGES.values():
+        of_work.setdefault(one.work, []).insert(0, one)
+    return [one for stages in of_work.values() for one in stages]
 
 
 def needed(space: str) -> list[Stage]:
@@ -191,8 +195,10 @@ def needed(space: str) -> list[Stage]:
 def read_by(pattern: str) -> Stage:
     """Return the stage that an entry of `reads` names."""
     literal = pattern.rpartition("/")[0] if pattern.endswith("}") else pattern
-    (found,) = (one for one in declared() if one.literal == literal)
-    return found
+    for one in declared():
+        if one.literal == literal:
+            return one
+    raise ValueError(f"{pattern}, which a declaration reads, is no stage")
 
 
 # ---- names in braces -----------------------------------------------------------------------------
@@ -237,12 +243,20 @@ def find(config: "Config", name: str) -> tuple[Stage, str]:
         if not found.each and found.name == name:
             return found, ""
     kind = name.partition("/")[0]
-    alike = [s for s in declared() if s.kind == kind]
-    known = [n for s in alike or declared() for n in s.names(config)]
-    forms = f": it is {_listed([s.name for s in alike])}" if alike else ""
-    lists = {s.name.rpartition("/")[2]: s.known or s.each for s in alike if s.each}
-    forms += "".join(f", {part} one of {path}" for part, path in lists.items())
-    raise UserError(f"there is no stage {name!r}{forms}{did_you_mean(name, known)}")
+    of_kind = [one for one in declared() if one.kind == kind]
+    alike = [one for one in of_kind if _is_of_space(config, one)]
+    if of_kind and not alike:
+        raise _of_another_space(config, name, of_kind[0].chapters)
+    known = [n for one in alike or declared() for n in one.names(config)]
+    forms = f": it is {_listed([one.name for one in alike])}" if alike else ""
+    near = did_you_mean(name, known)
+    raise UserError(f"there is no stage {name!r}{forms}{placeholders(alike)}{near}")
+
+
+def placeholders(stages: Sequence[Stage]) -> str:
+    """Return in words which settings list the parts of some stages."""
+    lists = {one.name.rpartition("/")[2]: one.known or one.each for one in stages if one.each}
+    return "".join(f", {part} one of {path}" for part, path in lists.items())
 
 
 def _listed(words: Sequence[str]) -> str:
@@ -335,14 +349,22 @@ def check_space(config: "Config", name: str) -> None:
         UserError: the space has none of its chapters, or there is no such stage. The message names
             the chapters that the space has.
     """
-    from ghn_pipeline.settings.sections import PRESETS_OF
+    one, _ = find(config, name)
+    if not _is_of_space(config, one):
+        raise _of_another_space(config, name, one.chapters)
 
-    chapters, own = find(config, name)[0].chapters, CHAPTERS_OF[config.space.name]
-    if not chapters or set(chapters) & set(own):
-        return
-    space = next(space for space, has in CHAPTERS_OF.items() if chapters[0] in has)
+
+def _is_of_space(config: "Config", one: Stage) -> bool:
+    return not one.chapters or not set(one.chapters).isdisjoint(CHAPTERS_OF[config.space.name])
+
+
+def _of_another_space(config: "Config", name: str, chapters: Sequence[str]) -> UserError:
+    from ghn_pipeline.settings.sections import PRESETS_OF  # not needed to list the stages
+
+    own = CHAPTERS_OF[config.space.name]
+    space = next(name for name, has in CHAPTERS_OF.items() if set(chapters) & set(has))
     presets = ", ".join(f"presets/{preset}.yaml" for preset in PRESETS_OF[space])
-    raise UserError(
+    return UserError(
         f"{name} belongs to the chapter {_listed(chapters)}, which the space {config.space.name} "
         f"does not have: it has {', '.join(own)}. Ask for one of these, or use a preset of the "
         f"space {space} ({presets})."

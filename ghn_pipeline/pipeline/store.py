@@ -46,9 +46,9 @@ def address() -> str:
 
 
 def public(uri: str) -> str:
-    """Return an address without what may be secret: user, password, parameters, query, fragment.
+    """Return an address without its secret parts: user, password, parameters, query, fragment.
 
-    Where a password or a query is written so that its end is in doubt, more is left out.
+    If the end of a password or of a query is unclear, more of the address is left out.
     """
     match = re.fullmatch(r"([A-Za-z][\w+.-]*:)?(/*)(.*)", uri, re.DOTALL)
     assert match

@@ -16,7 +16,7 @@ from ghn_pipeline.training.sgd import first_steps
 
 
 def proxy_scorer(space: Space, splits: Splits, config: Config) -> Scorer:
-    """Return what scores blocks by every zero-cost proxy, on the first training batch."""
+    """Return a scorer that judges blocks by every zero-cost proxy, on the first training batch."""
     images, labels = training_batch(
         splits,
         0,

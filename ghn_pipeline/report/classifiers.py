@@ -63,14 +63,14 @@ class Mobile:
 
 @dataclass(frozen=True)
 class Setting:
-    """How ours were measured.
+    """How this project's numbers were measured.
 
     Attributes:
         scale: 'paper' for the paper's own scale; any other has `scale_note` in the title.
         scale_note: the scale in words, with the number of channels F.
         searched: how many architectures the GHN scored.
-        accelerator: what our costs are days of.
-        costs: whether to print ours; without them the table is the same in every run.
+        accelerator: the device whose days the costs count.
+        costs: whether to print our costs; a table without them is the same in every run.
     """
 
     scale: str
@@ -201,7 +201,7 @@ def _cells(
 
 
 def _cost(cost: Cost | None, parts: Sequence[str], costs: bool) -> list[str]:
-    """Return the cells of the parts, the first ones of `cost`, and of their sum."""
+    """Return the cells of the first parts of `cost`, and of their sum."""
     if cost is None:
         return [NONE] * (len(parts) + 1)
     if not costs:

@@ -89,17 +89,17 @@ class Config(Section):
         """Return the GHNs of "figure5a", "figure5b" or "table5" that are trained."""
         return [n for n in getattr(self.ablations, part) if n in self.correlation.ghns]
 
-    # How large an experiment is, in words for titles, made from the settings that it depends on.
+    # The size of an experiment in words, for titles.
 
     @property
     def network_note(self) -> str:
-        """Of networks alone."""
+        """The size of the networks."""
         side = self.images.resolution
         return f"{self._preset}images of {side}×{side}, {self._stack}"
 
     @property
     def images_note(self) -> str:
-        """Of what is trained on images."""
+        """The size of a training on images."""
         side = self.images.resolution
         return (
             f"{self._preset}{self.images.train:,} training images at {side}×{side}, {self._stack}"
@@ -107,17 +107,17 @@ class Config(Section):
 
     @property
     def scale_note(self) -> str:
-        """Of what is held against the ground truth."""
+        """The size of an experiment that is compared with the ground truth."""
         return f"{self.images_note}, ground truth of {self.sgd.epochs} epochs"
 
     @property
     def finalists_note(self) -> str:
-        """Of finalists."""
+        """The size of the finalists' training."""
         return f"{self.images_note}, finalists of {self.finalists.epochs} epochs"
 
     @property
     def anytime_note(self) -> str:
-        """Of networks with exits, and of rivals on the same images."""
+        """The size of the training of networks with exits, and of their baselines."""
         side, count = self.images.resolution, self.network.blocks
         *others, last = map(str, sizes(self.space.nodes, count))
         return (
@@ -127,14 +127,14 @@ class Config(Section):
 
     @property
     def whole_note(self) -> str:
-        """Of all that the workflow makes of the space."""
+        """The size of the whole workflow in this search space."""
         if self.space.name == "nasbench201":  # held against published accuracies
             return self.images_note
         return self.anytime_note if self.space.exits else self.scale_note
 
     @property
     def mobile_note(self) -> str:
-        """Of ImageNet-mobile networks."""
+        """The size of the ImageNet-mobile network."""
         mobile, side = self.mobile, self.mobile.resolution
         return (
             f"{self._preset}images of {side}×{side}, {mobile.blocks} blocks of {self.space.nodes} "
@@ -193,6 +193,8 @@ def _message(fault: "ErrorDetails") -> str:
     if fault["type"] == "extra_forbidden":
         *path, key = fault["loc"]
         return f"unknown key{did_you_mean(key, _keys_at(path))}"
+    if fault["type"] in ("model_type", "dict_type"):
+        return f"must be a mapping of settings, not {repr(given)[:200]}"
     message = f"{fault['msg'][0].lower()}{fault['msg'][1:]}, not {repr(given)[:200]}"
     if fault["type"] == "literal_error":
         message += did_you_mean(given, re.findall("'(.*?)'", fault["ctx"]["expected"]))
@@ -229,22 +231,34 @@ def _completed(settings: Mapping[str, Any]) -> Any:
     if not (isinstance(base, Mapping) and isinstance(entries, Mapping)):
         return entries
     return {
-        name: {**base, **{key: value for key, value in entry.items() if value is not None}}
+        name: {**base, **{k: v for k, v in entry.items() if v is not None or k not in _NULLABLE}}
         if isinstance(entry, Mapping)
         else entry
         for name, entry in entries.items()
     }
 
 
+#: Keys of an entry of `ghns` that may be null, which means the same as leaving them out.
+_NULLABLE = frozenset(Ghn.model_fields)
+
+
 def _own_faults(error: ValidationError, settings: Mapping[str, Any]) -> "list[ErrorDetails]":
     """Return the faults, those of `ghn` once and not for each entry of `ghns` again."""
-    return [
+    entries = settings.get("ghns")
+    own = {
+        str(name): {"[key]", *map(str, entry)}
+        for name, entry in (entries.items() if isinstance(entries, Mapping) else ())
+        if isinstance(entry, Mapping)
+    }
+    faults = error.errors()
+    kept = [
         fault
-        for fault in error.errors()
+        for fault in faults
         if fault["loc"][0] != "ghns"
         or len(fault["loc"]) < 3
-        or fault["loc"][2] in ("[key]", *settings["ghns"][fault["loc"][1]])
+        or str(fault["loc"][2]) in own.get(str(fault["loc"][1]), {"[key]"})
     ]
+    return kept or faults
 
 
 def validate(settings: Mapping[str, Any], where: str) -> Config:

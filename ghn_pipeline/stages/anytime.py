@@ -47,7 +47,7 @@ def _trained(
     return stage(
         f"anytime/{name}",
         reads=("data", *read),
-        settings=(*own, *(f"anytime.{key}" for key in RECIPE)),
+        settings=(*own, "evaluation.batch", *(f"anytime.{key}" for key in RECIPE)),
         writes=("model.pt", "curve.csv"),
         needs="training",
         chapters=("anytime_prediction",),
@@ -75,9 +75,9 @@ def _trained(
 def anytime(job: Job) -> None:
     """Train a network with exits by the recipe of Huang et al. (section 7.3, anytime).
 
-    It is top/RANK (of the search's best), random/INDEX (of the test architectures), best (of the
-    top ones the one with the largest area on the validation images, as wide as the first rival's
-    cost allows), or one of anytime.rivals.
+    It is top/RANK (of the search's best), random/INDEX (of the test architectures), best (the
+    top architecture with the largest area on the validation images, made as wide as the first
+    rival's cost allows), or one of anytime.rivals.
     Reads {data.folder}/cifar10.bin; for top results/SCALE/search/random/SEED, for random
     results/SCALE/architectures, for best both the search and results/SCALE/anytime/top/*.
     Writes results/SCALE/anytime/NAME: model.pt, curve.csv, run.json; checkpoints below
@@ -168,7 +168,7 @@ def best(config: "Config") -> "Block":
         CHOSEN_BY,
         "data",
         "architectures",
-        f"{FIRST_GHN}: model.pt",
+        f"{FIRST_GHN}: model.pt run.json",
         f"scores/{FIRST_GHN}",
         "anytime/top/{anytime.top}",
         "anytime/random/{anytime.random}",
@@ -184,6 +184,8 @@ def best(config: "Config") -> "Block":
         "anytime_export/model.pt",
     ),
     root=SCALE,
+    memory_mb=3000,
+    minutes=20,
     chapters=("anytime_prediction",),
     shown={
         "anytime.html": Shown("anytime.rst", "Anytime prediction", "networks"),

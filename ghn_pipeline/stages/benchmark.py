@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     settings=(
         "scale",
         "benchmark.top",
-        "correlation.architectures",
         "correlation.ghns",
         *INTERVALS,
         "tables",

@@ -30,7 +30,7 @@ PARTS = ("figure5a", "figure5b", "table5")
 
 @stage(
     "scores/ghn/NAME",
-    reads=("data", DRAWN, "ghn/{part}: model.pt"),
+    reads=("data", DRAWN, "ghn/{part}: model.pt run.json"),
     settings=("evaluation",),
     each="correlation.ghns",
     known="ghns",
@@ -39,7 +39,7 @@ PARTS = ("figure5a", "figure5b", "table5")
 )
 @stage(
     "scores/oneshot",
-    reads=("data", DRAWN, "oneshot: model.pt"),
+    reads=("data", DRAWN, "oneshot: model.pt run.json"),
     settings=("evaluation",),
     writes=("scores.csv",),
     needs="scoring",
@@ -48,7 +48,13 @@ PARTS = ("figure5a", "figure5b", "table5")
 @stage(
     "scores/proxies",
     reads=("data", DRAWN),
-    settings=(*INITIAL, "proxies.batch", "proxies.network", "proxies.resolution"),
+    settings=(
+        *INITIAL,
+        "evaluation.together",
+        "proxies.batch",
+        "proxies.network",
+        "proxies.resolution",
+    ),
     writes=("scores.csv",),
     needs="scoring",
     chapters=("correlation", "benchmark"),
@@ -56,7 +62,14 @@ PARTS = ("figure5a", "figure5b", "table5")
 @stage(
     "scores/sgd",
     reads=("data", DRAWN),
-    settings=(*INITIAL, "sgd", "proxies.steps", "evaluation.batch", "evaluation.batches"),
+    settings=(
+        *INITIAL,
+        "sgd",
+        "proxies.steps",
+        "evaluation.batch",
+        "evaluation.batches",
+        "evaluation.together",
+    ),
     writes=("scores.csv",),
     needs="scoring",
     chapters=("benchmark",),
@@ -65,8 +78,9 @@ def scores(job: Job) -> None:
     """Score the test architectures: generated or shared weights (section 5.3), or a rival.
 
     Reads {data.folder}/cifar10.bin, results/SCALE/architectures and results/SCALE/MODEL; the rivals
-    `proxies` and `sgd` have no model. Of architectures that compute the same function one is scored
-    for all, but by proxies: the size of a network counts what computes nothing.
+    `proxies` and `sgd` have no model. If several architectures compute the same function, one is
+    scored for all of them. Proxies score each one, because the size of a network includes
+    operations that compute nothing.
     Writes results/SCALE/scores/MODEL: scores.csv, run.json; what is done below checkpoints/.
     """
     import pandas as pd
@@ -101,8 +115,8 @@ def scores(job: Job) -> None:
     "table4",
     reads=(
         "sgd/{correlation.architectures}",
-        "oneshot: run.json",
-        f"{FIRST_GHN}: run.json",
+        "oneshot: model.pt run.json",
+        f"{FIRST_GHN}: model.pt run.json",
         "scores/oneshot: run.json",
         "scores/proxies: run.json",
         f"scores/{FIRST_GHN}: run.json",
@@ -209,6 +223,7 @@ def table4_rows(config: "Config") -> "tuple[dict[str, Row], list[dict[str, Any]]
     settings=(
         "scale",
         "ablations",
+        "ghn",
         "correlation.ghns",
         "correlation.architectures",
         *INTERVALS,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ghn_pipeline.training.distributed import Team
 
 
-#: What a recipe says of how a network is trained, but for how many processes share the work.
+#: The settings of a recipe, except the number of processes that share the work.
 RECIPE = (
     "workers",
     "epochs",
@@ -139,7 +139,7 @@ def _finalists(group: str, read: str, each: str, *own: str) -> Callable[[Work], 
 def finalists(job: Job) -> None:
     """Train an architecture to the end by the full recipe (sections 5.1.1 and 7.3).
 
-    NAME is top/RANK (of the search's best), random/RANK (of its first, so random ones) or
+    It is top/RANK (of the search's best), random/RANK (of its first, so random ones) or
     best/SEED (the winner, with CutOut). finalists.processes share the work, which this command
     starts: on this machine, or in a Slurm job on finalists.nodes of its machines.
     Reads {data.folder}/cifar10.bin and results/SCALE/search/random/SEED, or results/SCALE/winner.

@@ -32,11 +32,12 @@ def prepare_device(config: Config) -> torch.device:
         )
     device = CPU if asked == "cpu" else found
     if device.type == "cpu" and not config.cpu_is_enough:
-        first, second = PRESETS_OF[config.space.name]
+        first, *others = PRESETS_OF[config.space.name]
+        more = "".join(f", or presets/{other}.yaml" for other in others)
         raise UserError(
             f"the scale {config.scale!r} takes weeks without an accelerator; none is used here. "
-            f"Choose a preset (snakemake --cores all --configfile presets/{first}.yaml, or "
-            f"presets/{second}.yaml), or insist: cpu_is_enough: true in the configuration."
+            f"Choose a preset (snakemake --cores all --configfile presets/{first}.yaml{more}), or "
+            "insist: cpu_is_enough: true in the configuration."
         )
     return device
 
@@ -61,7 +62,11 @@ def prepare_process(config: Config) -> None:
 
 
 def _keep_freed_memory() -> None:
-    """Have glibc keep freed activations: it gives them back, and the next costs a fault a page."""
+    """Tell glibc to keep freed memory.
+
+    Otherwise it returns the memory of activations to the system, and the next allocation causes a
+    page fault for each page.
+    """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
@@ -69,7 +74,7 @@ def _keep_freed_memory() -> None:
 
 
 def precision(config: Config, device: torch.device) -> torch.dtype:
-    """Return the type of numbers in which finalists are multiplied; their weights are float32."""
+    """Return the number type of the finalists' convolutions; their weights stay float32."""
     asked = config.compute.precision
     # torch cannot be asked whether MPS has them
     fit = device.type in ("cuda", "xpu") and torch.get_device_module(device).is_bf16_supported()

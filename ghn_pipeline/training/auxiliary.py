@@ -9,7 +9,7 @@ from ghn_pipeline.model.network import Network
 
 
 def tapped(network: Network) -> int:
-    """Return the module that the head reads: the block at 2/3 of the network (section 7.3).
+    """Return the number of the module that the head reads, at 2/3 of the network (section 7.3).
 
     It is the first of the last third, as in DARTS: block 13 of 18, the first after a reduction.
     """

@@ -196,8 +196,8 @@ def tensors(state: object) -> Iterator[Tensor]:
 def only_writer(path: Path) -> Iterator[None]:
     """Hold the checkpoint for this process alone; a second job of that name waits for the first.
 
-    So a job that was started again cannot meet its own forerunner, which may still be saving or
-    go on where a cluster has lost sight of it.
+    A restarted job therefore never writes beside the job that it replaces, which may still be
+    saving, or still run on a node that the cluster has lost.
 
     Raises:
         UserError: another process holds it for longer than `PATIENCE`, or the folder cannot be

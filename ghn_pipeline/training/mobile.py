@@ -82,7 +82,7 @@ def mobile_training(
 def top_accuracies(
     model: Trained, batches: Iterable[tuple[Tensor, Tensor]], of: list[int]
 ) -> dict[str, float]:
-    """Return as "top1" the fraction of images whose class is the likeliest; so "top5", ..."""
+    """Return the share of images whose class is among the k likeliest, as "topk" for each k."""
     right, total = dict.fromkeys(of, 0), 0
     for images, labels in batches:
         likeliest = model(images).topk(max(of)).indices == labels[:, None]

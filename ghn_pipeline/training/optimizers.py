@@ -10,7 +10,7 @@ from ghn_pipeline.settings.sections import Anytime, Recipe, Sgd
 
 
 def _uncompiled(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
-    """Return an optimizer without its calls to the compiler, which nothing here is compiled by.
+    """Return an optimizer without its calls to the compiler. Nothing here is compiled.
 
     PyTorch loads the compiler, for a second and a half, to tell it to keep out of these methods.
     """

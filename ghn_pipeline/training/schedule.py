@@ -15,7 +15,7 @@ def divided(start: float, divide_at: Sequence[int], steps_per_epoch: int) -> Cal
 
 
 def rising(rate: Callable[[int], float], steps: int) -> Callable[[int], float]:
-    """Rise in a line to `rate` within the first `steps`; with 0 of them it is `rate`."""
+    """Rise in a line to `rate` within the first `steps`; with 0 steps `rate` is unchanged."""
     return lambda step: rate(step) * min(1.0, (step + 1) / max(1, steps))
 
 

@@ -56,11 +56,12 @@ def store(tmp_path, monkeypatch, empty_store):
 def stage(configured, store):
     """Write the files of a finished training and return their folder."""
 
-    def make(name="ghn/default", result=None):
+    def make(name="ghn/default", result=None, settings=None):
+        config = configured(settings or {})
         changes = {"measured": {10: {"accuracy": 0.25}}} if name == "ghn/default" else {}
         result = result or {**EXAMPLES[name.partition("/")[0]], **changes}
-        record.write(configured(), name, result, seconds=12.5, hardware={"device": "cpu"})
-        folder = record.result_folder(configured(), name)
+        record.write(config, name, result, seconds=12.5, hardware={"device": "cpu"})
+        folder = record.result_folder(config, name)
         rows = "\n".join(",".join(map(str, row)) for row in CURVE)
         write_atomically(folder / "curve.csv", f"step,loss,learning_rate\n{rows}\n")
         write_atomically(folder / "model.pt", b"weights")
@@ -679,7 +680,8 @@ def _follow_and_send(folder, uri, barrier):
 @pytest.mark.slow
 def test_forty_processes_at_once_on_a_fresh_store_lose_nothing(stage, tmp_path, forkserver):
     store = f"sqlite:///{tmp_path}/fresh.db"  # the tables are not made yet
-    folders = [tmp_path / stage(f"sgd/{i}") for i in range(40)]
+    many = {"correlation.drawn": 40, "correlation.architectures": list(range(40))}
+    folders = [tmp_path / stage(f"sgd/{i}", settings=many) for i in range(40)]
     barrier = forkserver.Barrier(40)
     children = [
         forkserver.Process(target=_follow_and_send, args=(f, store, barrier)) for f in folders

@@ -8,7 +8,7 @@ import yaml
 from ghn_pipeline.data.images import Images, Splits, stream
 from ghn_pipeline.model.network import Network, Trained
 from ghn_pipeline.model.oneshot import OneShot
-from ghn_pipeline.settings.config import Config, load, merged, validate
+from ghn_pipeline.settings.config import Config, merged, validate
 from ghn_pipeline.space.anytime import Anytime
 from ghn_pipeline.space.classification import Classification
 from ghn_pipeline.training.anytime import anytime_training
@@ -42,8 +42,10 @@ anytime: {epochs: 3, batch: 8, divide_at: [1, 2]}
 
 def small_config(root, changes=None) -> Config:
     """The smoke preset, yet smaller."""
-    smoke = load([root / "params.yaml", root / "presets/smoke.yaml"]).model_dump()
-    return validate(merged(merged(smoke, yaml.safe_load(SETTINGS)), changes or {}), "small")
+    settings = {}
+    for name in ("params.yaml", "presets/smoke.yaml"):
+        settings = merged(settings, yaml.safe_load((root / name).read_text(encoding="utf-8")))
+    return validate(merged(merged(settings, yaml.safe_load(SETTINGS)), changes or {}), "small")
 
 
 def small_space(config: Config) -> Classification:

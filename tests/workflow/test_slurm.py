@@ -142,7 +142,7 @@ class Run:
         assert self.process.wait(seconds) == 0, self.said()[-5000:]
 
 
-GHN, ONESHOT = "rule_train_ghn_wildcards_default", "rule_train_oneshot"
+GHN, ONESHOT = "rule_ghn_wildcards_default", "rule_oneshot"
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +210,7 @@ def test_the_work_ran_as_jobs_on_both_nodes(survived):
         assert any(job.comment.startswith(f"rule_{rule}") for job in ended), rule
     # the finalist's two workers had a node each
     assert ("node1", "node2") in [
-        job.nodes for job in ended if job.comment.startswith("rule_train_finalist")
+        job.nodes for job in ended if job.comment.startswith("rule_finalists")
     ]
 
 
@@ -276,6 +276,6 @@ def test_jobs_ask_for_accelerators(place, cluster, survived):
     new = [job for job in cluster.known_jobs() if job.id not in before]
     asked = {job.comment: cluster.run("scontrol", "show", "job", str(job.id)) for job in new}
     assert "TresPerJob=gres:gpu:1" in asked[ONESHOT]
-    finalist = asked["rule_train_finalist_wildcards_top_0"]
+    finalist = asked["rule_finalists_wildcards_top_0"]
     assert "TresPerNode=gres:gpu:1" in finalist
     assert "NumNodes=2" in finalist

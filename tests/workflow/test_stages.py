@@ -109,13 +109,17 @@ TABLE = [
     ("sgd.momentum", 0.5, only(*TRUTH, *SHORT, *FEW_STEPS, "memory")),
     ("sgd.weight_decay", 0.0, only(*TRUTH, *SHORT, *FEW_STEPS)),
     # the batches on which SGD stopped early, and the others, are judged
-    ("evaluation.batch", 50, only("sgd", "scores/oneshot", "scores/sgd", *SCORED)),
+    (
+        "evaluation.batch",
+        50,
+        only("sgd", "scores/oneshot", "scores/sgd", "anytime/random", "anytime/msdnet", *SCORED),
+    ),
     ("evaluation.batches", 1, only("sgd", "scores/oneshot", "scores/sgd", *SCORED)),
     ("evaluation.measure", "likelihood", only("scores/oneshot", *SCORED)),
-    # SGD generates no weights
-    ("evaluation.together", 3, only("scores/oneshot", *SCORED)),
+    # what is done of a scoring is kept by groups
+    ("evaluation.together", 3, only("scores/oneshot", "scores/sgd", *PROXIES, *SCORED)),
     ("correlation.drawn", 7, OF_SPACE[:-1]),
-    ("correlation.architectures", [0, 1, 2, 3, 4, 5], COMPARED),
+    ("correlation.architectures", [0, 1, 2, 3, 4, 5], only("table4", "ablations")),
     ("correlation.steps", [5], only(*TRUTH)),
     ("correlation.resamples", 300, only(*COMPARED, "anytime_curves")),
     ("correlation.confidence", 0.9, only(*COMPARED, "anytime_curves")),

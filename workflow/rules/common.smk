@@ -102,7 +102,7 @@ def cores_for(declared):
     }[declared.needs]
 
 
-# No rule has a `log:`: Snakemake deletes it when a job starts again. What a stage says over all of
+# There is no `log` directive, since Snakemake deletes its file when a job starts again. What a stage says over all of
 # its jobs is kept by the command itself, in results/SCALE/logs.
 
 

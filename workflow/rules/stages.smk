@@ -1,16 +1,20 @@
 # One rule for each kind of stage; `snakemake --list` names them. The inputs, outputs, settings and
 # resources of a stage are declared above the function that does its work, in ghn_pipeline/stages.
-
 #
 # `snakemake --lint` has three complaints about each rule. There is no `log:` because Snakemake would
 # delete it when a job starts again (see common.smk). There is no environment because all stages use
 # the one that `make` installs, with the versions of constraints.txt. {OPTIONS} comes from outside
 # because it is no setting of a stage.
+
 import re
 
 
 def name_of(kind, wildcards):
     return "/".join([kind, *wildcards])
+
+
+def path_of(folder, kind):
+    return "/".join([folder, kind, *PART[kind]])
 
 
 def reads(kind):
@@ -33,14 +37,14 @@ def writes(declared):
     if declared.kind == "data":
         # the bytes are verified and the same from every source: never fetched twice
         return [protected(file) for file in stage.files(CONFIG, "data")]
-    folder = RESULTS if declared.is_table else f"{RESULTS}/{declared.kind}{PART[declared.kind]}"
+    folder = RESULTS if declared.is_table else path_of(RESULTS, declared.kind)
     return [in_report(declared, file, f"{folder}/{file}") for file in declared.files]
 
 
 def in_report(declared, file, path):
     shown = dict(declared.shown or {})
     if declared.is_table:
-        category = next(iter(shown.values())).category
+        category = next((each.category for each in shown.values()), declared.kind)
         shown[declared.record] = stage.Shown("provenance.rst", category, f"made of: {declared.kind}")
     if file not in shown:
         return path
@@ -77,7 +81,8 @@ def first(kind):
 
 # The rule of a kind with parts, such as sgd/3, has a wildcard for the part.
 KINDS = {declared.kind: declared for declared in stage.declared()}
-PART = {kind: "/{part}" if "/" in declared.name else "" for kind, declared in KINDS.items()}
+PART = {kind: [] if declared.name == kind else ["{part}"] for kind, declared in KINDS.items()}
+BENCHMARKS = f"{RESULTS}/benchmarks"
 PARTS = {
     kind: "|".join(
         re.escape(name.partition("/")[2])
@@ -101,7 +106,7 @@ for KIND, DECLARED in KINDS.items():
             settings=depends(KIND),
             command=command(KIND),
         benchmark:
-            f"{RESULTS}/benchmarks/{KIND}{PART[KIND]}.tsv"
+            f"{path_of(BENCHMARKS, KIND)}.tsv"
         wildcard_constraints:
             part=PARTS[KIND],
         threads: cores_for(DECLARED)

@@ -1,0 +1,38 @@
+"""The declarations of the stages: one rule, one verb and one folder for each kind."""
+
+from collections import defaultdict
+
+import pytest
+
+from ghn_pipeline.pipeline.stage import CHAPTERS_OF, declared, find, read_by
+from ghn_pipeline.system.errors import UserError
+
+
+def test_stages_of_one_kind_differ_in_what_they_read_alone() -> None:
+    """Snakemake has one rule for all of a kind: its outputs and resources are the same."""
+    kinds = defaultdict(set)
+    for one in declared():
+        shared = (one.writes, one.needs, one.memory_mb, one.minutes, one.root, one.name != one.kind)
+        kinds[one.kind].add((*shared, repr(one.shown)))
+    assert {kind: len(found) for kind, found in kinds.items()} == dict.fromkeys(kinds, 1)
+
+
+def test_every_chapter_is_of_a_space_and_every_entry_of_reads_is_a_stage() -> None:
+    chapters = {chapter for of_space in CHAPTERS_OF.values() for chapter in of_space}
+    for one in declared():
+        assert set(one.chapters) <= chapters, one.name
+        for pattern, files in one.inputs():
+            assert set(files) <= set(read_by(pattern).files), (one.name, pattern)
+    with pytest.raises(ValueError, match="ghns/x, which a declaration reads, is no stage"):
+        read_by("ghns/x")
+
+
+def test_stages_of_one_function_stand_in_the_order_of_the_file() -> None:
+    names = [one.name for one in declared()]
+    assert names.index("finalists/top/RANK") < names.index("finalists/best/SEED")
+    assert names[:3] == ["data", "architectures", "ghn/NAME"]
+
+
+def test_a_part_of_another_spaces_kind_is_refused_for_its_space(configured) -> None:
+    with pytest.raises(UserError, match="anytime/foo belongs to the chapter anytime_prediction"):
+        find(configured(), "anytime/foo")
