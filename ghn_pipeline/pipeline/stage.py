@@ -287,7 +287,13 @@ def all_settings(config: "Config", name: str) -> dict[str, Any]:
         below = filled(config, pattern, part)
         if len(below) == 1:
             found |= all_settings(config, below[0])
-    return found | _own(config, one, part)
+    found |= _own(config, one, part)
+    # one stage may depend on a section, and another on a single setting of it
+    return {
+        path: each
+        for path, each in found.items()
+        if not any(path.startswith(f"{section}.") for section in found)
+    }
 
 
 def _own(config: "Config", one: Stage, part: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections import defaultdict
 
 import pytest
 
-from ghn_pipeline.pipeline.stage import CHAPTERS_OF, declared, find, read_by
+from ghn_pipeline.pipeline.stage import CHAPTERS_OF, all_settings, declared, find, read_by
 from ghn_pipeline.system.errors import UserError
 
 
@@ -31,6 +31,19 @@ def test_stages_of_one_function_stand_in_the_order_of_the_file() -> None:
     names = [one.name for one in declared()]
     assert names.index("finalists/top/RANK") < names.index("finalists/best/SEED")
     assert names[:3] == ["data", "architectures", "ghn/NAME"]
+
+
+def test_a_record_names_each_setting_once(configured) -> None:
+    """MLflow refuses a run with a setting given twice."""
+    config = configured()
+    for one in declared():
+        for name in one.names(config, made=True):
+            flat = [
+                f"{path}.{key}" if isinstance(each, dict) else path
+                for path, each in all_settings(config, name).items()
+                for key in (each if isinstance(each, dict) else [""])
+            ]
+            assert len(set(flat)) == len(flat), name
 
 
 def test_a_part_of_another_spaces_kind_is_refused_for_its_space(configured) -> None:
