@@ -84,6 +84,7 @@ class GHN(nn.Module):
         if {len(n.modules) for n in networks} != {self.modules_of_network}:
             raise ValueError(f"this GHN weighs networks of {self.modules_of_network} modules")
         device = self.embedding.weight.device
+        # Eq. 12
         passed = torch.zeros(len(networks), 1, self.embedding.embedding_dim, device=device)
         embeddings, known = [], {}
         for m in range(self.modules_of_network):
@@ -95,9 +96,10 @@ class GHN(nn.Module):
             if self.positions is not None:
                 h = h + self.positions.weight[m]
             propagation = self.propagations[m % len(self.propagations)]
-            h = propagation(h, graphs, passed, self.passes, self.scheme)
+            h = propagation(h, graphs, passed, self.passes, self.scheme)  # Eq. 14
             embeddings.append(h)
             if self.pass_embeddings:
+                # Eq. 13: the mean over the nodes of the module
                 passed = (h * graphs.real).sum(1, keepdim=True) / graphs.real.sum(1, keepdim=True)
         starts = torch.tensor([0] + [h.shape[1] for h in embeddings]).cumsum(0).tolist()
         return torch.cat(embeddings, dim=1), starts

@@ -318,6 +318,16 @@ def test_a_dry_run_at_the_papers_scale_says_so_at_its_end(files, preset, workpla
     assert "paper's scale" not in workplace.run("snakemake", "--list-rules", *files).stderr
 
 
+@pytest.mark.parametrize("content", ["[1]", '{"table": 3}', '{"table": {}, "made_of": [1]}'])
+def test_a_damaged_provenance_ends_no_command(content, workplace):
+    path = workplace.folder / "results/smoke/table4.provenance.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(content, encoding="utf-8")
+    done = workplace.snakemake("--dry-run", "--", "results/smoke/table4.md")
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

@@ -116,15 +116,19 @@ def contents(path):
 def made_of(table):
     """In words, what made a table or figure that is there."""
     found = contents(Path(RESULTS, f"{table}.provenance.json"))
-    if not found:
+    try:
+        return in_words(table, found["table"], found["made_of"])
+    except (KeyError, TypeError, AttributeError):  # not there, or not whole
         return ""
-    runs = found["made_of"]
+
+
+def in_words(table, made, runs):
     commits = ", ".join(sorted({str(run["commit"]) for run in runs}))
     changed = " (with changes that were not committed)" if any(r["dirty"] for r in runs) else ""
     devices = ", ".join(sorted({r["hardware"]["device"] for r in runs if r["hardware"]}))
     return (
-        f"Made of {len(runs)} runs, the last finished {found['table']['finished']}; commit "
-        f"{commits}{changed}; on {devices}; configuration digest {found['table']['digest']}. "
+        f"Made of {len(runs)} runs, the last finished {made['finished']}; commit "
+        f"{commits}{changed}; on {devices}; configuration digest {made['digest']}. "
         f"Every run is listed in ``{table}.provenance.json``."
     )
 

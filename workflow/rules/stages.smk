@@ -61,8 +61,10 @@ def remake_if_stale(name):
     record = stage.find(CONFIG, name)[0].record
     path = Path(stage.files(CONFIG, name, [record])[0]) if record else None
     if workflow.is_main_process and path is not None and path.exists():
-        made = contents(path)
-        if made.get("table", made).get("digest") != digest(stage.settings(CONFIG, name)):
+        content = contents(path)
+        made = content.get("table", content)
+        found = made.get("digest") if isinstance(made, dict) else None
+        if found != digest(stage.settings(CONFIG, name)):
             workflow.dag.forcefiles.add(str(path))
 
 
