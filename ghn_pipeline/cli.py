@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from ghn_pipeline import __version__
-from ghn_pipeline.pipeline.stage import Job, Stage, declared, find, log_file, placeholders
+from ghn_pipeline.pipeline.stage import Job, find, kinds, log_file, placeholders
 from ghn_pipeline.system import logs
 from ghn_pipeline.system.errors import OutOfTimeError, UserError, did_you_mean
 from ghn_pipeline.system.files import write_atomically
@@ -174,15 +174,7 @@ OTHERS: dict[str, tuple[Verb, dict[str, dict[str, object]]]] = {
 WITHOUT_SETTINGS = ("configure", "track", "completion", "ui")
 
 
-def _kinds() -> dict[str, list[Stage]]:
-    """Return the stages by their verbs."""
-    found: dict[str, list[Stage]] = {}
-    for stage in declared():
-        found.setdefault(stage.kind, []).append(stage)
-    return found
-
-
-VERBS = [*_kinds(), *OTHERS]
+VERBS = [*kinds(), *OTHERS]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -203,7 +195,7 @@ def parser(files: object = None) -> argparse.ArgumentParser:
     top = _Parser("ghn", description="Graph HyperNetworks, reproduced.")
     top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for kind, stages in _kinds().items():
+    for kind, stages in kinds().items():
         parts = [stage.name.partition("/")[2] for stage in stages if stage.name != kind]
         sub = _add_verb(verbs, kind, stages[0].work.__doc__, files)
         if parts:

@@ -23,7 +23,14 @@ from ghn_pipeline.model.network import Network
 from ghn_pipeline.model.oneshot import OneShot
 from ghn_pipeline.pipeline import record
 from ghn_pipeline.pipeline.schemas import Entries, faults
-from ghn_pipeline.pipeline.stage import command, result_folder, settings
+from ghn_pipeline.pipeline.stage import (
+    CHOSEN_BY,
+    FIRST_GHN,
+    command,
+    filled,
+    result_folder,
+    settings,
+)
 from ghn_pipeline.ranking import held_out as drawing
 from ghn_pipeline.ranking.proxies import synflow
 from ghn_pipeline.ranking.rivals import proxy_scorer, sgd_scorer
@@ -51,12 +58,14 @@ UNTRAINED = {"proxies": proxy_scorer, "sgd": sgd_scorer}
 
 def first_ghn(config: Config) -> str:
     """Return the stage of the GHN that Table 4 shows and that searches."""
-    return f"ghn/{config.correlation.ghns[0]}"
+    (name,) = filled(config, FIRST_GHN)
+    return name
 
 
 def chooser(config: Config) -> str:
     """Return the search that chooses the finalists: the paper's random one (section 5.1.1)."""
-    return f"search/random/{config.search.seeds[0]}"
+    (name,) = filled(config, CHOSEN_BY)
+    return name
 
 
 def exported(config: Config) -> str:

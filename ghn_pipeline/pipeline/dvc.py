@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from ghn_pipeline.pipeline.stage import SCALE, Stage, needed, read_by
+from ghn_pipeline.pipeline.stage import FIRST_GHN, SCALE, Stage, command, needed, read_by
 
 HEAD = """\
 # The stages of the space {space}, for `dvc repro`: the same commands, inputs and outputs as
@@ -13,7 +13,7 @@ HEAD = """\
 # belongs there. DVC reads params.yaml alone.
 """
 #: Trainings whose loss `dvc plots` shows.
-CURVES = ("ghn/{correlation.ghns[0]}", "oneshot")
+CURVES = (FIRST_GHN, "oneshot")
 
 
 def text(space: str) -> str:
@@ -33,14 +33,12 @@ def name(one: Stage) -> str:
 
 
 def _stage(one: Stage, there: list[Stage]) -> dict[str, Any]:
-    folder = _path(one.root or f"{SCALE}/{one.literal}{'/{part}' if one.each else ''}")
-    words = one.literal.replace("/", " ", 1)
-    separator = "/" if " " in words else " "
+    folder = _path(one.root or f"{SCALE}/{one.pattern}")
     found: dict[str, Any] = {}
     if one.each:
         whole = _all_parts_are_read(one, there)
         found["matrix"] = {"part": f"${{{one.each}}}" if whole else [f"${{{one.each}[0]}}"]}
-    found["cmd"] = f"ghn {words}{separator}${{item.part}}" if one.each else f"ghn {words}"
+    found["cmd"] = _path(command(one.pattern))
     found["deps"] = list(dict.fromkeys(_inputs(one)))
     found["params"] = [*(["method"] if one.record else []), *_params(one)]
     files = [f"{folder}/{file}" for file in one.files]

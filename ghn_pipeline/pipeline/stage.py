@@ -9,6 +9,7 @@ paths. A path in braces stands for its value: `{search.seeds[0]}` is the first e
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:  # the command line lists all stages without reading any setti
 #: The folder of what tables and figures are written as.
 SCALE = "results/{scale}"
 RECORD = "run.json"
+#: The GHN that Table 4 shows and that searches.
+FIRST_GHN = "ghn/{correlation.ghns[0]}"
+#: The search that chooses the finalists: the paper's random one (section 5.1.1).
+CHOSEN_BY = "search/random/{search.seeds[0]}"
 
 #: The chapters of each space; an engine is asked for one by its name.
 CHAPTERS_OF = {
@@ -118,6 +123,11 @@ class Stage:
         return self.name.rpartition("/")[0] if self.each else self.name
 
     @property
+    def pattern(self) -> str:
+        """The name with `{part}` in the place of its part: "sgd/{part}"."""
+        return f"{self.literal}/{{part}}" if self.each else self.name
+
+    @property
     def is_table(self) -> bool:
         """Whether it only shows the results of others; it has no folder and no MLflow run."""
         return self.root == SCALE
@@ -163,8 +173,9 @@ def stage(name: str, **more: Any) -> Callable[[Work], Work]:
     return declare
 
 
+@cache
 def declared() -> list[Stage]:
-    """Return the declarations of all stages."""
+    """Return the declarations of all stages; do not change the list."""
     # imported here because the stages import this module; each declares itself
     import ghn_pipeline.stages  # noqa: F401
 
@@ -173,6 +184,15 @@ def declared() -> list[Stage]:
     for one in _STAGES.values():
         of_work.setdefault(one.work, []).insert(0, one)
     return [one for stages in of_work.values() for one in stages]
+
+
+@cache
+def kinds() -> dict[str, list[Stage]]:
+    """Return the declarations by their kind, the first word of their names."""
+    found: dict[str, list[Stage]] = {}
+    for one in declared():
+        found.setdefault(one.kind, []).append(one)
+    return found
 
 
 def needed(space: str) -> list[Stage]:
@@ -242,8 +262,7 @@ def find(config: "Config", name: str) -> tuple[Stage, str]:
             return found, last
         if not found.each and found.name == name:
             return found, ""
-    kind = name.partition("/")[0]
-    of_kind = [one for one in declared() if one.kind == kind]
+    of_kind = kinds().get(name.partition("/")[0], [])
     alike = [one for one in of_kind if _is_of_space(config, one)]
     if of_kind and not alike:
         raise _of_another_space(config, name, of_kind[0].chapters)

@@ -6,7 +6,7 @@ all declarations without PyTorch.
 
 from typing import TYPE_CHECKING
 
-from ghn_pipeline.pipeline.stage import SCALE, Job, Shown, Work, stage
+from ghn_pipeline.pipeline.stage import CHOSEN_BY, FIRST_GHN, SCALE, Job, Shown, Work, stage
 
 if TYPE_CHECKING:
     from ghn_pipeline.report.correlations import Bootstrap
@@ -29,10 +29,6 @@ __all__ = [
 
 #: The test architectures, without those that choices are made by.
 DRAWN = "architectures: architectures.json run.json"
-#: The GHN that Table 4 shows and that searches.
-FIRST_GHN = "ghn/{correlation.ghns[0]}"
-#: The search that chooses the finalists: the paper's random one (section 5.1.1).
-CHOSEN_BY = "search/random/{search.seeds[0]}"
 #: What every network depends on before a step of training.
 INITIAL = ("images", "network", "seeds.split", "seeds.data_order", "seeds.initialisation")
 #: What intervals depend on.

@@ -102,8 +102,8 @@ def cores_for(declared):
     }[declared.needs]
 
 
-# There is no `log` directive, since Snakemake deletes its file when a job starts again. What a stage says over all of
-# its jobs is kept by the command itself, in results/SCALE/logs.
+# There is no `log` directive, since Snakemake deletes its file when a job starts again. The command
+# itself keeps everything that a stage prints, over all of its jobs, in results/SCALE/logs.
 
 
 def contents(path):

@@ -82,17 +82,16 @@ def first(kind):
 
 
 # The rule of a kind with parts, such as sgd/3, has a wildcard for the part.
-KINDS = {declared.kind: declared for declared in stage.declared()}
+KINDS = {kind: stages[0] for kind, stages in stage.kinds().items()}
 PART = {kind: [] if declared.name == kind else ["{part}"] for kind, declared in KINDS.items()}
 BENCHMARKS = f"{RESULTS}/benchmarks"
 PARTS = {
     kind: "|".join(
         re.escape(name.partition("/")[2])
-        for declared in stage.declared()
-        if declared.kind == kind
+        for declared in stages
         for name in declared.names(CONFIG)
     )
-    for kind in KINDS
+    for kind, stages in stage.kinds().items()
 }
 
 for KIND, DECLARED in KINDS.items():
