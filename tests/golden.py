@@ -1,12 +1,16 @@
-"""The digests of the settings of every stage of every preset, kept in golden/digests.json.
+"""Digests that no change of the code may alter unseen, kept in golden/.
 
-    python tests/golden.py    # writes them anew: a commit that changes them says why
+    python tests/golden.py                  # writes those of the settings anew
+    python tests/golden.py results/smoke    # adds or replaces those of a smoke run on this machine
 
-A result is known by its digest. A change of the code that changes a digest makes the results that
-users have stale, so no change may do it unseen.
+A commit that changes them says why. A result is known by the digest of its settings; if that
+changes, the results that users have are stale. The tables and figures of the smoke preset are the
+same bytes in every run on processors with the same vector instructions.
 """
 
+import hashlib
 import json
+import sys
 from pathlib import Path
 
 from ghn_pipeline.pipeline.stage import needed, settings
@@ -15,6 +19,7 @@ from ghn_pipeline.system.files import digest
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "tests/golden/digests.json"
+TABLES = ROOT / "tests/golden/smoke.json"
 #: "paper" is params.yaml alone.
 PRESETS = ["paper", *sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))]
 
@@ -35,5 +40,27 @@ def digests() -> dict[str, dict[str, str]]:
     return found
 
 
+def machine(results: Path) -> str:
+    """Return the vector instructions that computed a run."""
+    made_on = json.loads((results / "ghn/default/run.json").read_text(encoding="utf-8"))["hardware"]
+    return f"{made_on['device']}, {made_on['instruction_set']}"
+
+
+def tables(results: Path) -> dict[str, str]:
+    """Return the digest of every table and figure of a run, and of its metrics."""
+    files = sorted(f for f in results.iterdir() if f.is_file() and "provenance" not in f.name)
+    return {f.name: hashlib.sha256(f.read_bytes()).hexdigest()[:16] for f in files}
+
+
+def add_tables(results: Path) -> None:
+    """Keep the digests of a run's tables under the name of its machine."""
+    known = json.loads(TABLES.read_text(encoding="utf-8")) if TABLES.exists() else {}
+    known[machine(results)] = tables(results)
+    TABLES.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+
+
 if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        add_tables(Path(sys.argv[1]))
+        sys.exit()
     FILE.write_text(json.dumps(digests(), indent=1) + "\n", encoding="utf-8")
