@@ -10,6 +10,7 @@ from snakemake.exceptions import WorkflowError
 
 from ghn_pipeline.pipeline import stage
 from ghn_pipeline.settings.config import load
+from ghn_pipeline.space.spaces import SPACES
 from ghn_pipeline.system.errors import UserError
 
 if workflow.config_settings.config:
@@ -64,35 +65,21 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/stages.smk"
 
 
-# What a person asks for: `snakemake CHAPTER --cores all ...`. Chapters that are a rule of their own:
-# `ablations` (Figures 5a and 5b, Table 5), `memory`, and `benchmark`, for presets of NAS-Bench-201.
+# What a person asks for: `snakemake CHAPTER --cores all ...`. `ghn_pipeline/space` says which chapters
+# a space has. A chapter with the name of a stage is that stage's rule.
 
 
 rule all:
     default_target: True
     input:
-        [leaves(chapter) for chapter in stage.CHAPTERS_OF[CONFIG.space.name]],
+        [leaves(chapter) for chapter in CONFIG.space.chapters],
 
 
-# Table 4 and Figure 6: a newcomer's first half hour at the quick preset
-rule correlation:
-    input:
-        leaves("correlation"),
+for CHAPTER in sorted({chapter for space in SPACES.values() for chapter in space.chapters}):
+    if CHAPTER not in KINDS:
 
-
-# Tables 1 and 2, the curves of the searches, Figure 7 and the winner's files
-rule architecture_search:
-    input:
-        leaves("architecture_search"),
-
-
-# Table 3
-rule transfer:
-    input:
-        leaves("transfer"),
-
-
-# Figures 3, 4 and 8 to 10, for presets of that space
-rule anytime_prediction:
-    input:
-        leaves("anytime_prediction"),
+        rule:
+            name:
+                CHAPTER
+            input:
+                leaves(CHAPTER),

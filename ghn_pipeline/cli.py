@@ -57,7 +57,7 @@ def configure(args: argparse.Namespace) -> None:
     from ghn_pipeline.settings.config import adopt
 
     config = adopt(Path("params.yaml"), [Path(file) for file in args.files])
-    write_atomically(Path("dvc.yaml"), dvc.text(config.space.name))
+    write_atomically(Path("dvc.yaml"), dvc.text(config.space.name, config.space.chapters))
     print(f"params.yaml and dvc.yaml are now of the scale {config.scale}")
 
 

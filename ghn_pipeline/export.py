@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ghn_pipeline.model.graph import Block
 from ghn_pipeline.model.network import IMAGE, Network, Trained, run_to_budget
-from ghn_pipeline.settings.sections import OPERATIONS_OF, Section
+from ghn_pipeline.settings.sections import Section
 from ghn_pipeline.space.space import Space
 from ghn_pipeline.space.spaces import SPACES
 from ghn_pipeline.system.errors import UserError, did_you_mean
@@ -68,7 +68,7 @@ def _schema(name: str, space: Callable[..., Space]) -> type[Section]:
     return create_model(name, __base__=Section, **arguments)
 
 
-_SPACES = {name: _schema(name, space) for name, space in SPACES.items()}
+_SPACES = {name: _schema(name, space.makes) for name, space in SPACES.items()}
 
 
 class Exported(nn.Module):
@@ -143,7 +143,7 @@ def save(
 
 def _arguments(space: Space) -> dict[str, Any]:
     """The name of a space and the arguments that make it."""
-    (name,) = (name for name, made in SPACES.items() if made is type(space))
+    (name,) = (name for name, known in SPACES.items() if known.makes is type(space))
     return {"name": name, **{f.name: getattr(space, f.name) for f in fields(space)}}  # type: ignore[arg-type]
 
 
@@ -190,11 +190,13 @@ def _checked(content: Any) -> tuple[Architecture, Space]:
     except ValidationError as error:
         faults = (f"{'.'.join(map(str, f['loc']))}: {f['msg']}" for f in error.errors()[:3])
         raise ValueError("; ".join(faults)) from error
-    known = OPERATIONS_OF[name]
+    known = SPACES[name].known
     if unknown := [op for op in given["operations"] if op not in known]:
         raise ValueError(f"unknown operation {unknown[0]}{did_you_mean(unknown[0], known)}")
     # JSON has lists only
-    space = SPACES[name](**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
+    space = SPACES[name].makes(
+        **{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    )
     return architecture, space
 
 

@@ -26,7 +26,7 @@ PRESETS = ["paper", *sorted(path.stem for path in (ROOT / "presets").glob("*.yam
 
 def stages(config: Config) -> list[str]:
     """List every stage that the space of a configuration has."""
-    declared = [one for one in needed(config.space.name) if one.record]
+    declared = [one for one in needed(config.space.chapters) if one.record]
     return sorted(name for one in declared for name in one.names(config))
 
 

@@ -67,7 +67,7 @@ def _stages() -> list[Stage]:
     found: dict[str, Stage] = {}
     for scale in PRESETS:
         config = load([ROOT / "params.yaml", ROOT / f"presets/{scale}.yaml"])
-        for one in declarations.needed(config.space.name):
+        for one in declarations.needed(config.space.chapters):
             for name in one.names(config, made=True) if one.record else ():
                 kind = "table" if one.is_table and one.kind != "anytime_curves" else one.kind
                 words = declarations.command(name).removeprefix("ghn ")

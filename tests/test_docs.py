@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from ghn_pipeline.cli import VERBS
-from ghn_pipeline.pipeline.stage import CHAPTERS_OF, declared
+from ghn_pipeline.pipeline.stage import declared
+from ghn_pipeline.space.spaces import SPACES
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -110,7 +111,8 @@ def test_targets_of_make_exist(page: Path) -> None:
 
 @each_page
 def test_targets_of_snakemake_exist(page: Path) -> None:
-    rules = {"all", *(one.kind for one in declared())}.union(*CHAPTERS_OF.values())
+    chapters = (space.chapters for space in SPACES.values())
+    rules = {"all", *(one.kind for one in declared())}.union(*chapters)
     # a target with a slash is a file
     asked = {word for word in first_words(page, "snakemake") if "/" not in word}
     assert asked <= rules

@@ -11,6 +11,7 @@ import yaml
 from kills import STAGES, WAYS, Ground, Round, difference, take_away
 
 from ghn_pipeline.pipeline import dvc
+from ghn_pipeline.space.spaces import SPACES
 
 pytestmark = [
     pytest.mark.slow,
@@ -83,7 +84,7 @@ def test_every_kind_of_stage_is_there():
     """Every command of the workflows, except for what only gets the images and for benchmarks."""
     named = {}
     for space in ("classification", "anytime"):
-        stages = yaml.safe_load(dvc.text(space))["stages"]
+        stages = yaml.safe_load(dvc.text(space, SPACES[space].chapters))["stages"]
         named |= {name: one["cmd"].split()[1] for name, one in stages.items()}
     del named["data"]
     assert {stage.dvc.partition("@")[0]: stage.words.split()[0] for stage in STAGES} == named

@@ -22,13 +22,11 @@ from torch import Tensor
 from ghn_pipeline.export import load, save, write_onnx
 from ghn_pipeline.model.graph import Block, Node
 from ghn_pipeline.model.network import Network, Trained
-from ghn_pipeline.model.operations import OPERATIONS
-from ghn_pipeline.settings.sections import OPERATIONS_OF
-from ghn_pipeline.space.classification import INPUTS, Classification
+from ghn_pipeline.space.classification import INPUTS, Classification, ClassificationSettings
 from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.system.files import digest
 
-NAMES = tuple(op for op in OPERATIONS if op in OPERATIONS_OF["classification"])
+NAMES = tuple(ClassificationSettings.known)
 SPACE = Classification(NAMES, 3, 2, 4, (2,), 2, 10)
 #: Every operation, on one, two and three inputs.
 BLOCK = Block((*INPUTS, *(Node(op, (0, 1, 2)[: 1 + i % 3]) for i, op in enumerate(NAMES, 1))))

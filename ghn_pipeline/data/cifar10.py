@@ -85,9 +85,9 @@ def obtain(folder: Path, sources: Sequence[str], local: str, say: Callable[[str]
         verify(_read_existing(path), str(path))
         say(f"{path} is there already and is CIFAR-10: nothing to do")
         return path
-    if unknown := [source for source in sources if source not in _SOURCES]:
+    if unknown := [source for source in sources if source not in SOURCES]:
         raise UserError(
-            f"unknown sources of CIFAR-10: {', '.join(unknown)}. There are {', '.join(_SOURCES)}."
+            f"unknown sources of CIFAR-10: {', '.join(unknown)}. There are {', '.join(SOURCES)}."
         )
     write_atomically(path, _first_that_verifies(sources, local, say))
     say(f"wrote {path}")
@@ -138,7 +138,7 @@ def _first_that_verifies(sources: Sequence[str], local: str, say: Callable[[str]
     failures = []
     for source in sources:
         say(f"trying the source {source} of CIFAR-10")
-        fetch, expected = _SOURCES[source]
+        fetch, expected = SOURCES[source]
         try:
             records = fetch(local)
             if fault := _fault(records):
@@ -257,9 +257,9 @@ def _to_records(
     return np.column_stack([np.asarray(labels, np.uint8), pixels]).tobytes()
 
 
-# each source, and what it raises where the network, the file or the tool is at fault;
-# torchvision says by a RuntimeError that an MD5 differs
-_SOURCES: dict[str, tuple[Callable[[str], bytes], tuple[type[Exception], ...]]] = {
+#: What fetches the records, and what it raises if the network, the file or the tool is at fault, by
+#: the name in `data.sources`. Torchvision raises a RuntimeError if an MD5 differs.
+SOURCES: dict[str, tuple[Callable[[str], bytes], tuple[type[Exception], ...]]] = {
     "local": (_local, (_SourceError, OSError, RuntimeError)),
     "torchvision": (_torchvision, (_SourceError, OSError, RuntimeError, HTTPException)),
     "npm": (_npm, (_SourceError, OSError, subprocess.SubprocessError)),

@@ -32,7 +32,6 @@ from ghn_pipeline.pipeline.stage import (
     settings,
 )
 from ghn_pipeline.ranking import held_out as drawing
-from ghn_pipeline.ranking.proxies import synflow
 from ghn_pipeline.ranking.rivals import proxy_scorer, sgd_scorer
 from ghn_pipeline.ranking.scoring import Score, Scorer
 from ghn_pipeline.settings.config import Config
@@ -40,12 +39,11 @@ from ghn_pipeline.settings.sections import Recipe
 from ghn_pipeline.space.anytime import Anytime
 from ghn_pipeline.space.classification import Classification
 from ghn_pipeline.space.space import Space
-from ghn_pipeline.space.spaces import SPACES
 from ghn_pipeline.system.compute import prepare_process
 from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.system.files import digest, read_json
 from ghn_pipeline.training import checkpoint
-from ghn_pipeline.training.batches import fixed_batches, judge
+from ghn_pipeline.training.batches import fixed_batches
 from ghn_pipeline.training.search import build
 
 Floats = NDArray[np.float64]
@@ -80,22 +78,8 @@ def finalist_recipe(config: Config, group: str) -> Recipe:
 
 
 def space_of(config: Config, weights: Mapping[str, int] | None = None) -> Space:
-    """Return the search space of the configuration.
-
-    Where `weights` are given, an operation is drawn so many times as often as one of weight 1,
-    which those have that it does not name. Its networks are the same.
-    """
-    listed = [op for op in config.space.operations for _ in range((weights or {}).get(op, 1))]
-    said = config.space.model_dump(exclude={"name", "nodes", "operations"}, exclude_none=True)
-    return SPACES[config.space.name](
-        operations=tuple(listed),
-        blocks=config.network.blocks,
-        channels=config.network.channels,
-        reductions=tuple(config.network.reductions),
-        stem_multiplier=config.network.stem_multiplier,
-        classes=CLASSES,
-        **said,
-    )
+    """Return the search space of the configuration; see `SpaceSettings.make`."""
+    return config.space.make(config.network, CLASSES, weights)
 
 
 def paper_space(config: Config) -> Classification:
@@ -253,24 +237,13 @@ def scorer_of(config: Config, stage: str, device: torch.device) -> Scorer:
 
 
 def scorer(model: nn.Module, space: Space, splits: Splits, config: Config) -> Scorer:
-    """Return what scores blocks with weights that `model` gives, as `judge` does.
-
-    Where `evaluation.flow` is set there is one measure more, "flow", the likelihood times that
-    power of the weights' synflow. By likelihood alone networks of many paths ranked too low, and
-    synflow grows with the paths.
-    """
+    """Return what scores blocks with weights that `model` gives, by `evaluation.measure`."""
     batch, batches = config.evaluation.batch, config.evaluation.batches
-    power, example = config.evaluation.flow, next(fixed_batches(splits.validation, splits, 1))
 
     def score_one(network: Network, weights: dict[str, Tensor]) -> tuple[dict[str, float], float]:
         begun = time.monotonic()
         images = fixed_batches(splits.validation, splits, batch, batches)
-        values = judge(network, weights, images, budgets=config.evaluation.range)
-        if power is not None:
-            values["flow"] = values["likelihood"] * 10 ** (
-                power * synflow(network, weights, *example)
-            )
-        return values, time.monotonic() - begun
+        return config.evaluation.values(network, weights, images), time.monotonic() - begun
 
     @torch.no_grad()
     def score(blocks: Sequence[Block]) -> list[Score]:

@@ -1,6 +1,6 @@
 """Writes dvc.yaml, the stages of a search space for DVC, from their declarations."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import yaml
@@ -16,9 +16,9 @@ HEAD = """\
 CURVES = (FIRST_GHN, "oneshot")
 
 
-def text(space: str) -> str:
-    """Return dvc.yaml for a search space."""
-    there = needed(space)
+def text(space: str, chapters: Sequence[str]) -> str:
+    """Return dvc.yaml for a search space of this name, which has these chapters."""
+    there = needed(chapters)
     stages = "\n".join(_block({name(one): _stage(one, there)}, 1) for one in there)
     literals = {one.literal for one in there}
     curves = [c for c in CURVES if c.partition("/")[0] in literals]

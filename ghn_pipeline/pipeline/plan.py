@@ -24,7 +24,7 @@ from ghn_pipeline.pipeline.artifacts import (
     space_of,
     untrained,
 )
-from ghn_pipeline.pipeline.stage import CHAPTERS_OF, command, declared
+from ghn_pipeline.pipeline.stage import command, declared
 from ghn_pipeline.report import numbers
 from ghn_pipeline.settings.config import Config
 from ghn_pipeline.settings.sections import Anytime, Compute, Recipe, Sgd
@@ -184,7 +184,7 @@ def _paper(config: Config) -> list[Line]:
 
 def _tables(config: Config) -> int:
     """How many stages the space has that only show what others have made."""
-    chapters = CHAPTERS_OF[config.space.name]
+    chapters = config.space.chapters
     return sum(s.is_table and not set(chapters).isdisjoint(s.chapters) for s in declared())
 
 

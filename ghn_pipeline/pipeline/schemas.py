@@ -4,6 +4,8 @@ A file that was damaged or edited is refused here, so that no reader meets a mis
 another type or an accuracy outside 0 to 1.
 """
 
+import math
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
@@ -28,21 +30,18 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 #: A number of steps: a key of JSON is text.
 Steps = Annotated[str, Field(pattern="^[1-9][0-9]*$")]
 
-#: Zero-cost proxies, which have no common range; the other measures lie between 0 and 1.
-UNBOUNDED = {
-    *("parameters", "multiply_adds", "grad_norm", "snip", "grasp", "fisher", "synflow"),
-    *("jacob_cov", "flow"),
+#: What some measurements cannot be below, and not above; others, such as proxies, have no range.
+RANGES = {
+    r"accuracy|likelihood|area|final|validation|test|top\d+|sgd-\d+|(\w+/)?exit-\d+": (0, 1),
+    r"pearson|spearman|kendall": (-1, 1),
+    r"seconds": (0, math.inf),
 }
-COEFFICIENTS = {"pearson", "spearman", "kendall"}
 
 
 def in_range(name: str, value: float) -> bool:
     """Whether a measurement of this name can have this value."""
-    if name in UNBOUNDED:
-        return True
-    if name == "seconds":
-        return value >= 0
-    return (-1 if name in COEFFICIENTS else 0) <= value <= 1
+    low, high = next((r for p, r in RANGES.items() if re.fullmatch(p, name)), (-math.inf, math.inf))
+    return low <= value <= high
 
 
 def _checked(measured: dict[str, float]) -> dict[str, float]:

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ghn_pipeline.system import extensions
 from ghn_pipeline.system.errors import UserError, did_you_mean
 from ghn_pipeline.system.files import digest
 
@@ -27,18 +28,6 @@ FIRST_GHN = "ghn/{correlation.ghns[0]}"
 #: The search that chooses the finalists: the paper's random one (section 5.1.1).
 CHOSEN_BY = "search/random/{search.seeds[0]}"
 
-#: The chapters of each space; an engine is asked for one by its name.
-CHAPTERS_OF = {
-    "classification": (
-        "correlation",
-        "ablations",
-        "architecture_search",
-        "transfer",
-        "memory",
-    ),
-    "nasbench201": ("benchmark",),
-    "anytime": ("anytime_prediction",),
-}
 #: The resources of a job; workflow/rules/common.smk turns them into numbers.
 Needs = Literal["little", "scoring", "measuring", "training", "finalists", "mobile"]
 
@@ -179,6 +168,7 @@ def declared() -> list[Stage]:
     # imported here because the stages import this module; each declares itself
     import ghn_pipeline.stages  # noqa: F401
 
+    extensions.load()
     # the decorators of one function are applied from the last to the first
     of_work: dict[Work, list[Stage]] = {}
     for one in _STAGES.values():
@@ -195,10 +185,9 @@ def kinds() -> dict[str, list[Stage]]:
     return found
 
 
-def needed(space: str) -> list[Stage]:
-    """Return the stages of a space's chapters, and all stages that they read."""
-    chapters = set(CHAPTERS_OF[space])
-    needed = {one.name for one in declared() if chapters & set(one.chapters)}
+def needed(chapters: Sequence[str]) -> list[Stage]:
+    """Return the stages of some chapters, such as those of a space, and all that they read."""
+    needed = {one.name for one in declared() if set(chapters) & set(one.chapters)}
     while (
         more := {
             read_by(pattern).name
@@ -380,19 +369,18 @@ def check_space(config: "Config", name: str) -> None:
 
 
 def _is_of_space(config: "Config", one: Stage) -> bool:
-    return not one.chapters or not set(one.chapters).isdisjoint(CHAPTERS_OF[config.space.name])
+    return not one.chapters or not set(one.chapters).isdisjoint(config.space.chapters)
 
 
 def _of_another_space(config: "Config", name: str, chapters: Sequence[str]) -> UserError:
-    from ghn_pipeline.settings.sections import PRESETS_OF  # not needed to list the stages
+    from ghn_pipeline.space.spaces import SPACES  # not needed to list the stages
 
-    own = CHAPTERS_OF[config.space.name]
-    space = next(name for name, has in CHAPTERS_OF.items() if set(chapters) & set(has))
-    presets = ", ".join(f"presets/{preset}.yaml" for preset in PRESETS_OF[space])
+    spaces = [space for space in SPACES.values() if set(chapters) & set(space.chapters)]
+    presets = ", ".join(f"presets/{preset}.yaml" for of in spaces for preset in of.presets)
     return UserError(
         f"{name} belongs to the chapter {_listed(chapters)}, which the space {config.space.name} "
-        f"does not have: it has {', '.join(own)}. Ask for one of these, or use a preset of the "
-        f"space {space} ({presets})."
+        f"does not have: it has {', '.join(config.space.chapters)}. Ask for one of these, or use a "
+        f"preset of a space that has it ({presets or 'there is none'})."
     )
 
 

@@ -1,6 +1,7 @@
 """Zero-cost proxies: ranking networks by what they are or do before any training.
 
-Each is a function of a network, its initial weights and one batch; higher is taken for better. As
+Each is a function of a network, its initial weights and one batch; higher is taken for better. The
+decorator `proxy` registers it: what scores architectures, the tables and the vote follow. As
 Abdelfattah et al. (ICLR 2021), who compared them, sums are over the weights of convolutions and
 classifier without its bias, and batch norm takes the statistics of the batch.
 """
@@ -8,6 +9,7 @@ classifier without its bias, and batch norm takes the statistics of the batch.
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,7 +21,30 @@ from ghn_pipeline.model.network import Network, batch_statistics, initial, run
 
 Weights = dict[str, Tensor]
 #: Of a network, its initial weights, images [B, 3, R, R] and labels [B].
-Proxy = Callable[[Network, Weights, Tensor, Tensor], float]
+Measured = Callable[[Network, Weights, Tensor, Tensor], float]
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """A proxy: what computes it, its name in tables, and whether it has a part in `vote`."""
+
+    of: Measured
+    title: str
+    votes: bool = False
+
+
+#: By the name that it has in records; a file in `extensions` may add its own.
+PROXIES: dict[str, Proxy] = {}
+
+
+def proxy(title: str, *, votes: bool = False) -> Callable[[Measured], Measured]:
+    """Register a proxy, a function, under the function's name."""
+
+    def register(measured: Measured) -> Measured:
+        PROXIES[measured.__name__] = Proxy(measured, title, votes)
+        return measured
+
+    return register
 
 
 def initial_weights(network: Network, generator: torch.Generator) -> Weights:
@@ -27,27 +52,32 @@ def initial_weights(network: Network, generator: torch.Generator) -> Weights:
     return {spec.name: initial(spec, generator) for spec in network.specs}
 
 
+@proxy("Parameters")
 def parameters(network: Network, weights: Weights, images: Tensor, labels: Tensor) -> float:
     """Return the number of trained parameters."""
     return float(network.parameters)
 
 
+@proxy("Multiply-Adds")
 def multiply_adds(network: Network, weights: Weights, images: Tensor, labels: Tensor) -> float:
     """Return the multiply-adds for one image, half of what is called FLOPs."""
     return float(network.multiply_adds)
 
 
+@proxy("Gradient Norm")
 def grad_norm(network: Network, weights: Weights, images: Tensor, labels: Tensor) -> float:
     """Return the sum of the norms of the loss's gradients (Abdelfattah et al. 2021, 3.2)."""
     return sum(float(g.norm()) for g in _gradients(network, weights, images, labels))
 
 
+@proxy("SNIP", votes=True)
 def snip(network: Network, weights: Weights, images: Tensor, labels: Tensor) -> float:
     """Return Σ |w · ∂L/∂w| (SNIP; Lee et al. 2019)."""
     gradients = _gradients(network, weights, images, labels)
     return sum(float((w * g).abs().sum()) for w, g in _pairs(weights, gradients))
 
 
+@proxy("GraSP")
 def grasp(network: Network, weights: Weights, images: Tensor, labels: Tensor) -> float:
     """Return Σ -w · Hg, with H the Hessian and g the gradient of the loss (Wang et al. 2020)."""
     gradients = _gradients(network, weights, images, labels, create_graph=True)
@@ -56,24 +86,7 @@ def grasp(network: Network, weights: Weights, images: Tensor, labels: Tensor) ->
     return -sum(float((w * h).sum()) for w, h in _pairs(weights, second))
 
 
-@torch.enable_grad()
-def synflow(network: Network, weights: Weights, images: Tensor, labels: Tensor) -> float:
-    """Return log10 of Σ w · ∂R/∂w for |w|, R the summed logits of ones (Tanaka et al. 2020).
-
-    Without batch norm it has hundreds of digits in a deep network. As R is linear in the image, it
-    is computed small, and the logarithm tells networks apart as it does. A network whose logits do
-    not depend on its weights has the least that a number can hold. All is done by the processor,
-    for not every accelerator has float64.
-    """
-    small = 1e-100  # of the image, and of the logits, so that neither pass overflows
-    positive = {n: w.detach().cpu().abs().double().requires_grad_() for n, w in weights.items()}
-    ones = torch.full_like(images[:1], small, dtype=torch.float64, device="cpu")
-    total = run(network, positive, ones, norm=lambda _, x: x).sum() * small
-    gradients = torch.autograd.grad(total, _kernels(positive))
-    flow = sum(float((w * g).sum()) for w, g in _pairs(positive, gradients))
-    return math.log10(max(flow, sys.float_info.min)) - 2 * math.log10(small)
-
-
+@proxy("Fisher")
 def fisher(network: Network, weights: Weights, images: Tensor, labels: Tensor) -> float:
     """Return Σ over channels of the mean over images of (Σ a · ∂L/∂a)² / 2 (Turner et al. 2020).
 
@@ -93,6 +106,26 @@ def fisher(network: Network, weights: Weights, images: Tensor, labels: Tensor) -
     return sum(map(float, each)) / (2 * len(images))
 
 
+@proxy("SynFlow", votes=True)
+@torch.enable_grad()
+def synflow(network: Network, weights: Weights, images: Tensor, labels: Tensor) -> float:
+    """Return log10 of Σ w · ∂R/∂w for |w|, R the summed logits of ones (Tanaka et al. 2020).
+
+    Without batch norm it has hundreds of digits in a deep network. As R is linear in the image, it
+    is computed small, and the logarithm tells networks apart as it does. A network whose logits do
+    not depend on its weights has the least that a number can hold. All is done by the processor,
+    for not every accelerator has float64.
+    """
+    small = 1e-100  # of the image, and of the logits, so that neither pass overflows
+    positive = {n: w.detach().cpu().abs().double().requires_grad_() for n, w in weights.items()}
+    ones = torch.full_like(images[:1], small, dtype=torch.float64, device="cpu")
+    total = run(network, positive, ones, norm=lambda _, x: x).sum() * small
+    gradients = torch.autograd.grad(total, _kernels(positive))
+    flow = sum(float((w * g).sum()) for w, g in _pairs(positive, gradients))
+    return math.log10(max(flow, sys.float_info.min)) - 2 * math.log10(small)
+
+
+@proxy("Jacobian Covariance", votes=True)
 def jacob_cov(network: Network, weights: Weights, images: Tensor, labels: Tensor) -> float:
     """Return -Σ log λ + 1/λ of the correlation between images' gradients (Mellor et al. 2020, v1).
 
@@ -108,26 +141,14 @@ def jacob_cov(network: Network, weights: Weights, images: Tensor, labels: Tensor
     return float(-(np.log(eigenvalues) + 1 / eigenvalues).sum())
 
 
-PROXIES: dict[str, Proxy] = {
-    "parameters": parameters,
-    "multiply_adds": multiply_adds,
-    "grad_norm": grad_norm,
-    "snip": snip,
-    "grasp": grasp,
-    "fisher": fisher,
-    "synflow": synflow,
-    "jacob_cov": jacob_cov,
-}
-#: Whose majority says which of two networks is the better (Abdelfattah et al. 2021, 3.3).
-VOTERS = ("synflow", "jacob_cov", "snip")
-
-
 def vote(scores: Mapping[str, Sequence[float]]) -> NDArray[np.float64]:
-    """Return for each network how many others most of `VOTERS` rank below it, less those above.
+    """Return for each network how many others most voters rank below it, less those above.
 
-    Those who rank two networks alike do not vote on them.
+    The majority of synflow, jacob_cov and snip says which of two networks is the better
+    (Abdelfattah et al. 2021, 3.3). Those that rank two networks alike do not vote on them.
     """
-    ballots = [np.sign(np.subtract.outer(scores[v], scores[v])) for v in VOTERS]
+    voters = [scores[name] for name, one in PROXIES.items() if one.votes]
+    ballots = [np.sign(np.subtract.outer(of, of)) for of in voters]
     won: NDArray[np.float64] = np.sign(sum(ballots)).sum(axis=1)
     return won
 

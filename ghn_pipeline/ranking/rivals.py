@@ -30,7 +30,7 @@ def proxy_scorer(space: Space, splits: Splits, config: Config) -> Scorer:
         generator = stream(config.seeds.initialisation, "proxies")
         weights = {n: w.to(images.device) for n, w in initial_weights(network, generator).items()}
         found = {
-            name: _timed(partial(proxy, network, weights, images, labels))
+            name: _timed(partial(proxy.of, network, weights, images, labels))
             for name, proxy in PROXIES.items()
         }
         return Score(

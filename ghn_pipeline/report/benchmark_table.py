@@ -21,6 +21,7 @@ from ghn_pipeline.ranking.correlation import (
     mean_correlation,
     top_precision,
 )
+from ghn_pipeline.ranking.proxies import PROXIES
 from ghn_pipeline.report.correlations import NONE, NOT_TIMED, Bootstrap, printed, show, two_digits
 from ghn_pipeline.report.table import Table
 
@@ -226,7 +227,8 @@ def ordered(keys: Iterable[str]) -> list[str]:
     Raises:
         ValueError: a method that has no place there.
     """
-    order = list(_published()["methods"])
+    listed = list(_published()["methods"])
+    order = [*(key for key in PROXIES if key not in listed), *listed]
     return sorted(keys, key=lambda key: (order.index(_entry(key)), _steps(key)))
 
 
@@ -239,7 +241,10 @@ def _steps(key: str) -> int:
 
 
 def _name(key: str) -> str:
-    name: str = _published()["methods"][_entry(key)]["name"]
+    listed = _published()["methods"]
+    if key in PROXIES and key not in listed:
+        return PROXIES[key].title
+    name: str = listed[_entry(key)]["name"]
     return name.replace("K", str(_steps(key))) if key.startswith("sgd-") else name
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ghn_pipeline.ranking.proxies import PROXIES
 from ghn_pipeline.report import numbers
 from ghn_pipeline.report.correlations import (
     NONE,
@@ -24,18 +25,6 @@ from ghn_pipeline.report.correlations import (
     two_digits,
 )
 from ghn_pipeline.report.table import Table
-
-#: What `search.proxies` ranks by, in its order. Names are those of the papers that proposed them.
-PROXIES = {
-    "parameters": "Parameters",
-    "multiply_adds": "Multiply-Adds",
-    "grad_norm": "Gradient Norm",
-    "snip": "SNIP",
-    "grasp": "GraSP",
-    "fisher": "Fisher",
-    "synflow": "SynFlow",
-    "jacob_cov": "Jacobian Covariance",
-}
 
 
 @dataclass(frozen=True)
@@ -139,14 +128,15 @@ def _order(key: str) -> tuple[int, int]:
 
 
 def _method(key: str) -> str:
-    paper = numbers.table("table4")["rows"]
-    names: dict[str, str] = {**{known: paper[known]["method"] for known in paper}, **PROXIES}
-    return names.get(key) or f"SGD {key.removeprefix('sgd-')} Steps"
+    if key in PROXIES:
+        return PROXIES[key].title
+    named: str = numbers.table("table4")["rows"].get(key, {}).get("method")
+    return named or f"SGD {key.removeprefix('sgd-')} Steps"
 
 
 def _rivals_note(rows: Mapping[str, Row]) -> tuple[str, ...]:
     """Return the footnote on the rows of proxies, if there are any."""
-    names = [name for key, name in PROXIES.items() if key in rows]
+    names = [proxy.title for key, proxy in PROXIES.items() if key in rows]
     if not names:
         return ()
     return (

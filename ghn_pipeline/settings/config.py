@@ -2,23 +2,24 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from io import StringIO
+from operator import or_
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from ghn_pipeline.ranking.measures import MEASURES, Evaluation
 from ghn_pipeline.settings import plain_yaml
 from ghn_pipeline.settings.agreements import disagreements
 from ghn_pipeline.settings.sections import (
-    PRESETS_OF,
     Ablations,
     Anytime,
     Benchmark,
     Compute,
     Correlation,
     Data,
-    Evaluation,
     Finalists,
     Ghn,
     Images,
@@ -32,10 +33,12 @@ from ghn_pipeline.settings.sections import (
     Section,
     Seeds,
     Sgd,
-    Space,
     Tables,
 )
 from ghn_pipeline.space.anytime import sizes
+from ghn_pipeline.space.space import SpaceSettings
+from ghn_pipeline.space.spaces import SPACES
+from ghn_pipeline.system import extensions
 from ghn_pipeline.system.errors import UserError, did_you_mean
 from ghn_pipeline.system.files import write_atomically
 
@@ -49,6 +52,22 @@ PAPER_SCALES = {
 }
 
 
+#: Sections whose fields depend on one of their settings: which, and the section by its values.
+KINDS: dict[str, tuple[str, Mapping[str, type[Section]]]] = {
+    "space": ("name", SPACES),
+    "evaluation": ("measure", MEASURES),
+}
+extensions.load()  # which may add to them
+if TYPE_CHECKING:
+    OneSpace = SpaceSettings
+    OneMeasure = Evaluation
+else:
+    OneSpace, OneMeasure = (
+        Annotated[reduce(or_, sections.values()), Field(discriminator=key)]
+        for key, sections in KINDS.values()
+    )
+
+
 class Config(Section):
     """All settings of one scale."""
 
@@ -57,13 +76,13 @@ class Config(Section):
     cpu_is_enough: bool
     data: Data
     images: Images
-    space: Space
+    space: OneSpace
     network: Macro
     ghn: Ghn
     ghns: Annotated[dict[Name, Ghn], Field(min_length=1, max_length=1000)]
     oneshot: Schedule
     sgd: Sgd
-    evaluation: Evaluation
+    evaluation: OneMeasure
     correlation: Correlation
     proxies: Proxies
     benchmark: Benchmark
@@ -128,9 +147,8 @@ class Config(Section):
     @property
     def whole_note(self) -> str:
         """The size of the whole workflow in this search space."""
-        if self.space.name == "nasbench201":  # held against published accuracies
-            return self.images_note
-        return self.anytime_note if self.space.exits else self.scale_note
+        note: str = getattr(self, self.space.size)
+        return note
 
     @property
     def mobile_note(self) -> str:
@@ -146,7 +164,7 @@ class Config(Section):
         """What somebody must know who may have forgotten a preset; "" at other scales."""
         if self.scale not in PAPER_SCALES:
             return ""
-        small = PRESETS_OF[self.space.name][0]
+        small = self.space.presets[0]
         return (
             f"This is the paper's scale ({self.scale}), {PAPER_SCALES[self.scale]}; `ghn plan` "
             "lists what each stage takes. For a laptop choose a preset: snakemake --cores all "
@@ -181,20 +199,39 @@ def _whole_sections(settings: Mapping[str, Any], faulty: set[Any]) -> dict[str, 
     }
 
 
-def _path(keys: Sequence[Any]) -> str:
+def _line(fault: "ErrorDetails") -> str:
+    """Return the path of a fault and what is wrong there."""
+    keys, said = list(fault["loc"]), _message(fault)
+    if keys[0] in KINDS:
+        key, _ = KINDS[keys[0]]
+        if fault["type"].startswith("union_tag"):
+            keys.append(key)
+        elif len(keys) > 1:  # pydantic adds the kind of the section
+            kind = keys.pop(1)
+            if fault["type"] == "none_required" or fault["input"] is None:
+                must = "must" if fault["type"] == "none_required" else "must not"
+                said = f"{must} be null where {keys[0]}.{key} is {kind}"
     # a key may be anything, also what would garble a terminal
-    return ".".join(str(key) if str(key).isprintable() else repr(key) for key in keys)
+    path = ".".join(str(key) if str(key).isprintable() else repr(key) for key in keys)
+    return f"{path}: {said}"
 
 
 def _message(fault: "ErrorDetails") -> str:
     given = fault["input"]
-    if fault["type"] == "missing":
-        return "is missing"
-    if fault["type"] == "extra_forbidden":
-        *path, key = fault["loc"]
-        return f"unknown key{did_you_mean(key, _keys_at(path))}"
-    if fault["type"] in ("model_type", "dict_type"):
-        return f"must be a mapping of settings, not {repr(given)[:200]}"
+    match fault["type"]:
+        case "value_error":
+            return str(fault["ctx"]["error"])
+        case "missing" | "union_tag_not_found":
+            return "is missing"
+        case "extra_forbidden":
+            *path, key = fault["loc"]
+            return f"unknown key{did_you_mean(key, _keys_at(path))}"
+        case "model_type" | "dict_type" | "model_attributes_type":
+            return f"must be a mapping of settings, not {repr(given)[:200]}"
+        case "union_tag_invalid":
+            given, known = fault["ctx"]["tag"], fault["ctx"]["expected_tags"]
+            near = did_you_mean(given, re.findall("'(.*?)'", known))
+            return f"must be one of {known}, not {given!r}{near}"
     message = f"{fault['msg'][0].lower()}{fault['msg'][1:]}, not {repr(given)[:200]}"
     if fault["type"] == "literal_error":
         message += did_you_mean(given, re.findall("'(.*?)'", fault["ctx"]["expected"]))
@@ -209,6 +246,8 @@ def _keys_at(path: Sequence[Any]) -> list[str]:
         return list(Ghn.model_fields)
     section: type[Section] = Config
     for key in path:
+        if section is Config and key in KINDS:
+            return list(KINDS[key][1][path[1]].model_fields)
         kind = section.model_fields[key].annotation
         section = next(k for k in (kind, *get_args(kind)) if isinstance(k, type))
     return list(section.model_fields)
@@ -278,7 +317,7 @@ def validate(settings: Mapping[str, Any], where: str) -> Config:
     try:
         config = Config(**named)
     except ValidationError as error:
-        lines += [f"{_path(f['loc'])}: {_message(f)}" for f in _own_faults(error, given)]
+        lines += [_line(fault) for fault in _own_faults(error, given)]
         faulty = {fault["loc"][0] for fault in error.errors()}
     lines += disagreements(_whole_sections(named, faulty))
     if not lines:

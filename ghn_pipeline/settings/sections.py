@@ -1,9 +1,13 @@
 """The sections of params.yaml and their single settings; each is checked by itself."""
 
 import os
-from typing import Annotated, Literal, get_args
+from itertools import pairwise
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from ghn_pipeline.data.cifar10 import SOURCES
+from ghn_pipeline.system.errors import did_you_mean
 
 
 def _nameable(path: str) -> str:
@@ -14,12 +18,20 @@ def _nameable(path: str) -> str:
     return path
 
 
+def _known_source(name: str) -> str:
+    if name not in SOURCES:
+        raise ValueError(f"there is no source {name!r}{did_you_mean(name, SOURCES)}")
+    return name
+
+
 #: Becomes part of a path, and a word of a command, where a "-" in front would make it an option.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$", max_length=100)]
 #: Of a folder. No file system takes a NUL, and no log a line break in the middle of a name.
 Folder = Annotated[
     str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=1000), AfterValidator(_nameable)
 ]
+
+Source = Annotated[str, AfterValidator(_known_source)]
 
 # A number has an upper bound far above any use: a slip of the keyboard is then a fault of the
 # configuration, and not a machine without memory.
@@ -55,43 +67,6 @@ Ghns = Annotated[list[str], Field(max_length=1000)]
 BlockNumbers = Annotated[list[Blocks], Field(max_length=1000)]
 OperationWeight = Annotated[int, Field(ge=1, le=1000)]  # entries of a list that is drawn from
 Milestones = Annotated[list[Epochs], Field(max_length=1000)]
-OperationName = Literal[
-    "none",
-    "identity",
-    "conv_1x1",
-    "conv_3x3",
-    "sep_conv_3x3",
-    "sep_conv_5x5",
-    "dil_conv_3x3",
-    "dil_conv_5x5",
-    "conv_1x7_7x1",
-    "max_pool_3x3",
-    "avg_pool_3x3",
-    "dense_conv_1x1",
-    "dense_conv_3x3",
-    "dense_conv_5x5",
-    "dense_max_pool_3x3",
-    "dense_avg_pool_3x3",
-]
-_DENSE = {op for op in get_args(OperationName) if op.startswith("dense_")}
-#: Which of them each space has.
-OPERATIONS_OF = {
-    "classification": set(get_args(OperationName)) - {"none", "conv_3x3", *_DENSE},
-    "nasbench201": {"none", "identity", "conv_1x1", "conv_3x3", "avg_pool_3x3"},
-    "anytime": _DENSE,
-}
-#: Presets of each for a laptop, the first of which a newcomer is pointed to.
-PRESETS_OF = {
-    "classification": ("quick", "smoke"),
-    "nasbench201": ("nasbench201", "nasbench201-long"),
-    "anytime": ("anytime-quick", "anytime-smoke"),
-}
-#: Which settings of `space` each has; the others are null.
-OWN_SETTINGS = {
-    "classification": {"max_inputs"},
-    "nasbench201": set[str](),  # its cells read all earlier nodes
-    "anytime": {"max_inputs", "exits"},
-}
 
 
 class Section(BaseModel):
@@ -99,14 +74,16 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
+    def faults(self) -> list[str]:
+        """Return what the settings of the section say against one another: "KEY: message"."""
+        return []
+
 
 class Data(Section):
     """Where CIFAR-10 comes from; whatever the source, the bytes are the same."""
 
     folder: Annotated[Folder, Field(min_length=1)]
-    sources: Annotated[
-        list[Literal["local", "torchvision", "npm"]], Field(min_length=1, max_length=10)
-    ]
+    sources: Annotated[list[Source], Field(min_length=1, max_length=10)]
     local: Folder
 
 
@@ -119,16 +96,6 @@ class Images(Section):
     padding: Annotated[int, Field(ge=0, le=32)]
 
 
-class Space(Section):
-    """What is searched: the two spaces of section 7.1, or that of NAS-Bench-201."""
-
-    name: Literal["classification", "nasbench201", "anytime"]
-    nodes: Nodes
-    max_inputs: Annotated[int, Field(ge=1, le=1000)] | None
-    exits: Nodes | None
-    operations: Annotated[list[OperationName], Field(min_length=2, max_length=100)]
-
-
 class Macro(Section):
     """How blocks are stacked (section 5.1.1)."""
 
@@ -136,6 +103,10 @@ class Macro(Section):
     channels: Width
     reductions: BlockNumbers
     stem_multiplier: Factor
+
+    def faults(self) -> list[str]:
+        """A reduction of a block that is not there."""
+        return _missing(self, "reductions", "blocks")
 
 
 class Schedule(Section):
@@ -177,35 +148,6 @@ class Sgd(Section):
     weight_decay: Decay
 
 
-class Evaluation(Section):
-    """The validation batches on which generated weights are judged."""
-
-    batch: Batch
-    together: Architectures
-    batches: Batches
-    measure: Literal["accuracy", "likelihood", "flow", "area"]
-    # synflow has up to some 500 digits, and a product that no number holds would be an error
-    flow: Annotated[float, Field(gt=0, le=0.5)] | None
-    budgets: Annotated[list[Budget], Field(min_length=2, max_length=2)] | None
-
-    @property
-    def range(self) -> tuple[float, float] | None:
-        """Of budgets, in multiply-adds."""
-        return None if self.budgets is None else (1e6 * self.budgets[0], 1e6 * self.budgets[1])
-
-    @property
-    def shown(self) -> str:
-        """The measure in words."""
-        if self.flow is None:
-            return self.measure
-        return f"likelihood × (synflow of the same weights)^{self.flow:g}"
-
-    @property
-    def unit(self) -> str:
-        """Of the measure as it is shown: what is no fraction is shown as it is."""
-        return "%" if self.flow is None else ""
-
-
 class Correlation(Section):
     """Predicted against true accuracy (section 5.3)."""
 
@@ -216,6 +158,14 @@ class Correlation(Section):
     steps: Annotated[list[Steps], Field(max_length=1000)]
     resamples: Resamples
     confidence: Annotated[float, Field(gt=0, lt=1)]
+
+    def faults(self) -> list[str]:
+        """Architectures that are not numbered from 0, or a GHN twice."""
+        faults = []
+        if self.architectures != list(range(len(self.architectures))):
+            count = len(self.architectures)
+            faults.append(f"architectures: {count} are numbered 0 to {count - 1}, in this order")
+        return faults + _twice(self, "ghns")
 
 
 class Proxies(Section):
@@ -243,6 +193,15 @@ class Search(Section):
     population: Architectures
     sample: Architectures
     generation: Architectures
+
+    def faults(self) -> list[str]:
+        """A seed twice, or a larger group than the one that it is part of."""
+        sizes = ("sample", "population", "evaluations")
+        return _twice(self, "seeds") + [
+            f"{less}: more than search.{more}"
+            for less, more in pairwise(sizes)
+            if getattr(self, less) > getattr(self, more)
+        ]
 
 
 class Ablations(Section):
@@ -277,12 +236,32 @@ class Recipe(Section):
         """Images in a step of all workers."""
         return self.batch * self.workers
 
+    def faults(self) -> list[str]:
+        """Work that cannot be shared out evenly, or a warm-up that outlasts the training."""
+        faults, groups = [], self.together // self.norm_batch
+        if self.batch % self.norm_batch:
+            faults.append("norm_batch: does not divide batch")
+        elif groups % self.processes:
+            faults.append(
+                f"processes: cannot share out evenly the {groups} groups of norm_batch images in a "
+                "step of all workers"
+            )
+        if self.processes % self.nodes:
+            faults.append("processes: not the same number on each of the nodes")
+        if self.warmup_epochs > self.epochs:
+            faults.append("warmup_epochs: more than epochs")
+        return faults
+
 
 class Finalists(Recipe):
     """The best of the search, trained from scratch on CIFAR-10 (sections 5.1.1 and 7.3)."""
 
     ranks: Annotated[list[Index], Field(min_length=1, max_length=1000)]
     seeds: Annotated[list[Seed], Field(min_length=1, max_length=1000)]
+
+    def faults(self) -> list[str]:
+        """As a recipe; a rank or a seed twice."""
+        return super().faults() + _twice(self, "ranks", "seeds")
 
 
 class Mobile(Recipe):
@@ -295,6 +274,16 @@ class Mobile(Recipe):
     stem_stride: Factor
     multiply_adds: Millions
     decay: Annotated[float, Field(gt=0, le=1)]
+
+    def faults(self) -> list[str]:
+        """As a recipe; reductions that the blocks or the images do not have."""
+        side = self.resolution // self.stem_stride
+        small = side < 2 ** len(self.reductions)
+        return (
+            super().faults()
+            + _missing(self, "reductions", "blocks")
+            + (["reductions: too many for mobile.resolution"] if small else [])
+        )
 
 
 class MsdNet(Section):
@@ -314,6 +303,10 @@ class ResNet(Section):
     channels: Width
     exits: BlockNumbers
 
+    def faults(self) -> list[str]:
+        """An exit of a block that is not there."""
+        return _missing(self, "exits", "blocks")
+
 
 class ResNets(Section):
     """Likewise: an ensemble of several depths."""
@@ -331,6 +324,10 @@ class DenseNet(Section):
     bottleneck: Factor
     reduction: Annotated[float, Field(gt=0, le=1)]
     exits: BlockNumbers
+
+    def faults(self) -> list[str]:
+        """An exit of a layer that is not there."""
+        return _missing(self, "exits", "layers")
 
 
 class DenseNets(Section):
@@ -364,6 +361,10 @@ class Anytime(Section):
     momentum: Annotated[float, Field(gt=0, lt=1)]
     nesterov: bool
     weight_decay: Decay
+
+    def faults(self) -> list[str]:
+        """A network twice."""
+        return _twice(self, "top", "random", "rivals")
 
 
 class Memory(Section):
@@ -404,3 +405,21 @@ class Compute(Section):
     stop_seconds: Seconds
     memory_mb: Megabytes
     cores: Processes
+
+    def faults(self) -> list[str]:
+        """No time to work in."""
+        late = self.stop_seconds >= 60 * self.minutes
+        return ["stop_seconds: no less than all of compute.minutes"] if late else []
+
+
+def _twice(section: Section, *keys: str) -> list[str]:
+    lists: dict[str, list[Any]] = {key: getattr(section, key) for key in keys}
+    return [
+        f"{key}: an entry is listed twice" for key, of in lists.items() if len(set(of)) < len(of)
+    ]
+
+
+def _missing(section: Section, key: str, counted: str) -> list[str]:
+    count = getattr(section, counted)
+    more = any(number > count for number in getattr(section, key))
+    return [f"{key}: there are only {count} {counted}"] if more else []

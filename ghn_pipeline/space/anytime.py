@@ -3,10 +3,15 @@
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from random import Random
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from ghn_pipeline.model.graph import Block, Module, Node
+from ghn_pipeline.settings import sections
+from ghn_pipeline.settings.sections import Correlation, Images, Macro, Nodes, Search
 from ghn_pipeline.space.classification import INPUTS, STEM, ingests_both
-from ghn_pipeline.space.space import different
+from ghn_pipeline.space.space import SpaceSettings, different
 from ghn_pipeline.system.errors import UserError
 
 
@@ -215,3 +220,53 @@ def split(block: Block) -> list[Block]:
             Block(tuple(replace(n, inputs=tuple(u - first for u in n.inputs)) for n in nodes))
         )
     return parts
+
+
+def _three_blocks(space: "AnytimeSettings", network: Macro) -> list[str]:
+    faults = []
+    nodes = sum(sizes(space.nodes, network.blocks))
+    if space.exits > nodes:
+        faults.append(f"space.exits: more than the {nodes} nodes of all blocks")
+    if network.blocks != 3:
+        faults.append("network.blocks: must be 3 for the space anytime, as in Figures 8 to 10")
+    if network.reductions != [2, 3]:
+        faults.append("network.reductions: must be [2, 3] for the space anytime (section 7.1)")
+    return faults
+
+
+def _trainings(
+    anytime: sections.Anytime, images: Images, correlation: Correlation, search: Search
+) -> list[str]:
+    there = {
+        "top": (anytime.top, search.evaluations, "search.evaluations"),
+        "random": (anytime.random, correlation.drawn, "correlation.drawn"),
+    }
+    faults = [
+        f"anytime.{key}: {max(asked)} is not below {limit} ({of})"
+        for key, (asked, limit, of) in there.items()
+        if max(asked) >= limit
+    ]
+    return faults + (
+        ["anytime.batch: more than images.train"] if anytime.batch > images.train else []
+    )
+
+
+class AnytimeSettings(SpaceSettings):
+    """The search space of anytime prediction (sections 5.2 and 7.1)."""
+
+    makes = Anytime
+    known = (
+        "dense_conv_1x1",
+        "dense_conv_3x3",
+        "dense_conv_5x5",
+        "dense_max_pool_3x3",
+        "dense_avg_pool_3x3",
+    )
+    chapters = ("anytime_prediction",)
+    presets = ("anytime-quick", "anytime-smoke")
+    size = "anytime_note"
+    agreements = (_three_blocks, _trainings)
+
+    name: Literal["anytime"]
+    max_inputs: Annotated[int, Field(ge=1, le=1000)]
+    exits: Nodes

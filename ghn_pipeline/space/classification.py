@@ -3,9 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from random import Random
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from ghn_pipeline.model.graph import Block, Module, Node
-from ghn_pipeline.space.space import different
+from ghn_pipeline.space.space import SpaceSettings, different
 from ghn_pipeline.system.errors import UserError
 
 INPUTS = (Node("input_1"), Node("input_2"))
@@ -128,3 +131,26 @@ class Classification:
 def ingests_both(block: Block) -> bool:
     """Whether both input nodes are read, so that no stacked block is left out of the network."""
     return all(block.children[v] for v in range(len(INPUTS)))
+
+
+class ClassificationSettings(SpaceSettings):
+    """The search space of section 7.1, and the chapters of the paper that search it."""
+
+    makes = Classification
+    known = (
+        "identity",
+        "conv_1x1",
+        "sep_conv_3x3",
+        "sep_conv_5x5",
+        "dil_conv_3x3",
+        "dil_conv_5x5",
+        "conv_1x7_7x1",
+        "max_pool_3x3",
+        "avg_pool_3x3",
+    )
+    chapters = ("correlation", "ablations", "architecture_search", "transfer", "memory")
+    presets = ("quick", "smoke")
+
+    name: Literal["classification"]
+    max_inputs: Annotated[int, Field(ge=1, le=1000)]
+    exits: None = None

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from random import Random
+from typing import Literal
 
 from ghn_pipeline.model.graph import Block, Module, Node
 from ghn_pipeline.model.isomorphism import canonical_form
+from ghn_pipeline.settings.sections import Benchmark, Correlation, Macro, Proxies
 from ghn_pipeline.space.classification import CLASSIFIER, STEM
+from ghn_pipeline.space.space import SpaceSettings
 from ghn_pipeline.system.errors import UserError
 
 #: The operations of an edge, in the order in which the published tables number them.
@@ -237,3 +240,46 @@ class NasBench201:
         chain.append(Module(NORM, channels, scale, (len(chain) - 1,)))
         chain.append(Module(CLASSIFIER, self.classes, scale, (len(chain) - 1,)))
         return tuple(chain)
+
+
+def _stem(network: Macro, proxies: Proxies) -> list[str]:
+    """The first cell sums what the stem puts out with what it makes of it."""
+    stacks = {"network": network, "proxies.network": proxies.network}
+    return [
+        f"{key}.stem_multiplier: must be 1 for nasbench201"
+        for key, stack in stacks.items()
+        if stack and stack.stem_multiplier > 1
+    ]
+
+
+def _published(
+    space: "NasBench201Settings", correlation: Correlation, benchmark: Benchmark
+) -> list[str]:
+    if not benchmark.curve:
+        return []
+    faults = []
+    if space.nodes != NODES:
+        faults.append(f"benchmark.curve: must be 0, for accuracies are published of {NODES} nodes")
+    if correlation.selection < 3:
+        faults.append("benchmark.curve: a correlation needs 3 or more of correlation.selection")
+    return faults
+
+
+class NasBench201Settings(SpaceSettings):
+    """The search space of NAS-Bench-201; a cell reads all earlier nodes."""
+
+    makes = NasBench201
+    known = EDGES
+    chapters = ("benchmark",)
+    presets = ("nasbench201", "nasbench201-long")
+    size = "images_note"  # it is held against published accuracies
+    agreements = (_stem, _published)
+
+    name: Literal["nasbench201"]
+    max_inputs: None = None
+    exits: None = None
+
+    def faults(self) -> list[str]:
+        """An operation twice, or a cell of another size than the published tables know."""
+        sizes = [] if 2 <= self.nodes <= NODES else ["nodes: a cell of nasbench201 has 2 or 3"]
+        return super().faults() + sizes

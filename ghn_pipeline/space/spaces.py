@@ -1,15 +1,13 @@
-"""The search spaces by name."""
+"""The search spaces: an entry says all that the rest of the package knows of one."""
 
-from collections.abc import Callable
+from ghn_pipeline.space.anytime import AnytimeSettings
+from ghn_pipeline.space.classification import ClassificationSettings
+from ghn_pipeline.space.nasbench201 import NasBench201Settings
+from ghn_pipeline.space.space import SpaceSettings
 
-from ghn_pipeline.space.anytime import Anytime
-from ghn_pipeline.space.classification import Classification
-from ghn_pipeline.space.nasbench201 import NasBench201
-from ghn_pipeline.space.space import Space
-
-#: What makes each search space, from `network` and what its own part of `space` says.
-SPACES: dict[str, Callable[..., Space]] = {
-    "classification": Classification,
-    "nasbench201": NasBench201,
-    "anytime": Anytime,
+#: By the name that the setting `space.name` has; a file in `extensions` may add its own.
+SPACES: dict[str, type[SpaceSettings]] = {
+    "classification": ClassificationSettings,
+    "nasbench201": NasBench201Settings,
+    "anytime": AnytimeSettings,
 }

@@ -281,7 +281,9 @@ def _of_block(config: "Config", name: str, block: "Block") -> dict[str, Any]:
 
 
 def _budgets(config: "Config") -> tuple[float, float]:
-    assert config.evaluation.range is not None  # as this space needs it
+    from ghn_pipeline.ranking.measures import Area
+
+    assert isinstance(config.evaluation, Area)  # as this space needs it
     return config.evaluation.range
 
 

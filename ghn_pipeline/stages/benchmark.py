@@ -159,8 +159,8 @@ def _methods(config: "Config") -> "tuple[dict[str, Method], Curves, list[dict[st
     for rival in UNTRAINED:
         for measure in scored[rival]["result"]["values"]:
             methods[measure] = Method([predicted(rival, measure)], None, each(rival, measure))
-    if config.evaluation.measure == "flow":
-        alone = [predicted(name, "likelihood") for name in names]
+    if simpler := config.evaluation.held_against:
+        alone = [predicted(name, simpler) for name in names]
         methods[LIKELIHOOD] = Method(alone, costs[0], None)
     voted = vote(scored["proxies"]["result"]["values"])
     methods["vote"] = Method([voted], None, None)

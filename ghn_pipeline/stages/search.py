@@ -54,10 +54,10 @@ def search(job: Job) -> None:
     folder, by = result_folder(config, job.stage), config.evaluation.measure
     values = [s.score.values[by] for s in found]
     if not any(values):
+        why = config.evaluation.why_zero
         raise UserError(
             f"{by} is 0 for all {len(values)} architectures, so nothing ranks them"
-            + (": no exit is within evaluation.budgets" if by == "area" else "")
-            + "."
+            f"{why and f': {why}'}."
         )
     entries = [
         json.dumps(
@@ -109,7 +109,9 @@ def search_curves(job: Job) -> None:
         curves[method] = [pd.read_csv(file)["best"].to_numpy() for file in files]
     folder = Path("results", config.scale)
     note, by = config.small(config.images_note), config.evaluation
-    drawn = search_figure(curves, scale_note=note, ranked_by=by.shown, unit=by.unit)
+    drawn = search_figure(
+        curves, scale_note=note, ranked_by=by.shown, unit="%" if by.in_percent else ""
+    )
     save(drawn, folder / "search_curves")
     columns = {
         f"{name}/{seed}": curve

@@ -8,7 +8,6 @@ import subprocess
 import torch
 
 from ghn_pipeline.settings.config import Config
-from ghn_pipeline.settings.sections import PRESETS_OF
 from ghn_pipeline.system.errors import UserError
 
 CPU = torch.device("cpu")
@@ -32,12 +31,11 @@ def prepare_device(config: Config) -> torch.device:
         )
     device = CPU if asked == "cpu" else found
     if device.type == "cpu" and not config.cpu_is_enough:
-        first, *others = PRESETS_OF[config.space.name]
-        more = "".join(f", or presets/{other}.yaml" for other in others)
+        presets = ", or ".join(f"presets/{preset}.yaml" for preset in config.space.presets)
+        choose = f"Choose a preset (snakemake --cores all --configfile {presets}), or insist"
         raise UserError(
             f"the scale {config.scale!r} takes weeks without an accelerator; none is used here. "
-            f"Choose a preset (snakemake --cores all --configfile presets/{first}.yaml{more}), or "
-            "insist: cpu_is_enough: true in the configuration."
+            f"{choose if presets else 'Insist'}: cpu_is_enough: true in the configuration."
         )
     return device
 

@@ -14,11 +14,9 @@ from torch import Tensor
 from ghn_pipeline.model.ghn import GHN, branch_shapes
 from ghn_pipeline.model.graph import Block, Node
 from ghn_pipeline.model.network import Network, Spec, run
-from ghn_pipeline.model.operations import OPERATIONS
-from ghn_pipeline.settings.sections import OPERATIONS_OF
-from ghn_pipeline.space.classification import INPUTS, Classification
+from ghn_pipeline.space.classification import INPUTS, Classification, ClassificationSettings
 
-NAMES = tuple(op for op in OPERATIONS if op in OPERATIONS_OF["classification"])
+NAMES = tuple(ClassificationSettings.known)
 # two reductions and a wide stem, so that every branch is cut to several widths
 SPACE = Classification(NAMES, 2, 3, 4, (2, 3), 3, 10)
 MODULES = 5

@@ -15,10 +15,9 @@ from ghn_pipeline.model.graph import Block, Node
 from ghn_pipeline.model.network import Network, Trained, batch_statistics, run
 from ghn_pipeline.model.oneshot import OneShot
 from ghn_pipeline.model.operations import OPERATIONS
-from ghn_pipeline.settings.sections import OPERATIONS_OF
-from ghn_pipeline.space.classification import INPUTS, Classification
+from ghn_pipeline.space.classification import INPUTS, Classification, ClassificationSettings
 
-NAMES = tuple(op for op in OPERATIONS if op in OPERATIONS_OF["classification"])
+NAMES = tuple(ClassificationSettings.known)
 SPACE = Classification(NAMES, 2, 4, 4, (2, 4), 2, 10)
 RESOLUTION = 8
 

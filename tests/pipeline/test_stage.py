@@ -4,7 +4,8 @@ from collections import defaultdict
 
 import pytest
 
-from ghn_pipeline.pipeline.stage import CHAPTERS_OF, all_settings, declared, find, read_by
+from ghn_pipeline.pipeline.stage import all_settings, declared, find, read_by
+from ghn_pipeline.space.spaces import SPACES
 from ghn_pipeline.system.errors import UserError
 
 
@@ -18,7 +19,7 @@ def test_stages_of_one_kind_differ_in_what_they_read_alone() -> None:
 
 
 def test_every_chapter_is_of_a_space_and_every_entry_of_reads_is_a_stage() -> None:
-    chapters = {chapter for of_space in CHAPTERS_OF.values() for chapter in of_space}
+    chapters = {chapter for space in SPACES.values() for chapter in space.chapters}
     for one in declared():
         assert set(one.chapters) <= chapters, one.name
         for pattern, files in one.inputs():

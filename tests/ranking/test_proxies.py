@@ -20,7 +20,6 @@ from ghn_pipeline.model.graph import Block
 from ghn_pipeline.model.network import Network, Trained, run
 from ghn_pipeline.ranking.proxies import (
     PROXIES,
-    VOTERS,
     Weights,
     fisher,
     grad_norm,
@@ -297,9 +296,9 @@ def test_every_network_has_a_finite_score_that_stays(space: Space, name: str) ->
         single = {n: w.detach().float().requires_grad_() for n, w in weights.items()}
         before = {n: w.detach().clone() for n, w in single.items()}
         batch = images.float()
-        score = PROXIES[name](network, single, batch, labels)
+        score = PROXIES[name].of(network, single, batch, labels)
         assert type(score) is float and math.isfinite(score)
-        assert PROXIES[name](network, single, batch, labels) == score
+        assert PROXIES[name].of(network, single, batch, labels) == score
         # nothing of what it was given has changed
         assert all(torch.equal(before[n], w) and w.grad is None for n, w in single.items())
         assert torch.equal(batch, images.float()) and not batch.requires_grad
@@ -325,16 +324,17 @@ def test_vote_pair_by_pair(levels: int, seed: int) -> None:
     rng = Random(seed)
     # with few levels there are many ties; who has no vote is not asked
     scores = {name: [rng.randrange(levels) / 7 for _ in range(12)] for name in PROXIES}
-    expected = [0] * 12
+    expected, voters = [0] * 12, ("synflow", "jacob_cov", "snip")
     for i, j in product(range(12), repeat=2):
-        above = sum(scores[voter][i] > scores[voter][j] for voter in VOTERS)
-        below = sum(scores[voter][i] < scores[voter][j] for voter in VOTERS)
+        above = sum(scores[voter][i] > scores[voter][j] for voter in voters)
+        below = sum(scores[voter][i] < scores[voter][j] for voter in voters)
         expected[i] += (above > below) - (above < below)
     assert vote(scores).tolist() == expected
 
 
 def test_vote_by_hand() -> None:
-    assert sorted(VOTERS) == ["jacob_cov", "snip", "synflow"]
+    voters = sorted(name for name, proxy in PROXIES.items() if proxy.votes)
+    assert voters == ["jacob_cov", "snip", "synflow"]
     # two of three hold the first for the best, and the three are split on the other two
     scores = {"synflow": [3, 1, 2], "jacob_cov": [3, 2, 1], "snip": [1, 2, 2]}
     assert vote(scores).tolist() == [2, -1, -1]

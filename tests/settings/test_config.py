@@ -332,7 +332,7 @@ def test_three_faults_are_named_at_once(tmp_path):
         ({"sgd": {"learning_rate": float("inf")}}, "sgd.learning_rate", "inf"),
         ({"images": {"train": 45001}}, "images.train", "45000"),
         ({"images": {"resolution": 12}}, "images.resolution", "32"),
-        ({"space": {"operations": ["identity", "conv_9x9"]}}, "space.operations.1", "conv_9x9"),
+        ({"space": {"operations": ["identity", "conv_9x9"]}}, "space.operations", "conv_9x9"),
         ({"ghn": {"scheme": "backward"}}, "ghn.scheme", "synchronous"),
         ({"tables": {"costs": "yes"}}, "tables.costs", "boolean"),
         ({"scale": "../elsewhere"}, "scale", "pattern"),
@@ -391,14 +391,21 @@ def test_three_faults_are_named_at_once(tmp_path):
         ({"evaluation": {"measure": "liklihood"}}, "evaluation.measure", "mean likelihood?"),
         (
             {"space": {"operations": ["identity", "sepconv_3x3"]}},
-            "space.operations.1",
+            "space.operations",
             "did you mean sep_conv_3x3?",
         ),
         ({"anytime": {"rivals": ["msd_net"]}}, "anytime.rivals.0", "did you mean msdnet?"),
         ({"ghn": {"seed": -1}}, "ghn.seed", "greater than or equal to 0"),
         ({"correlation": {"drawn": 4}}, "correlation.drawn", "greater than or equal to 5"),
         ({"evaluation": {"measure": "loss"}}, "evaluation.measure", "likelihood"),
-        ({"evaluation": {"flow": 1.0}}, "evaluation.flow", "less than or equal to 0.5"),
+        (
+            {"evaluation": {"measure": "flow", "flow": 1.0}},
+            "evaluation.flow",
+            "less than or equal to 0.5",
+        ),
+        ({"space": 3}, "space", "must be a mapping of settings, not 3"),
+        ({"space": {"nods": 3}}, "space.nods", "did you mean nodes?"),
+        ({"evaluation": {"measure": None}}, "evaluation.measure", "must be one of"),
         ({"proxies": {"resolution": 12}}, "proxies.resolution", "32"),
         ({"proxies": {"network": {**STACK, "blocks": 0}}}, "proxies.network.blocks", "to 1"),
         ({"proxies": {"batch": 1}}, "proxies.batch", "greater than or equal to 2"),
@@ -444,7 +451,10 @@ def test_one_fault_is_named_with_its_path(changes, path, words, tmp_path):
         ),
         ({"ghns": {"nodes-3": {"nodes": 7}}}, ["ablations.figure5a", "two", "the same"]),
         # what a space has, and what only a space of which accuracies are published has
-        ({"space": {"max_inputs": None}}, ["space.max_inputs", "a number", "classification"]),
+        (
+            {"space": {"max_inputs": None}},
+            ["space.max_inputs", "not be null", "classification"],
+        ),
         (
             {"space": {"operations": ["identity", "none", "conv_3x3"]}},
             ["space.operations", "classification has no none, conv_3x3"],
@@ -473,10 +483,16 @@ def test_one_fault_is_named_with_its_path(changes, path, words, tmp_path):
             ["network.stem_multiplier", "1", "nasbench201"],
         ),
         # what networks with exits need, and no others have
-        ({"evaluation": {"budgets": [1.0, 2.0]}}, ["evaluation.budgets", "null", "no exits"]),
-        ({"evaluation": {"measure": "area"}}, ["evaluation.measure", "likelihood or flow"]),
+        (
+            {"evaluation": {"budgets": [1.0, 2.0]}},
+            ["evaluation.budgets", "be null", "accuracy"],
+        ),
+        (
+            {"evaluation": {"measure": "area", "budgets": [1.0, 2.0]}},
+            ["evaluation.measure", "likelihood or flow"],
+        ),
         # the power of synflow goes with the measure that has it
-        ({"evaluation": {"measure": "flow"}}, ["evaluation.flow", "a power", "is flow"]),
+        ({"evaluation": {"measure": "flow"}}, ["evaluation.flow", "must not be null", "is flow"]),
         ({"evaluation": {"flow": 0.1}}, ["evaluation.flow", "null", "is accuracy"]),
         *(
             (merged(WITH_EXITS, changes), faults)
@@ -487,9 +503,15 @@ def test_one_fault_is_named_with_its_path(changes, path, words, tmp_path):
                     ({"network": {"reductions": reductions}}, ["network.reductions", "[2, 3]"])
                     for reductions in ([], [2], [1, 2], [3, 2])
                 ),
-                ({"evaluation": {"budgets": None}}, ["evaluation.budgets", "a range"]),
+                (
+                    {"evaluation": {"budgets": None}},
+                    ["evaluation.budgets", "not be null", "area"],
+                ),
                 ({"evaluation": {"budgets": [2.0, 1.0]}}, ["evaluation.budgets", "lower"]),
-                ({"evaluation": {"measure": "accuracy"}}, ["evaluation.measure", "area"]),
+                (
+                    {"evaluation": {"measure": "accuracy", "budgets": None}},
+                    ["evaluation.measure", "area"],
+                ),
                 ({"anytime": {"top": [1000]}}, ["anytime.top", "1000", "search.evaluations"]),
                 ({"anytime": {"random": [0, 1, 100]}}, ["anytime.random", "correlation.drawn"]),
                 ({"anytime": {"top": [1, 1]}}, ["anytime.top", "twice"]),
@@ -541,12 +563,12 @@ def test_one_fault_is_named_with_its_path(changes, path, words, tmp_path):
         ({"finalists": {"ranks": [1000]}}, ["finalists.ranks", "search.evaluations"]),
         ({"finalists": {"seeds": [3, 3]}}, ["finalists.seeds", "twice"]),
         ({"finalists": {"batch": 1408}}, ["finalists.batch", "images.train"]),
-        ({"finalists": {"norm_batch": 63}}, ["finalists.norm_batch", "finalists.batch"]),
+        ({"finalists": {"norm_batch": 63}}, ["finalists.norm_batch", "divide batch"]),
         ({"finalists": {"processes": 24}}, ["finalists.processes", "the 32 groups"]),
         ({"finalists": {"norm_batch": 32, "processes": 128}}, ["finalists.processes", "64 groups"]),
-        ({"finalists": {"processes": 4}}, ["finalists.processes", "finalists.nodes"]),
-        ({"finalists": {"warmup_epochs": 601}}, ["finalists.warmup_epochs", "finalists.epochs"]),
-        ({"mobile": {"norm_batch": 127}}, ["mobile.norm_batch", "mobile.batch"]),
+        ({"finalists": {"processes": 4}}, ["finalists.processes", "the nodes"]),
+        ({"finalists": {"warmup_epochs": 601}}, ["finalists.warmup_epochs", "than epochs"]),
+        ({"mobile": {"norm_batch": 127}}, ["mobile.norm_batch", "divide batch"]),
         ({"mobile": {"processes": 24}}, ["mobile.processes", "the 32 groups"]),
         ({"mobile": {"reductions": [15]}}, ["mobile.reductions", "14"]),
         ({"mobile": {"resolution": 31}}, ["mobile.reductions", "mobile.resolution"]),

@@ -6,7 +6,6 @@ from itertools import islice
 from pathlib import Path
 from random import Random
 from statistics import mean, stdev
-from typing import get_args
 
 import pytest
 
@@ -14,9 +13,9 @@ from ghn_pipeline.model.graph import Block, Node
 from ghn_pipeline.model.network import Network
 from ghn_pipeline.model.operations import OPERATIONS
 from ghn_pipeline.settings.config import load
-from ghn_pipeline.settings.sections import OPERATIONS_OF, OperationName
 from ghn_pipeline.space.classification import Classification
 from ghn_pipeline.space.nasbench201 import EDGES
+from ghn_pipeline.space.spaces import SPACES
 
 CONFIG = load([Path(__file__).parents[2] / "params.yaml"])
 PAPER = Classification(
@@ -44,10 +43,10 @@ def test_params_are_those_of_the_paper() -> None:
 def test_operations_that_may_be_configured_are_those_that_exist() -> None:
     fixed = {"input_1", "input_2", "stem", "classifier"}
     between_cells = {"input", "reduce_3x3", "downsample", "norm"}  # of NAS-Bench-201
-    assert set(get_args(OperationName)) == OPERATIONS.keys() - fixed - between_cells
     # each is of a space, and params.yaml uses all of its own
-    assert set(get_args(OperationName)) == set().union(*OPERATIONS_OF.values())
-    assert set(PAPER.node_types) == OPERATIONS_OF["classification"] | fixed
+    known = {op for space in SPACES.values() for op in space.known}
+    assert known == OPERATIONS.keys() - fixed - between_cells
+    assert set(PAPER.node_types) == set(SPACES["classification"].known) | fixed
     assert len(set(PAPER.node_types)) == len(PAPER.node_types)
 
 
@@ -58,7 +57,7 @@ def test_the_seed_determines_the_sample() -> None:
 
 
 def test_operations_of_nasbench201_are_its_edges() -> None:
-    assert OPERATIONS_OF["nasbench201"] == set(EDGES)
+    assert set(SPACES["nasbench201"].known) == set(EDGES)
 
 
 def test_draws_are_the_samples_without_those_isomorphic_to_earlier_ones() -> None:

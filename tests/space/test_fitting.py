@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from random import Random
-from typing import get_args
 
 import pytest
 import torch
@@ -12,14 +11,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ghn_pipeline.model.graph import Block
 from ghn_pipeline.model.network import Network, Trained, batch_statistics, run
-from ghn_pipeline.settings.sections import OperationName
 from ghn_pipeline.space.classification import Classification
 from ghn_pipeline.space.fitting import fitted
+from ghn_pipeline.space.spaces import SPACES
 from ghn_pipeline.system.errors import UserError
 
 # section 5.1.2: "an initial convolution layer of stride 2 before stacking 14 blocks with scale
 # reduction at blocks 1, 2, 6 and 10", "under 600M FLOPS"; 7.3: 224 × 224
-SPACE = Classification(get_args(OperationName), 2, 14, 1, (1, 2, 6, 10), 1, 1000, stem_stride=2)
+OPERATIONS = tuple(dict.fromkeys(op for space in SPACES.values() for op in space.known))
+SPACE = Classification(OPERATIONS, 2, 14, 1, (1, 2, 6, 10), 1, 1000, stem_stride=2)
 RESOLUTION, LIMIT = 224, 600_000_000
 
 

@@ -109,8 +109,8 @@ def test_proxies_are_the_same(name):
     labels = torch.arange(4)
     network = Network(space.modules(space.sample(Random(1), 3)), 8)
     weights = initial_weights(network, stream("weights"))
-    expected = PROXIES[name](network, weights, images, labels)
+    expected = PROXIES[name].of(network, weights, images, labels)
     with imitated():
         there = {n: w.to(DEVICE) for n, w in weights.items()}
-        found = PROXIES[name](network, there, images.to(DEVICE), labels.to(DEVICE))
+        found = PROXIES[name].of(network, there, images.to(DEVICE), labels.to(DEVICE))
     assert found == expected

@@ -3,15 +3,13 @@
 import gc
 from dataclasses import replace
 from functools import cache
-from typing import get_args
 
 import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 from ghn_pipeline.model.network import Network, run
-from ghn_pipeline.settings.sections import OPERATIONS_OF, OperationName
-from ghn_pipeline.space.classification import Classification
+from ghn_pipeline.space.classification import Classification, ClassificationSettings
 from ghn_pipeline.training.memory import Footprint, LiveBytes, footprint, sweep
 from ghn_pipeline.training.search import build
 
@@ -19,8 +17,7 @@ CPU = torch.device("cpu")
 F32 = 4  # bytes of a number
 
 
-OPERATIONS = tuple(op for op in get_args(OperationName) if op in OPERATIONS_OF["classification"])
-SPACE = Classification(OPERATIONS, 2, 2, 4, (2,), 1, classes=10)
+SPACE = Classification(ClassificationSettings.known, 2, 2, 4, (2,), 1, classes=10)
 
 
 def first(K: int) -> Classification:

@@ -1,0 +1,153 @@
+"""Measures by which weights that were not trained for one network are judged (sections 4.5, 5.2).
+
+A measure is a subclass of `Evaluation`, which is the section `evaluation` of the configuration: its
+fields are the settings of the measure, and its method `values` measures.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from ghn_pipeline.settings.sections import Architectures, Batch, Batches, Budget, Section
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ghn_pipeline.model.network import Network
+
+
+class Evaluation(Section):
+    """The validation batches on which generated weights are judged, and the measure.
+
+    Attributes:
+        of_exits: whether the measure is of networks with several exits.
+        in_percent: whether tables show it in percent.
+        held_against: a simpler measure that the benchmark's table shows beside it.
+        why_zero: what is said where it is 0 for every architecture.
+    """
+
+    of_exits: ClassVar[bool] = False
+    in_percent: ClassVar[bool] = True
+    held_against: ClassVar[str] = ""
+    why_zero: ClassVar[str] = ""
+
+    batch: Batch
+    together: Architectures
+    batches: Batches
+    measure: str
+    flow: Annotated[float, Field(gt=0, le=0.5)] | None = None
+    budgets: Annotated[list[Budget], Field(min_length=2, max_length=2)] | None = None
+
+    @property
+    def shown(self) -> str:
+        """The measure in words."""
+        return self.measure
+
+    def values(
+        self,
+        network: "Network",
+        weights: "Mapping[str, Tensor]",
+        batches: "Iterable[tuple[Tensor, Tensor]]",
+    ) -> dict[str, float]:
+        """Return this measure and others that come with it, by name; higher is better.
+
+        Args:
+            network: the network.
+            weights: of the network, by name.
+            batches: images [B, 3, R, R] and labels [B].
+        """
+        from ghn_pipeline.training.batches import judge  # PyTorch, which settings do without
+
+        return judge(network, weights, batches)
+
+
+class Accuracy(Evaluation):
+    """The fraction of images that are classified rightly (section 4.5)."""
+
+    measure: Literal["accuracy"]
+    flow: None = None
+    budgets: None = None
+
+
+class Likelihood(Evaluation):
+    """The geometric mean of the probability of the right class: exp(-cross-entropy)."""
+
+    measure: Literal["likelihood"]
+    flow: None = None
+    budgets: None = None
+
+
+class Flow(Evaluation):
+    """Likelihood times a power of the synflow of the same weights.
+
+    By likelihood alone networks of many paths rank too low, and synflow grows with the paths.
+    """
+
+    in_percent = False
+    held_against = "likelihood"
+
+    measure: Literal["flow"]
+    # synflow has up to some 500 digits, and a product that no number holds would be an error
+    flow: Annotated[float, Field(gt=0, le=0.5)]
+    budgets: None = None
+
+    @property
+    def shown(self) -> str:
+        """The measure in words."""
+        return f"likelihood × (synflow of the same weights)^{self.flow:g}"
+
+    def values(
+        self,
+        network: "Network",
+        weights: "Mapping[str, Tensor]",
+        batches: "Iterable[tuple[Tensor, Tensor]]",
+    ) -> dict[str, float]:
+        """Return "flow", and its likelihood and accuracy."""
+        from ghn_pipeline.ranking.proxies import synflow  # PyTorch, which settings do without
+
+        batches = list(batches)
+        values = super().values(network, weights, batches)
+        power = self.flow * synflow(network, dict(weights), *batches[0])
+        return values | {"flow": values["likelihood"] * 10**power}
+
+
+class Area(Evaluation):
+    """The area below the curve of accuracy over budgets of multiply-adds (section 5.2)."""
+
+    of_exits = True
+    why_zero = "no exit is within evaluation.budgets"
+
+    measure: Literal["area"]
+    flow: None = None
+    budgets: Annotated[list[Budget], Field(min_length=2, max_length=2)]
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The budgets, in multiply-adds."""
+        return 1e6 * self.budgets[0], 1e6 * self.budgets[1]
+
+    def values(
+        self,
+        network: "Network",
+        weights: "Mapping[str, Tensor]",
+        batches: "Iterable[tuple[Tensor, Tensor]]",
+    ) -> dict[str, float]:
+        """Return "area", and the accuracies of the exits."""
+        from ghn_pipeline.training.batches import judge  # PyTorch, which settings do without
+
+        return judge(network, weights, batches, budgets=self.range)
+
+    def faults(self) -> list[str]:
+        """A range whose ends are in the wrong order."""
+        rises = self.budgets[0] < self.budgets[1]
+        return [] if rises else ["budgets: must be the lower and then the higher end of a range"]
+
+
+#: By the name that the setting `evaluation.measure` has; a file in `extensions` may add its own.
+MEASURES: dict[str, type[Evaluation]] = {
+    "accuracy": Accuracy,
+    "likelihood": Likelihood,
+    "flow": Flow,
+    "area": Area,
+}
