@@ -70,10 +70,10 @@ CostsOf = Callable[["Config", str], Costs]
 # ---- disk ----------------------------------------------------------------------------------------
 
 
-def trained(model: "nn.Module", copies: int) -> float:
-    """Return the bytes that training a model leaves behind.
+def left_by_model(model: "nn.Module", copies: int) -> float:
+    """Return the bytes that training leaves behind, with so many copies of what is trained.
 
-    The optimizer and a running mean keep so many copies of what is trained.
+    The copies are in the optimizer's state, or a running mean.
     """
     held = sum(t.numel() for t in model.state_dict().values())
     return _left(sum(p.numel() for p in model.parameters()), held, copies)
@@ -90,10 +90,10 @@ def mean_size(networks: "Sequence[Network]") -> tuple[float, float]:
     return trained, trained + 2 * mean(sum(network.norms.values()) for network in networks)
 
 
-def by_sgd(
+def left_by_sgd(
     recipe: "Sgd | Recipe | Anytime", networks: "Sequence[Network]", *, publishes: bool = True
 ) -> float:
-    """Return what training one of `networks` leaves behind, in the mean."""
+    """Return the bytes that training one of `networks` leaves behind, in the mean."""
     import torch
 
     from ghn_pipeline.settings.sections import Recipe
@@ -143,23 +143,22 @@ def measured(config: "Config", stages: Sequence[str]) -> Rate | None:
 def initial(config: "Config", row: str, schedule: "Schedule") -> Rate:
     """Return what Table 4 states for training what scores, the "ghn" or the "oneshot" model."""
     hours = _table4(row)["initial"]
-    return _stated(config, _trained(config, row, schedule), 3600 * hours, f"{hours} h")
+    return _stated(config, _schedule(config, row, schedule), 3600 * hours, f"Table 4's {hours} h")
 
 
 def scoring(config: "Config", row: str, schedule: "Schedule", count: int) -> Costs:
-    """Return what it states for scoring `count` architectures with what `initial` is about."""
+    """Return what Table 4 states for scoring `count` architectures by either."""
     each = _table4(row)["per_architecture"]
-    settings = {**_trained(config, row, schedule), "evaluation": config.evaluation.model_dump()}
-    said = f"{each} s an architecture, of how many images is not said"
+    settings = {**_schedule(config, row, schedule), "evaluation": config.evaluation.model_dump()}
+    said = f"Table 4's {each} s an architecture, of how many images is not said"
     return Costs(rate=_stated(config, settings, count * each, said))
 
 
 def batches(config: "Config", batch: int, count: int, without: str = "") -> Rate:
-    """Return what it states for `count` batches of SGD; `without` says what that leaves out."""
-    # of its rows of SGD the one of the most steps is the least rounded
-    each = _table4("sgd-1000")["per_architecture"] / 1000
-    said = f"{each:g} s{without}"
-    return _stated(config, {"batch": batch}, count * each, said, f"{count:,} batches at ")
+    """Return what Table 4 states for `count` batches of SGD; `without` says what it leaves out."""
+    each = _table4("sgd-1000")["per_architecture"] / 1000  # fewer steps are rounded more
+    said = f"{count:,} batches at Table 4's {each:g} s{without}"
+    return _stated(config, {"batch": batch}, count * each, said)
 
 
 def _table4(row: str) -> dict[str, float]:
@@ -169,14 +168,12 @@ def _table4(row: str) -> dict[str, float]:
     return rows[row]
 
 
-def _trained(config: "Config", row: str, schedule: "Schedule") -> dict[str, Any]:
+def _schedule(config: "Config", row: str, schedule: "Schedule") -> dict[str, Any]:
     return {"train": config.images.train, row: schedule.model_dump(exclude=FREE)}
 
 
-def _stated(
-    config: "Config", settings: dict[str, Any], seconds: float, said: str, what: str = ""
-) -> Rate:
+def _stated(config: "Config", settings: dict[str, Any], seconds: float, said: str) -> Rate:
     """A rate, if these settings and those of the networks are the paper's."""
     stack = {key: getattr(config, key).model_dump() for key in ("space", "network")}
     found = digest({**stack, "resolution": config.images.resolution, **settings})
-    return Rate(seconds, f"stated: {what}Table 4's {said}") if found in STATED_FOR else NO_RATE
+    return Rate(seconds, f"stated: {said}") if found in STATED_FOR else NO_RATE

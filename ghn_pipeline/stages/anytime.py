@@ -44,7 +44,7 @@ LIMIT = "what the first of anytime.rivals takes"
 
 
 def _costs(config: "Config", part: str) -> costs.Costs:
-    return costs.Costs(costs.by_sgd(config.anytime, costs.networks(config)))
+    return costs.Costs(costs.left_by_sgd(config.anytime, costs.networks(config)))
 
 
 def _best_costs(config: "Config", part: str) -> costs.Costs:
@@ -55,7 +55,7 @@ def _best_costs(config: "Config", part: str) -> costs.Costs:
     space, side, limit = anytime_space(config), config.images.resolution, comparable(config)
     of = [(fitted(space, block, side, limit, LIMIT), block) for block in costs.drawn(config)]
     networks = [Network(wide.modules(block), side) for wide, block in of]
-    return costs.Costs(costs.by_sgd(config.anytime, networks))
+    return costs.Costs(costs.left_by_sgd(config.anytime, networks))
 
 
 def _rival_costs(config: "Config", part: str) -> costs.Costs:
@@ -65,7 +65,7 @@ def _rival_costs(config: "Config", part: str) -> costs.Costs:
 
     with torch.device("meta"):  # counted, not made
         model = rival(config, part)
-    return costs.Costs(costs.trained(model, config.anytime.momentum > 0))
+    return costs.Costs(costs.left_by_model(model, config.anytime.momentum > 0))
 
 
 def _trained(

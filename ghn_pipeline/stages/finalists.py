@@ -144,7 +144,7 @@ def _costs(config: "Config", part: str) -> costs.Costs:
     count = steps * (recipe.together // recipe.norm_batch)
     without = "; larger networks, drop-path, auxiliary head, exchange not counted"
     rate = costs.batches(config, recipe.norm_batch, count, without)
-    return costs.Costs(costs.by_sgd(recipe, costs.networks(config)), rate, recipe.processes)
+    return costs.Costs(costs.left_by_sgd(recipe, costs.networks(config)), rate, recipe.processes)
 
 
 @_finalists("top/RANK", CHOSEN_BY, "finalists.ranks")

@@ -34,7 +34,7 @@ def _costs(config: "Config", part: str) -> costs.Costs:
     if not recipe.folder:
         return costs.Costs(rate=costs.Rate(0, "counts only: mobile.folder names no ImageNet"))
     networks = [_network(config, None, block)[0] for block in costs.drawn(config)]
-    return costs.Costs(costs.by_sgd(recipe, networks), accelerators=recipe.processes)
+    return costs.Costs(costs.left_by_sgd(recipe, networks), accelerators=recipe.processes)
 
 
 @stage(

@@ -29,20 +29,20 @@ def _ghn_costs(config: "Config", part: str) -> costs.Costs:
             said = "guess: as the first GHN, in proportion to nodes and epochs alone"
             rate = costs.Rate(seconds, said)
     copies = costs.ADAM + (one.average > 0)
-    return costs.Costs(costs.trained(untrained(config, f"ghn/{part}"), copies), rate)
+    return costs.Costs(costs.left_by_model(untrained(config, f"ghn/{part}"), copies), rate)
 
 
 def _oneshot_costs(config: "Config", part: str) -> costs.Costs:
     from ghn_pipeline.pipeline.artifacts import untrained
 
-    disk = costs.trained(untrained(config, "oneshot"), costs.ADAM)
+    disk = costs.left_by_model(untrained(config, "oneshot"), costs.ADAM)
     return costs.Costs(disk, costs.initial(config, "oneshot", config.oneshot))
 
 
 def sgd_costs(config: "Config", part: str) -> costs.Costs:
     """Return what a training takes by the recipe of the ground truth."""
     recipe = config.sgd
-    disk = costs.by_sgd(recipe, costs.networks(config), publishes=False)
+    disk = costs.left_by_sgd(recipe, costs.networks(config), publishes=False)
     count = recipe.epochs * (config.images.train // recipe.batch)
     return costs.Costs(disk, costs.batches(config, recipe.batch, count))
 
