@@ -18,6 +18,7 @@ from ghn_pipeline.system.errors import UserError, did_you_mean
 from ghn_pipeline.system.files import digest
 
 if TYPE_CHECKING:  # the command line lists all stages without reading any settings
+    from ghn_pipeline.pipeline.costs import CostsOf
     from ghn_pipeline.settings.config import Config
 
 #: The folder of what tables and figures are written as.
@@ -84,6 +85,9 @@ class Stage:
         chapters: the chapters that it belongs to; with none it is made where another reads it.
         root: the folder of its files, by default results/SCALE/STAGE.
         shown: the entries of the report, by file.
+        costs: says what a job takes; see pipeline/costs.py.
+        like: stages whose jobs take the same have the same text here, by default their own name.
+            With "{part}" each part has a line of its own in the plan.
     """
 
     name: str
@@ -100,6 +104,8 @@ class Stage:
     chapters: tuple[str, ...] = ()
     root: str = ""
     shown: Mapping[str, Shown] | None = None
+    costs: "CostsOf | None" = None
+    like: str = ""
 
     @property
     def kind(self) -> str:
@@ -152,11 +158,11 @@ class Stage:
 _STAGES: dict[str, Stage] = {}
 
 
-def stage(name: str, **more: Any) -> Callable[[Work], Work]:
+def stage(name: str, *, costs: "CostsOf | None" = None, **more: Any) -> Callable[[Work], Work]:
     """Declare a stage whose work the decorated function does; `Stage` has the keywords."""
 
     def declare(work: Work) -> Work:
-        _STAGES[name] = Stage(name, work, **more)
+        _STAGES[name] = Stage(name, work, costs=costs, **more)
         return work
 
     return declare

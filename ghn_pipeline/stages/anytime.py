@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ghn_pipeline.pipeline import costs
 from ghn_pipeline.stages.shared import (
     CHOSEN_BY,
     FIRST_GHN,
@@ -38,10 +39,41 @@ RECIPE = (
     "weight_decay",
 )
 FIGURES = (3, 4, 8, 9, 10)
+#: What limits the multiply-adds of the best.
+LIMIT = "what the first of anytime.rivals takes"
+
+
+def _costs(config: "Config", part: str) -> costs.Costs:
+    return costs.Costs(costs.left_by_sgd(config.anytime, costs.networks(config)))
+
+
+def _best_costs(config: "Config", part: str) -> costs.Costs:
+    from ghn_pipeline.model.network import Network
+    from ghn_pipeline.pipeline.artifacts import anytime_space, comparable
+    from ghn_pipeline.space.fitting import fitted
+
+    space, side, limit = anytime_space(config), config.images.resolution, comparable(config)
+    of = [(fitted(space, block, side, limit, LIMIT), block) for block in costs.drawn(config)]
+    networks = [Network(wide.modules(block), side) for wide, block in of]
+    return costs.Costs(costs.left_by_sgd(config.anytime, networks))
+
+
+def _rival_costs(config: "Config", part: str) -> costs.Costs:
+    import torch
+
+    from ghn_pipeline.pipeline.artifacts import rival
+
+    with torch.device("meta"):  # counted, not made
+        model = rival(config, part)
+    return costs.Costs(costs.left_by_model(model, config.anytime.momentum > 0))
 
 
 def _trained(
-    name: str, read: Sequence[str], own: Sequence[str], **more: Any
+    name: str,
+    read: Sequence[str],
+    own: Sequence[str],
+    costs: costs.CostsOf = _costs,
+    **more: Any,
 ) -> "Callable[[Work], Work]":
     """Declare the trainings of one kind of networks with exits."""
     return stage(
@@ -52,25 +84,29 @@ def _trained(
         needs="training",
         chapters=("anytime_prediction",),
         shown={"curve.csv": Shown("curve.rst", "Training", "{part}")},
+        costs=costs,
         **more,
     )
 
 
 # the best waits for the top ones
-@_trained("top/RANK", [CHOSEN_BY], INITIAL, each="anytime.top", first=5)
-@_trained("random/INDEX", ["architectures"], INITIAL, each="anytime.random")
+@_trained("top/RANK", [CHOSEN_BY], INITIAL, each="anytime.top", first=5, like="anytime")
+@_trained("random/INDEX", ["architectures"], INITIAL, each="anytime.random", like="anytime")
 @_trained(
     "best",
     [CHOSEN_BY, "anytime/top/{anytime.top}"],
     # it is made to cost what the first rival does; it is chosen by an area over the budgets
     (*INITIAL, "anytime.top", "anytime.{anytime.rivals[0]}", "evaluation.budgets"),
+    _best_costs,
 )
 @_trained(
     "RIVAL",
     [],
     # it is of no search space
     (*(path for path in INITIAL if path != "network"), "anytime.{part}"),
+    _rival_costs,
     each="anytime.rivals",
+    like="anytime/{part}",
 )
 def anytime(job: Job) -> None:
     """Train a network with exits by the recipe of Huang et al. (section 7.3, anytime).
@@ -129,8 +165,8 @@ def stacked(config: "Config", name: str) -> "tuple[Anytime, Block]":
     space, (group, _, rank) = anytime_space(config), name.partition("/")
     if group == "best":
         block = best(config)
-        limit, of = comparable(config), "what the first of anytime.rivals takes"
-        return fitted(space, block, config.images.resolution, limit, of), block
+        side, limit = config.images.resolution, comparable(config)
+        return fitted(space, block, side, limit, LIMIT), block
     return space, members(config, group)[int(rank)]
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ghn_pipeline.pipeline import costs
 from ghn_pipeline.stages.shared import (
     DRAWN,
     FIRST_GHN,
@@ -36,6 +37,9 @@ PARTS = ("figure5a", "figure5b", "table5")
     known="ghns",
     writes=("scores.csv",),
     needs="scoring",
+    costs=lambda config, part: costs.scoring(
+        config, "ghn", config.ghns[part], config.correlation.drawn
+    ),
 )
 @stage(
     "scores/oneshot",
@@ -43,6 +47,9 @@ PARTS = ("figure5a", "figure5b", "table5")
     settings=("evaluation",),
     writes=("scores.csv",),
     needs="scoring",
+    costs=lambda config, _: costs.scoring(
+        config, "oneshot", config.oneshot, config.correlation.drawn
+    ),
     chapters=("correlation", "benchmark"),
 )
 @stage(

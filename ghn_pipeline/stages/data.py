@@ -3,10 +3,18 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ghn_pipeline.pipeline import costs
 from ghn_pipeline.stages.shared import Job, stage
 
 if TYPE_CHECKING:
     from ghn_pipeline.model.graph import Block
+    from ghn_pipeline.settings.config import Config
+
+
+def _images(config: "Config", part: str) -> costs.Costs:
+    from ghn_pipeline.data.cifar10 import BATCH_RECORDS, BATCHES, RECORD_BYTES
+
+    return costs.Costs(len(BATCHES) * BATCH_RECORDS * RECORD_BYTES)
 
 
 @stage(
@@ -15,6 +23,7 @@ if TYPE_CHECKING:
     root="{data.folder}",
     memory_mb=3000,
     minutes=60,
+    costs=_images,
 )
 def data(job: Job) -> None:
     """Get CIFAR-10 and verify every pixel and label.

@@ -1,5 +1,6 @@
 """The winner as something that others can use (section 7.5.1)."""
 
+from ghn_pipeline.pipeline import costs
 from ghn_pipeline.stages.shared import Job, Shown, stage
 
 
@@ -12,6 +13,10 @@ from ghn_pipeline.stages.shared import Job, Shown, stage
     minutes=20,
     chapters=("architecture_search",),
     shown={"figure7.svg": Shown("figure7.rst", "Figure 7", "the best block")},
+    # two files, of which MLflow keeps a copy
+    costs=lambda config, _: costs.Costs(
+        2 * 2 * costs.FLOAT * costs.mean_size(costs.networks(config))[1]
+    ),
 )
 def export(job: Job) -> None:
     """Export the winner: its architecture, its drawing, its trained weights, and as ONNX.

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ghn_pipeline.pipeline import costs
 from ghn_pipeline.stages.shared import (
     CHOSEN_BY,
     FIRST_GHN,
@@ -15,7 +16,7 @@ from ghn_pipeline.stages.shared import (
     Work,
     stage,
 )
-from ghn_pipeline.stages.train import train
+from ghn_pipeline.stages.train import sgd_costs, train
 from ghn_pipeline.system.processes import is_worker
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ COST = (f"{FIRST_GHN}: run.json", CHOSEN_BY)
     needs="training",
     first=5,  # others wait for the winner
     chapters=("architecture_search", "transfer"),
+    costs=sgd_costs,
+    like="sgd/INDEX",
 )
 def short(job: Job) -> None:
     """Train one of the search's best briefly, as the ground truth is trained (section 5.1.1).
@@ -130,7 +133,18 @@ def _finalists(group: str, read: str, each: str, *own: str) -> Callable[[Work], 
         needs="finalists",
         chapters=("architecture_search",),
         shown={"curve.csv": Shown("curve.rst", "Training", "{part}")},
+        costs=_costs,
+        like="finalists",
     )
+
+
+def _costs(config: "Config", part: str) -> costs.Costs:
+    recipe = config.finalists
+    steps = recipe.epochs * (config.images.train // recipe.together)
+    count = steps * (recipe.together // recipe.norm_batch)
+    without = "; larger networks, drop-path, auxiliary head, exchange not counted"
+    rate = costs.batches(config, recipe.norm_batch, count, without)
+    return costs.Costs(costs.left_by_sgd(recipe, costs.networks(config)), rate, recipe.processes)
 
 
 @_finalists("top/RANK", CHOSEN_BY, "finalists.ranks")

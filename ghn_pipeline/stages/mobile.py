@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ghn_pipeline.pipeline import costs
 from ghn_pipeline.stages.finalists import COST, RECIPE, how, share_out
 from ghn_pipeline.stages.shared import SCALE, TABLE, Job, Shown, stage
 from ghn_pipeline.stages.train import train
 
 if TYPE_CHECKING:
     from ghn_pipeline.data.imagenet import ImageNet
+    from ghn_pipeline.model.graph import Block
     from ghn_pipeline.model.network import Network
     from ghn_pipeline.settings.config import Config
     from ghn_pipeline.training.distributed import Team
@@ -27,6 +29,14 @@ OWN = (
 )
 
 
+def _costs(config: "Config", part: str) -> costs.Costs:
+    recipe = config.mobile
+    if not recipe.folder:
+        return costs.Costs(rate=costs.Rate(0, "counts only: mobile.folder names no ImageNet"))
+    networks = [_network(config, None, block)[0] for block in costs.drawn(config)]
+    return costs.Costs(costs.left_by_sgd(recipe, networks), accelerators=recipe.processes)
+
+
 @stage(
     "mobile",
     reads=("winner",),
@@ -39,6 +49,7 @@ OWN = (
     writes=(),
     needs="mobile",
     chapters=("transfer",),
+    costs=_costs,
 )
 def mobile(job: Job) -> None:
     """Stack the winner's block for ImageNet-mobile, count, and train it (sections 5.1.2, 7.3).
@@ -96,13 +107,15 @@ def _train(config: "Config", team: "Team") -> None:
     train(config, training, team.device, work_on, **counted, **how(config, team), images=of)
 
 
-def _network(config: "Config", images: "ImageNet | None") -> "tuple[Network, dict[str, Any]]":
-    """Return the largest network that fits, and what was counted of it."""
+def _network(
+    config: "Config", images: "ImageNet | None", block: "Block | None" = None
+) -> "tuple[Network, dict[str, Any]]":
+    """Return the largest network that fits, and what was counted of it; by default the winner's."""
     from ghn_pipeline.model.network import Network
     from ghn_pipeline.pipeline.artifacts import mobile_space, winner
     from ghn_pipeline.space.fitting import fitted
 
-    settings, block = config.mobile, winner(config)
+    settings, block = config.mobile, block or winner(config)
     limit = settings.multiply_adds * 1_000_000
     stack, of = mobile_space(config, images), "mobile.multiply_adds"
     space = fitted(stack, block, settings.resolution, limit, of)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ghn_pipeline.pipeline import costs
 from ghn_pipeline.stages.shared import DRAWN, FIRST_GHN, SCALE, Job, Shown, Work, stage
 from ghn_pipeline.system.errors import UserError
 
@@ -28,6 +29,10 @@ def _search(method: str, *own: str) -> Callable[[Work], Work]:
         each="search.seeds",
         writes=("architectures.json", "curve.csv"),
         needs="scoring",
+        costs=lambda config, _: costs.scoring(
+            config, "ghn", config.ghns[config.correlation.ghns[0]], config.search.evaluations
+        ),
+        like="search",
     )
 
 

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from ghn_pipeline.pipeline import costs
 from ghn_pipeline.stages.shared import INITIAL, Job, Shown, stage
 
 if TYPE_CHECKING:
@@ -10,6 +11,40 @@ if TYPE_CHECKING:
     from ghn_pipeline.settings.config import Config
     from ghn_pipeline.settings.sections import Ghn, Schedule
     from ghn_pipeline.training.fit import Training
+
+
+#: What the cost of a GHN may differ by and still be guessed from the first's; two are counted in.
+ABLATED = {"nodes", "epochs", "passes", "scheme", "share_parameters", "pass_embeddings"}
+
+
+def _ghn_costs(config: "Config", part: str) -> costs.Costs:
+    from ghn_pipeline.pipeline.artifacts import untrained
+
+    one, first = config.ghns[part], config.correlation.ghns[0]
+    like, other, rate = config.ghns[first], costs.FREE | ABLATED, costs.initial(config, "ghn", one)
+    if rate.seconds is None and one.model_dump(exclude=other) == like.model_dump(exclude=other):
+        rate = costs.measured(config, [f"ghn/{first}"]) or costs.initial(config, "ghn", like)
+        if rate.seconds is not None:
+            seconds = rate.seconds * one.nodes / like.nodes * one.epochs / like.epochs
+            said = "guess: as the first GHN, in proportion to nodes and epochs alone"
+            rate = costs.Rate(seconds, said)
+    copies = costs.ADAM + (one.average > 0)
+    return costs.Costs(costs.left_by_model(untrained(config, f"ghn/{part}"), copies), rate)
+
+
+def _oneshot_costs(config: "Config", part: str) -> costs.Costs:
+    from ghn_pipeline.pipeline.artifacts import untrained
+
+    disk = costs.left_by_model(untrained(config, "oneshot"), costs.ADAM)
+    return costs.Costs(disk, costs.initial(config, "oneshot", config.oneshot))
+
+
+def sgd_costs(config: "Config", part: str) -> costs.Costs:
+    """Return what a training takes by the recipe of the ground truth."""
+    recipe = config.sgd
+    disk = costs.left_by_sgd(recipe, costs.networks(config), publishes=False)
+    count = recipe.epochs * (config.images.train // recipe.batch)
+    return costs.Costs(disk, costs.batches(config, recipe.batch, count))
 
 
 @stage(
@@ -28,6 +63,8 @@ if TYPE_CHECKING:
     needs="training",
     first=10,
     shown={"curve.csv": Shown("curve.rst", "Training", "GHN {part}")},
+    costs=_ghn_costs,
+    like="ghn/{part}",
 )
 def ghn(job: Job) -> None:
     """Train a graph hypernetwork (sections 4 and 7.2).
@@ -48,6 +85,7 @@ def ghn(job: Job) -> None:
     first=10,
     chapters=("correlation", "benchmark"),
     shown={"curve.csv": Shown("curve.rst", "Training", "one-shot model")},
+    costs=_oneshot_costs,
 )
 def oneshot(job: Job) -> None:
     """Train the one-shot model of shared weights (section 5.3).
@@ -73,6 +111,7 @@ def oneshot(job: Job) -> None:
     writes=("curve.csv",),
     needs="training",
     chapters=("correlation", "ablations"),
+    costs=sgd_costs,
 )
 def sgd(job: Job) -> None:
     """Train one test architecture from scratch: ground truth and SGD stopped early (section 5.3).

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from random import Random
 from statistics import mean
 
 import pytest
@@ -11,7 +12,7 @@ from stage_results import finish
 
 from ghn_pipeline import cli
 from ghn_pipeline.model.network import Network, Trained
-from ghn_pipeline.pipeline import artifacts, plan
+from ghn_pipeline.pipeline import artifacts, costs, plan, stage
 from ghn_pipeline.pipeline.stage import command
 from ghn_pipeline.settings.config import Config, load, validate
 from ghn_pipeline.training import checkpoint
@@ -23,7 +24,7 @@ from ghn_pipeline.training.search import running_mean
 def folder(tmp_path, monkeypatch) -> Path:
     """An empty working directory; few samples, for what they are the mean of takes a while."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(plan, "SAMPLES", 3)
+    monkeypatch.setattr(costs, "SAMPLES", 3)
     return tmp_path
 
 
@@ -38,6 +39,9 @@ def only(names: list[str]) -> dict[str, object]:
     parts = ("figure5a", "figure5b", "table5")
     shown = {f"ablations.{part}": names[:1] for part in parts}
     return {"correlation.ghns": names, **shown}
+
+
+GUESS = "guess: as the first GHN, in proportion to nodes and epochs alone"
 
 
 def line(config: Config, command: str) -> plan.Line:
@@ -56,7 +60,7 @@ def test_the_notice_of_the_papers_scale_is_of_the_plan(paper, configured):
 
 
 def test_the_papers_scale_takes_what_the_paper_says(paper):
-    # where this fails because a section has a new setting: adapt plan.STATED_FOR
+    # where this fails because a section has a new setting: adapt costs.STATED_FOR
     lines = {li.command: li for li in plan.plan(paper())}
     assert lines["ghn default"].hours == pytest.approx(6.1)
     assert lines["oneshot"].hours == pytest.approx(9.8)
@@ -66,8 +70,9 @@ def test_the_papers_scale_takes_what_the_paper_says(paper):
     assert short.hours == pytest.approx(10 * 50 * 703 * 0.09 / 3600)
     assert lines["scores ghn/NAME"].hours == pytest.approx(19 * 100 * 0.08 / 3600)
     assert lines["scores oneshot"].hours == pytest.approx(100 * 0.06 / 3600)
-    # two methods, three seeds, 1000 architectures each
-    assert lines["search METHOD/SEED"].hours == pytest.approx(2 * 3 * 1000 * 0.08 / 3600)
+    # three seeds, 1000 architectures each
+    for method in ("random", "evolution"):
+        assert lines[f"search {method}/SEED"].hours == pytest.approx(3 * 1000 * 0.08 / 3600)
 
 
 def test_finalists_take_the_batches_of_all_workers(paper):
@@ -85,7 +90,7 @@ def test_who_does_the_work_of_the_workers_changes_only_how_long_it_takes(paper):
     assert found.accelerators == 8
 
 
-GHNS = {"scores ghn/NAME", "search METHOD/SEED"}
+GHNS = {"scores ghn/NAME", "search random/SEED", "search evolution/SEED"}
 #: of which Table 4 says nothing
 UNSAID = {"memory", "scores proxies"}
 FINALISTS = {f"finalists {name}" for name in ("top/RANK", "random/RANK", "best/SEED")}
@@ -158,8 +163,8 @@ def test_a_guess_follows_what_the_first_ghn_took(configured):
     assert line(config, "ghn nodes-5").hours is None  # nothing to go by
     finish(config, "ghn/default", seconds=300)
     # of 3 nodes and 12 epochs
-    assert line(config, "ghn nodes-5").rate == plan.Rate(500, plan.GUESS)
-    assert line(config, "ghn longer").rate == plan.Rate(900, plan.GUESS)
+    assert line(config, "ghn nodes-5").rate == costs.Rate(500, GUESS)
+    assert line(config, "ghn longer").rate == costs.Rate(900, GUESS)
     assert line(config, "ghn wider").hours is None
 
 
@@ -174,7 +179,7 @@ def test_what_has_run_gives_the_rate_of_what_has_not(configured):
     Path("results/smoke/sgd/2").mkdir()
     Path("results/smoke/sgd/2/run.json").write_text("{", encoding="utf-8")
     found = line(config, "sgd")
-    assert found.rate == plan.Rate(45, "measured, 2 of 6 runs")
+    assert found.rate == costs.Rate(45, "measured, 2 of 6 runs")
     assert found.hours == pytest.approx(5 * 45 / 3600)
     # by the same recipe
     assert line(config, "short").rate == found.rate
@@ -184,7 +189,7 @@ def test_what_has_run_gives_the_rate_of_what_has_not(configured):
     "command, stage, jobs",
     [
         ("scores ghn/NAME", "scores/ghn/stacked", 5),
-        ("search METHOD/SEED", "search/evolution/0", 2),
+        ("search random", "search/evolution/0", 1),
         ("finalists top", "finalists/best/0", 1),
         ("memory", "memory", 1),
         ("scores proxies", "scores/proxies", 1),
@@ -206,8 +211,8 @@ def test_a_mobile_training_is_measured(configured):
 def test_measured_comes_before_stated_and_guessed(paper):
     finish(paper(), "ghn/default", seconds=7200)
     finish(paper(), "ghn/passes-1", seconds=3600)
-    assert line(paper(), "ghn default").rate == plan.Rate(7200, "measured, 1 of 1 runs")
-    assert line(paper(), "ghn passes-1").rate == plan.Rate(3600, "measured, 1 of 1 runs")
+    assert line(paper(), "ghn default").rate == costs.Rate(7200, "measured, 1 of 1 runs")
+    assert line(paper(), "ghn passes-1").rate == costs.Rate(3600, "measured, 1 of 1 runs")
 
 
 def test_a_finalist_keeps_all_its_processes_busy(configured):
@@ -228,7 +233,7 @@ def test_scoring_takes_as_long_as_there_are_architectures_drawn(paper):
 def test_networks_with_exits_have_a_plan_of_their_own():
     config = load([ROOT / "params.yaml", ROOT / "presets/anytime.yaml"])
     commands = {li.command: li.jobs for li in plan.plan(config)}
-    trained = {"top/RANK": 10, "random/RANK": 12, "best": 1}
+    trained = {"top/RANK": 10, "random/INDEX": 12, "best": 1}
     trained |= dict.fromkeys(config.anytime.rivals, 1)
     assert commands == {
         **dict.fromkeys(("data", "architectures", "ghn default", "scores ghn/NAME"), 1),
@@ -257,6 +262,37 @@ def test_only_what_the_workflow_runs_of_a_space_is_planned(configured):
     }
     # four tables, the ablations, the curves of the searches
     assert commands["tables and figures"] == 6
+
+
+def test_a_stage_that_is_declared_is_planned(configured, monkeypatch):
+    config = configured({"search.seeds": [0, 1]})
+    before = {li.command: li for li in plan.plan(config)}
+    monkeypatch.setattr(stage, "_STAGES", dict(stage._STAGES))
+    stage.stage(
+        "extra/SEED",
+        reads=("search/evolution/{search.seeds}",),
+        each="search.seeds",
+        writes=(),
+        needs="training",
+        chapters=("memory",),
+        costs=lambda config, part: costs.Costs(7, costs.Rate(3600, f"as {part} says"), 3),
+    )(lambda job: None)
+    stage.declared.cache_clear()
+    try:
+        after = {li.command: li for li in plan.plan(config)}
+    finally:
+        stage.declared.cache_clear()
+    found = after.pop("extra SEED")
+    assert (found.jobs, found.hours, found.disk, found.accelerators) == (2, 2, 7, 3)
+    assert (found.rate.source, found.trains) == ("as 0 says", True)
+    assert after == before
+
+
+def test_of_what_is_read_in_part_no_more_is_planned():
+    config = load([ROOT / "params.yaml", ROOT / "presets/nasbench201.yaml"])
+    assert len(config.search.seeds) == 3  # of which the benchmark shows the first alone
+    commands = {li.command: li.jobs for li in plan.plan(config) if "search" in li.command}
+    assert commands == {"search random/SEED": 1}
 
 
 # ---- disk --------------------------------------------------------------------------------------
@@ -291,7 +327,7 @@ def test_disk_of_what_sgd_trains(configured, monkeypatch):
     config = configured({"network.channels": 64})
     space = artifacts.space_of(config)
     network = Network(space.modules(space.examples(3)[2]), config.images.resolution)
-    monkeypatch.setattr(plan, "Network", lambda *_: network)
+    monkeypatch.setattr("ghn_pipeline.model.network.Network", lambda *_: network)
     model = Trained(network, torch.Generator())
     saved, published = on_disk(model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9))
     assert line(config, "sgd").disk == pytest.approx(saved, rel=0.1)
@@ -305,7 +341,7 @@ def test_disk_of_a_finalist_with_and_without_a_head(weight, configured, monkeypa
     config = configured({"network.channels": 64, "finalists.auxiliary_weight": weight})
     space = artifacts.space_of(config)
     network = Network(space.modules(space.examples(3)[2]), config.images.resolution)
-    monkeypatch.setattr(plan, "Network", lambda *_: network)
+    monkeypatch.setattr("ghn_pipeline.model.network.Network", lambda *_: network)
     model = Finalist(network, config.finalists, torch.Generator())
     saved, published = on_disk(model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9))
     found = line(config, "finalists best")
@@ -315,10 +351,10 @@ def test_disk_of_a_finalist_with_and_without_a_head(weight, configured, monkeypa
 def test_disk_of_the_images_and_of_the_mean_network(configured):
     config = configured()
     assert line(config, "data").disk == 60_000 * 3_073
-    space, rng = artifacts.space_of(config), plan.Random(1)
+    space, rng = artifacts.space_of(config), Random(1)
     networks = [Network(space.modules(space.sample(rng, 3)), 8) for _ in range(3)]
-    assert plan._drawn(config) == [network.modules[1].block for network in networks]
-    trained, _ = plan._mean_size(networks)
+    assert costs.drawn(config) == [network.modules[1].block for network in networks]
+    trained, _ = costs.mean_size(networks)
     assert trained == mean(network.parameters for network in networks)
 
 
@@ -351,8 +387,8 @@ def test_the_totals_leave_out_what_has_no_rate_and_say_so(configured):
     # five of the ground truth, a short one
     assert total.split()[2:4] == ["36", "6.00"]
     assert "hours of the device" in said
-    assert "14 of 17 stages have no rate" in said
-    assert said.count(plan.NO_RATE) == 14
+    assert "15 of 18 stages have no rate" in said
+    assert said.count(costs.NO_RATE.source) == 15
     disk = sum(li.jobs * li.disk for li in plan.plan(config)) / 1e6
     assert float(total.split()[4]) == pytest.approx(disk, abs=0.05)
 
