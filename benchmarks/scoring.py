@@ -38,7 +38,7 @@ def noise(config: Config) -> Splits:
 
 def untrained_scorer(config: Config, device: torch.device) -> Scorer:
     """Make what scores with an untrained GHN."""
-    prepare_process(config)
+    prepare_process(config.compute.threads)
     space = space_of(config)
     ghn = build(space, config.ghn, config.seeds.initialisation)
     return scorer(ghn, space, noise(config), config)
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--architectures", type=int, default=1000)
     architectures = parser.parse_args().architectures
     config = load([ROOT / "params.yaml", ROOT / "presets/quick.yaml"])
-    prepare_process(config)
+    prepare_process(config.compute.threads)
     processes = cores()
     print({**hardware(torch.device("cpu")), **commit(), "torch": torch.__version__}, flush=True)
     one, one_used, found = timed(config, architectures, 1)

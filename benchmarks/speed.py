@@ -238,7 +238,7 @@ def main() -> None:
     paper = load([ROOT / "params.yaml"])
     print(f"{'':66} {'first':>12} {'second':>12}   first / second, median [least, most]")
     for config in [quick] if args.quick else [quick, paper]:
-        prepare_process(config)
+        prepare_process(config.compute.threads)
         if args.threads:
             torch.set_num_threads(args.threads)
         print(f"{config.scale} shape, {torch.get_num_threads()} threads")

@@ -41,7 +41,7 @@ def check(args: argparse.Namespace) -> None:
 
     Reads the configuration. Writes nothing.
     """
-    from ghn_pipeline.system.compute import prepare_device
+    from ghn_pipeline.pipeline.machine import prepare_device
 
     config = configuration(args)
     print(f"{config.scale}: the configuration is whole; device: {prepare_device(config)}")

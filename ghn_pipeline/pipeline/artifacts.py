@@ -242,7 +242,7 @@ def scorer_of(config: Config, stage: str, device: torch.device) -> Scorer:
     Raises:
         UserError: the model is missing, truncated or of another configuration.
     """
-    prepare_process(config)
+    prepare_process(config.compute.threads)
     config = config.of_proxies if stage == "proxies" else config
     space, splits = space_of(config), images_of(config, device)
     if stage in UNTRAINED:

@@ -84,7 +84,7 @@ def anytime(job: Job) -> None:
     checkpoints/.
     """
     from ghn_pipeline.pipeline.artifacts import images_of
-    from ghn_pipeline.system.compute import prepare_device
+    from ghn_pipeline.pipeline.machine import prepare_device
     from ghn_pipeline.training.anytime import anytime_training
 
     config = job.config

@@ -65,7 +65,7 @@ def short(job: Job) -> None:
     from ghn_pipeline.data.images import stream
     from ghn_pipeline.model.network import Network, Trained
     from ghn_pipeline.pipeline.artifacts import finalist, images_of, space_of
-    from ghn_pipeline.system.compute import prepare_device
+    from ghn_pipeline.pipeline.machine import prepare_device
     from ghn_pipeline.training.sgd import sgd_training
 
     config, rank = job.config, int(job.part)
@@ -176,7 +176,10 @@ def how(config: "Config", team: "Team") -> dict[str, Any]:
     """Return what the record says of how a training was computed."""
     from ghn_pipeline.system.compute import precision
 
-    return {"processes": team.size, "precision": str(precision(config, team.device))}
+    return {
+        "processes": team.size,
+        "precision": str(precision(config.compute.precision, team.device)),
+    }
 
 
 def share_out(job: Job, recipe: "Recipe", work: "Callable[[Team], None]") -> None:
@@ -190,7 +193,7 @@ def share_out(job: Job, recipe: "Recipe", work: "Callable[[Team], None]") -> Non
     Raises:
         UserError: a process failed, or what `work` raises.
     """
-    from ghn_pipeline.system.compute import prepare_device
+    from ghn_pipeline.pipeline.machine import prepare_device
     from ghn_pipeline.training import distributed
 
     device = prepare_device(job.config)

@@ -137,9 +137,10 @@ def score(
 
     from ghn_pipeline.pipeline import record
     from ghn_pipeline.pipeline.artifacts import scorer_of, weights_of
+    from ghn_pipeline.pipeline.machine import prepare_device
     from ghn_pipeline.pipeline.stage import checkpoint_file, command, settings
     from ghn_pipeline.ranking import scoring
-    from ghn_pipeline.system.compute import devices, prepare_device
+    from ghn_pipeline.system.compute import devices
     from ghn_pipeline.system.files import digest
 
     device, weights = prepare_device(config), weights_of(config, model)
@@ -170,7 +171,8 @@ def publish(
     """Write the record of a stage that scored, beside its outputs."""
     from ghn_pipeline.pipeline import record
     from ghn_pipeline.pipeline.artifacts import weights_of
-    from ghn_pipeline.system.compute import hardware, prepare_device
+    from ghn_pipeline.pipeline.machine import prepare_device
+    from ghn_pipeline.system.compute import hardware
 
     seconds = {name: sum(s.score.seconds[name] for s in found) for name in found[0].score.seconds}
     weights = weights_of(config, model)

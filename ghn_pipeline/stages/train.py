@@ -83,7 +83,7 @@ def sgd(job: Job) -> None:
     from ghn_pipeline.data.images import stream
     from ghn_pipeline.model.network import Network, Trained
     from ghn_pipeline.pipeline.artifacts import architectures_of, images_of, space_of
-    from ghn_pipeline.system.compute import prepare_device
+    from ghn_pipeline.pipeline.machine import prepare_device
     from ghn_pipeline.training.sgd import sgd_training
 
     config, index = job.config, int(job.part)
@@ -111,8 +111,8 @@ def _train_search(
         space_of,
         untrained,
     )
+    from ghn_pipeline.pipeline.machine import prepare_device
     from ghn_pipeline.ranking.benchmark import learning_curve
-    from ghn_pipeline.system.compute import prepare_device
     from ghn_pipeline.training.search import sampler, search_training
 
     device, space, seeds = prepare_device(config), space_of(config), config.seeds

@@ -234,7 +234,7 @@ def test_half_precision_trains_and_keeps_whole_weights(tmp_path):
     losses = {}
     for asked in ("float32", "bfloat16"):
         config = small_config(ROOT, {"compute": {"precision": asked}, "finalists": SETTINGS})
-        assert precision(config, CPU) == getattr(torch, asked)
+        assert precision(config.compute.precision, CPU) == getattr(torch, asked)
         recipe, splits = finalist_recipe(config, "top"), noise_images(config)
         space = small_space(config)
         network = Network(space.modules(space.sample(Random(5), 3)), 8)
@@ -253,7 +253,7 @@ def test_half_precision_trains_and_keeps_whole_weights(tmp_path):
         losses[asked] = [loss for _, loss, _ in log.curve]
     assert losses["bfloat16"] != losses["float32"]
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.1)
-    assert precision(small_config(ROOT), CPU) == torch.float32  # auto
+    assert precision("auto", CPU) == torch.float32
 
 
 # ---- the same result however it is shared out ----------------------------------------------------
