@@ -22,7 +22,7 @@ from ghn_pipeline.model.graph import Block
 from ghn_pipeline.model.network import Network
 from ghn_pipeline.model.oneshot import OneShot
 from ghn_pipeline.pipeline import record
-from ghn_pipeline.pipeline.schemas import Entries, faults
+from ghn_pipeline.pipeline.schemas import Entries
 from ghn_pipeline.pipeline.stage import (
     CHOSEN_BY,
     FIRST_GHN,
@@ -44,6 +44,7 @@ from ghn_pipeline.space.spaces import SPACES
 from ghn_pipeline.system.compute import prepare_process
 from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.system.files import digest, read_json
+from ghn_pipeline.system.schema import faults
 from ghn_pipeline.training import checkpoint
 from ghn_pipeline.training.batches import fixed_batches, judge
 from ghn_pipeline.training.search import build
