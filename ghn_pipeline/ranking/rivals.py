@@ -12,7 +12,7 @@ from ghn_pipeline.ranking.scoring import Score, Scorer
 from ghn_pipeline.settings.config import Config
 from ghn_pipeline.space.space import Space
 from ghn_pipeline.training.batches import training_batch
-from ghn_pipeline.training.sgd import first_steps
+from ghn_pipeline.training.sgd import first_steps, sgd_training
 
 
 def proxy_scorer(space: Space, splits: Splits, config: Config) -> Scorer:
@@ -49,7 +49,17 @@ def sgd_scorer(space: Space, splits: Splits, config: Config) -> Scorer:
         network = Network(space.modules(block), config.images.resolution)
         model = Trained(network, stream(config.seeds.initialisation, "sgd"))
         model.to(splits.train.pixels.device)
-        found = first_steps(model, splits, config, config.proxies.steps)
+        training = sgd_training(
+            "sgd",
+            model,
+            splits,
+            config.sgd,
+            config.evaluation,
+            padding=config.images.padding,
+            seed=config.seeds.data_order,
+            measured_at=config.proxies.steps,
+        )
+        found = first_steps(training, config.proxies.steps)
         return Score(
             block.hash,
             {f"sgd-{k}": m["accuracy"] for k, m in found.items()},

@@ -91,7 +91,15 @@ def anytime(job: Job) -> None:
     device = prepare_device(config)
     model, spent, said = _model(config, job.part)
     model.to(device)
-    training = anytime_training(job.stage, model, images_of(config, device), config)
+    training = anytime_training(
+        job.stage,
+        model,
+        images_of(config, device),
+        config.anytime,
+        padding=config.images.padding,
+        seed=f"{config.seeds.data_order}/{job.stage}",
+        evaluation_batch=config.evaluation.batch,
+    )
     train(config, training, device, of=said.get("hash", ""), spent=spent, **said)
 
 

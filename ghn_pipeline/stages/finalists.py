@@ -73,7 +73,16 @@ def short(job: Job) -> None:
     network = Network(space_of(config).modules(block), config.images.resolution)
     seed = stream(config.seeds.initialisation, "short", rank)
     model, splits = Trained(network, seed).to(device), images_of(config, device)
-    training = sgd_training(job.stage, model, splits, config, measured_at=())
+    training = sgd_training(
+        job.stage,
+        model,
+        splits,
+        config.sgd,
+        config.evaluation,
+        padding=config.images.padding,
+        seed=config.seeds.data_order,
+        measured_at=(),
+    )
     train(config, training, device, of=block.hash, hash=block.hash)
 
 
@@ -161,13 +170,24 @@ def _train(config: "Config", name: str, block: "Block", recipe: "Recipe", team: 
     from ghn_pipeline.data.images import stream
     from ghn_pipeline.model.network import Network
     from ghn_pipeline.pipeline.artifacts import images_of, space_of
+    from ghn_pipeline.system.compute import precision
     from ghn_pipeline.training.finalist import Finalist, finalist_training
 
     network = Network(space_of(config).modules(block), config.images.resolution)
     generator = stream(config.seeds.initialisation, name)
     model = Finalist(network, recipe, generator).to(team.device)
     splits = images_of(config, team.device)
-    training = finalist_training(name, model, splits, config, recipe, team)
+    training = finalist_training(
+        name,
+        model,
+        splits,
+        recipe,
+        team,
+        padding=config.images.padding,
+        seed=f"{config.seeds.data_order}/{name}",
+        dtype=precision(config.compute.precision, team.device),
+        evaluation_batch=config.evaluation.batch,
+    )
     said = {"hash": block.hash, "parameters": network.parameters, **how(config, team)}
     train(config, training, team.device, of=block.hash, **said)
 

@@ -39,7 +39,16 @@ def memory(job: Job) -> None:
     config = job.config
     device, begun = prepare_device(config), time.monotonic()
     ghn = config.ghns[config.correlation.ghns[0]]
-    found = sweep(paper_space(config), ghn, config, config.memory.nodes, device)
+    found = sweep(
+        paper_space(config),
+        ghn,
+        config.sgd,
+        nodes=config.space.nodes,
+        node_counts=config.memory.nodes,
+        resolution=config.images.resolution,
+        device=device,
+        log_seconds=config.compute.log_seconds,
+    )
     folder = result_folder(config, "memory")
     write_atomically(folder / "memory.csv", found.to_csv(index=False))
     note = config.small(config.network_note)

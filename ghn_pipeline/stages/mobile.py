@@ -76,6 +76,7 @@ def _count(config: "Config") -> None:
 def _train(config: "Config", team: "Team") -> None:
     from ghn_pipeline.data import imagenet
     from ghn_pipeline.data.images import stream
+    from ghn_pipeline.system.compute import precision
     from ghn_pipeline.training.finalist import Finalist
     from ghn_pipeline.training.mobile import mobile_training
 
@@ -85,7 +86,16 @@ def _train(config: "Config", team: "Team") -> None:
     network, counted = _network(config, images)
     generator = stream(config.seeds.initialisation, "mobile")
     model = Finalist(network, config.mobile, generator).to(team.device)
-    training = mobile_training("mobile", model, images, config, team)
+    training = mobile_training(
+        "mobile",
+        model,
+        images,
+        config.mobile,
+        team,
+        seed=f"{config.seeds.data_order}/mobile",
+        dtype=precision(config.compute.precision, team.device),
+        loaders=config.compute.loaders,
+    )
     of = {
         "digest": images.digest,
         "classes": len(images.classes),

@@ -91,8 +91,16 @@ def sgd(job: Job) -> None:
     network = Network(space_of(config).modules(block), config.images.resolution)
     seed = stream(config.seeds.initialisation, "sgd", index)
     model, splits = Trained(network, seed).to(device), images_of(config, device)
-    steps = config.correlation.steps
-    training = sgd_training(job.stage, model, splits, config, measured_at=steps)
+    training = sgd_training(
+        job.stage,
+        model,
+        splits,
+        config.sgd,
+        config.evaluation,
+        padding=config.images.padding,
+        seed=config.seeds.data_order,
+        measured_at=config.correlation.steps,
+    )
     train(config, training, device, hash=block.hash)
 
 
@@ -122,9 +130,18 @@ def _train_search(
     draw = sampler(drawn, nodes, seed, held_out(config), fewer=fewer)
     model, splits = untrained(config, name).to(device), images_of(config, device)
     average, warmup = (ghn.average, ghn.warmup) if ghn else (0.0, 0)
-    order = seeds.data_order + apart
     training = search_training(
-        name, model, draw, space, splits, config, schedule, order, average, warmup
+        name,
+        model,
+        draw,
+        space,
+        splits,
+        schedule,
+        resolution=config.images.resolution,
+        padding=config.images.padding,
+        order=seeds.data_order + apart,
+        average=average,
+        warmup=warmup,
     )
     if ghn:
         training.observe = learning_curve(config, training, splits)

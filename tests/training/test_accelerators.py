@@ -10,7 +10,14 @@ import pytest
 import small_trainings
 import torch
 from imitated import DEVICE, imitated
-from small_trainings import KINDS, noise_images, small_config, small_space, small_training
+from small_trainings import (
+    KINDS,
+    noise_images,
+    small_config,
+    small_finalist_training,
+    small_space,
+    small_training,
+)
 from torch import Tensor
 
 from ghn_pipeline.data.images import Splits, stream
@@ -18,7 +25,7 @@ from ghn_pipeline.model.network import Network
 from ghn_pipeline.pipeline.artifacts import finalist_recipe, scorer
 from ghn_pipeline.ranking.proxies import PROXIES, initial_weights
 from ghn_pipeline.training.distributed import Team
-from ghn_pipeline.training.finalist import Finalist, finalist_training
+from ghn_pipeline.training.finalist import Finalist
 from ghn_pipeline.training.fit import Training
 from ghn_pipeline.training.search import build
 
@@ -83,7 +90,7 @@ def small_finalist(device: torch.device) -> Training:
     recipe, space = finalist_recipe(config, "best"), small_space(config)
     model = Finalist(Network(space.modules(space.sample(Random(5), 3)), 8), recipe, stream(0, "f"))
     splits, team = moved(noise_images(config), device), Team(device=device)
-    return finalist_training("best", model.to(device), splits, config, recipe, team)
+    return small_finalist_training("best", model.to(device), splits, config, recipe, team)
 
 
 def test_a_finalist_is_the_same():
