@@ -1,6 +1,5 @@
 """What earlier stages made, read back from the results folder as objects."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
-from torch import Tensor, nn
+from torch import nn
 
 from ghn_pipeline.baselines import made, multiply_adds
 from ghn_pipeline.baselines.exits import MultiExit
@@ -19,7 +18,6 @@ from ghn_pipeline.data import cifar10
 from ghn_pipeline.data.imagenet import ILSVRC, ImageNet
 from ghn_pipeline.data.images import Splits, split, stream
 from ghn_pipeline.model.graph import Block
-from ghn_pipeline.model.network import Network
 from ghn_pipeline.model.oneshot import OneShot
 from ghn_pipeline.pipeline import record
 from ghn_pipeline.pipeline.schemas import Entries
@@ -32,9 +30,9 @@ from ghn_pipeline.pipeline.stage import (
     settings,
 )
 from ghn_pipeline.ranking import held_out as drawing
-from ghn_pipeline.ranking.proxies import synflow
 from ghn_pipeline.ranking.rivals import proxy_scorer, sgd_scorer
-from ghn_pipeline.ranking.scoring import Score, Scorer
+from ghn_pipeline.ranking.scoring import Scorer
+from ghn_pipeline.ranking.weights import scorer
 from ghn_pipeline.settings.config import Config
 from ghn_pipeline.settings.sections import Recipe
 from ghn_pipeline.space.anytime import Anytime
@@ -46,7 +44,6 @@ from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.system.files import digest, read_json
 from ghn_pipeline.system.schema import faults
 from ghn_pipeline.training import checkpoint
-from ghn_pipeline.training.batches import fixed_batches, judge
 from ghn_pipeline.training.search import build
 
 Floats = NDArray[np.float64]
@@ -54,7 +51,7 @@ Floats = NDArray[np.float64]
 CLASSES = 10  # of CIFAR-10
 SEEDS_APART = 1000  # between the streams of GHNs that differ in their seed
 #: What scores without a model trained before.
-UNTRAINED = {"proxies": proxy_scorer, "sgd": sgd_scorer}
+UNTRAINED = ("proxies", "sgd")
 
 
 def first_ghn(config: Config) -> str:
@@ -246,46 +243,26 @@ def scorer_of(config: Config, stage: str, device: torch.device) -> Scorer:
     prepare_process(config.compute.threads)
     config = config.of_proxies if stage == "proxies" else config
     space, splits = space_of(config), images_of(config, device)
-    if stage in UNTRAINED:
-        return UNTRAINED[stage](space, splits, config)
+    padding, resolution = config.images.padding, config.images.resolution
+    if stage == "proxies":
+        batch = config.proxies.batch
+        return proxy_scorer(
+            space, splits, config.seeds, batch=batch, padding=padding, resolution=resolution
+        )
+    if stage == "sgd":
+        return sgd_scorer(
+            space,
+            splits,
+            config.sgd,
+            config.evaluation,
+            config.seeds,
+            steps=config.proxies.steps,
+            padding=padding,
+            resolution=resolution,
+        )
     model = untrained(config, stage).to(device)
     load_weights(config, stage, model)
-    return scorer(model, space, splits, config)
-
-
-def scorer(model: nn.Module, space: Space, splits: Splits, config: Config) -> Scorer:
-    """Return what scores blocks with weights that `model` gives, as `judge` does.
-
-    Where `evaluation.flow` is set there is one measure more, "flow", the likelihood times that
-    power of the weights' synflow. By likelihood alone networks of many paths ranked too low, and
-    synflow grows with the paths.
-    """
-    batch, batches = config.evaluation.batch, config.evaluation.batches
-    power, example = config.evaluation.flow, next(fixed_batches(splits.validation, splits, 1))
-
-    def score_one(network: Network, weights: dict[str, Tensor]) -> tuple[dict[str, float], float]:
-        begun = time.monotonic()
-        images = fixed_batches(splits.validation, splits, batch, batches)
-        values = judge(network, weights, images, budgets=config.evaluation.range)
-        if power is not None:
-            values["flow"] = values["likelihood"] * 10 ** (
-                power * synflow(network, weights, *example)
-            )
-        return values, time.monotonic() - begun
-
-    @torch.no_grad()
-    def score(blocks: Sequence[Block]) -> list[Score]:
-        begun = time.monotonic()
-        networks = [Network(space.modules(b), config.images.resolution) for b in blocks]
-        weights = model(networks)
-        share = (time.monotonic() - begun) / len(blocks)
-        found = [score_one(n, w) for n, w in zip(networks, weights, strict=True)]
-        return [
-            Score(b.hash, values, {"accuracy": s + share})
-            for b, (values, s) in zip(blocks, found, strict=True)
-        ]
-
-    return score
+    return scorer(model, space, splits, config.evaluation, resolution)
 
 
 def weights_of(config: Config, model: str) -> str:

@@ -1,7 +1,7 @@
 """Held against accuracies that others published: NAS-Bench-201, which is no part of the paper."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from ghn_pipeline.stages.shared import (
 )
 
 if TYPE_CHECKING:
+    from ghn_pipeline.model.graph import Block
     from ghn_pipeline.report.benchmark_table import Method, Winner
     from ghn_pipeline.settings.config import Config
 
@@ -61,7 +62,7 @@ def benchmark(job: Job) -> None:
     """
     from ghn_pipeline.pipeline.artifacts import architectures_of
     from ghn_pipeline.pipeline.record import write_provenance
-    from ghn_pipeline.ranking.benchmark import DATASETS, check_held_out, truth
+    from ghn_pipeline.ranking.benchmark import DATASETS, truth
     from ghn_pipeline.report import benchmark_figure, benchmark_table, figure, table
     from ghn_pipeline.system.files import write_atomically
 
@@ -104,6 +105,32 @@ def benchmark(job: Job) -> None:
     write_provenance(config, "benchmark", [*made_of, searched])
     print(benchmark_table.summary(found))
     print(f"see {folder}/benchmark.md, {folder}/winners.md and {folder}/benchmark.png")
+
+
+def check_held_out(config: "Config", blocks: "Sequence[Block]") -> None:
+    """Make sure that no choice could have been made by what is reported on.
+
+    Training draws its architectures by `sampler`, which refuses what `artifacts.held_out` names.
+
+    Raises:
+        UserError: a test architecture computes what one of the selection does, or either was not
+            drawn as `held_out` draws.
+    """
+    from ghn_pipeline.pipeline.artifacts import draw_held_out, selection_of
+    from ghn_pipeline.system.errors import UserError
+
+    selection = selection_of(config)
+    shared = {b.hash for b in blocks} & {b.hash for b in selection}
+    if shared:
+        raise UserError(
+            f"{len(shared)} test architectures compute what some of the selection do, so choices "
+            "were made by them. Run `ghn architectures` again, and all that follows."
+        )
+    if (list(blocks), selection) != draw_held_out(config):
+        raise UserError(
+            "the architectures are not those that `ghn architectures` draws. Run it again, and all "
+            "that follows."
+        )
 
 
 def _settings_note(config: "Config") -> str:

@@ -1,5 +1,6 @@
 """Training what gives weights: graph hypernetworks (4 and 7.2), the one-shot model, SGD (5.3)."""
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from ghn_pipeline.stages.shared import INITIAL, Job, Shown, stage
@@ -7,6 +8,7 @@ from ghn_pipeline.stages.shared import INITIAL, Job, Shown, stage
 if TYPE_CHECKING:
     import torch
 
+    from ghn_pipeline.data.images import Splits
     from ghn_pipeline.settings.config import Config
     from ghn_pipeline.settings.sections import Ghn, Schedule
     from ghn_pipeline.training.fit import Training
@@ -120,7 +122,6 @@ def _train_search(
         untrained,
     )
     from ghn_pipeline.pipeline.machine import prepare_device
-    from ghn_pipeline.ranking.benchmark import learning_curve
     from ghn_pipeline.training.search import sampler, search_training
 
     device, space, seeds = prepare_device(config), space_of(config), config.seeds
@@ -144,8 +145,32 @@ def _train_search(
         warmup=warmup,
     )
     if ghn:
-        training.observe = learning_curve(config, training, splits)
+        training.observe = observed(config, training, splits)
     train(config, training, device)
+
+
+def observed(
+    config: "Config", training: "Training", splits: "Splits"
+) -> "Mapping[int, Callable[[], dict[str, float]]]":
+    """Return what to measure as a GHN is trained: nothing where `benchmark.curve` is 0.
+
+    Raises:
+        UserError: the selection was not drawn, or the published tables are not installed.
+    """
+    from ghn_pipeline.pipeline.artifacts import selection_of, space_of
+    from ghn_pipeline.ranking.benchmark import learning_curve
+
+    if not config.benchmark.curve:
+        return {}
+    return learning_curve(
+        training,
+        splits,
+        space_of(config),
+        selection_of(config),
+        points=config.benchmark.curve,
+        images=config.benchmark.images,
+        resolution=config.images.resolution,
+    )
 
 
 def train(

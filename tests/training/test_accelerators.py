@@ -22,8 +22,9 @@ from torch import Tensor
 
 from ghn_pipeline.data.images import Splits, stream
 from ghn_pipeline.model.network import Network
-from ghn_pipeline.pipeline.artifacts import finalist_recipe, scorer
+from ghn_pipeline.pipeline.artifacts import finalist_recipe
 from ghn_pipeline.ranking.proxies import PROXIES, initial_weights
+from ghn_pipeline.ranking.weights import scorer
 from ghn_pipeline.training.distributed import Team
 from ghn_pipeline.training.finalist import Finalist
 from ghn_pipeline.training.fit import Training
@@ -103,9 +104,9 @@ def test_scores_are_the_same():
     config = small_config(ROOT, {"evaluation": {"measure": "flow", "flow": 0.5}})
     space, splits = small_space(config), noise_images(config)
     ghn, blocks = build(space, config.ghn, 0), [space.sample(Random(i), 3) for i in range(3)]
-    expected = scorer(ghn, space, splits, config)(blocks)
+    expected = scorer(ghn, space, splits, config.evaluation, 8)(blocks)
     with imitated():
-        found = scorer(ghn.to(DEVICE), space, moved(splits, DEVICE), config)(blocks)
+        found = scorer(ghn.to(DEVICE), space, moved(splits, DEVICE), config.evaluation, 8)(blocks)
     assert [score.values for score in found] == [score.values for score in expected]
 
 
