@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 
 from ghn_pipeline.data.images import Images, Splits
-from ghn_pipeline.pipeline.artifacts import space_of
 from ghn_pipeline.pipeline.commit import commit
+from ghn_pipeline.pipeline.spaces import space_of
 from ghn_pipeline.ranking.scoring import Scored, Scorer, score
 from ghn_pipeline.ranking.strategies import random_search
 from ghn_pipeline.ranking.weights import scorer

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from ghn_pipeline.model.network import Network, Trained, batch_statistics, run
 from ghn_pipeline.model.operations import OPERATIONS, Norm
-from ghn_pipeline.pipeline.artifacts import space_of
 from ghn_pipeline.pipeline.commit import commit
+from ghn_pipeline.pipeline.spaces import space_of
 from ghn_pipeline.settings.config import Config, load
 from ghn_pipeline.system.compute import fastest, hardware, prepare_process, synchronize
 from ghn_pipeline.training.search import build

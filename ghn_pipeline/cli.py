@@ -70,7 +70,7 @@ def calibrate(args: argparse.Namespace) -> None:
     from statistics import mean, stdev
 
     from ghn_pipeline.model.network import Network
-    from ghn_pipeline.pipeline.artifacts import space_of
+    from ghn_pipeline.pipeline.spaces import space_of
     from ghn_pipeline.report.numbers import table
 
     config = configuration(args)

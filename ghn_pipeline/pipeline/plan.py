@@ -13,17 +13,9 @@ from ghn_pipeline.data.cifar10 import BATCH_RECORDS, BATCHES, RECORD_BYTES
 from ghn_pipeline.model.graph import Block
 from ghn_pipeline.model.network import Network
 from ghn_pipeline.pipeline import record
-from ghn_pipeline.pipeline.artifacts import (
-    UNTRAINED,
-    anytime_space,
-    chooser,
-    comparable,
-    first_ghn,
-    mobile_space,
-    rival,
-    space_of,
-    untrained,
-)
+from ghn_pipeline.pipeline.build import comparable, rival, untrained
+from ghn_pipeline.pipeline.results import UNTRAINED, chooser, first_ghn
+from ghn_pipeline.pipeline.spaces import anytime_space, mobile_space, space_of
 from ghn_pipeline.pipeline.stage import CHAPTERS_OF, command, declared
 from ghn_pipeline.report import numbers
 from ghn_pipeline.settings.config import Config

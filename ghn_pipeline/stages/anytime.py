@@ -83,7 +83,7 @@ def anytime(job: Job) -> None:
     Writes results/SCALE/anytime/NAME: model.pt, curve.csv, run.json; checkpoints below
     checkpoints/.
     """
-    from ghn_pipeline.pipeline.artifacts import images_of
+    from ghn_pipeline.pipeline.build import images_of
     from ghn_pipeline.pipeline.machine import prepare_device
     from ghn_pipeline.training.anytime import anytime_training
 
@@ -110,7 +110,7 @@ def _model(config: "Config", name: str) -> "tuple[Any, list[int], dict[str, Any]
     from ghn_pipeline.baselines import multiply_adds
     from ghn_pipeline.data.images import stream
     from ghn_pipeline.model.network import Network, Trained
-    from ghn_pipeline.pipeline.artifacts import rival
+    from ghn_pipeline.pipeline.build import rival
 
     generator = stream(config.seeds.initialisation, f"anytime/{name}")
     if name in config.anytime.rivals:
@@ -131,7 +131,8 @@ def stacked(config: "Config", name: str) -> "tuple[Anytime, Block]":
     Raises:
         UserError: what says which it is is missing or stale.
     """
-    from ghn_pipeline.pipeline.artifacts import anytime_space, comparable
+    from ghn_pipeline.pipeline.build import comparable
+    from ghn_pipeline.pipeline.spaces import anytime_space
     from ghn_pipeline.space.fitting import fitted
 
     space, (group, _, rank) = anytime_space(config), name.partition("/")
@@ -148,7 +149,7 @@ def members(config: "Config", group: str) -> "list[Block]":
     Raises:
         UserError: what says which they are is missing or stale.
     """
-    from ghn_pipeline.pipeline.artifacts import architectures_of, by_rank
+    from ghn_pipeline.pipeline.results import architectures_of, by_rank
 
     if group == "random":
         return architectures_of(config)
@@ -215,7 +216,7 @@ def anytime_curves(job: Job) -> None:
     """
     import json
 
-    from ghn_pipeline.pipeline.artifacts import comparable
+    from ghn_pipeline.pipeline.build import comparable
     from ghn_pipeline.pipeline.record import write_provenance
     from ghn_pipeline.report import anytime_table, figure3, figure4
     from ghn_pipeline.report.figure import save
@@ -254,7 +255,7 @@ def anytime_curves(job: Job) -> None:
 def _groups(config: "Config") -> "tuple[dict[str, Group], list[dict[str, Any]]]":
     """The search's best and random networks, trained and as they were predicted; the records."""
     from ghn_pipeline.pipeline import record
-    from ghn_pipeline.pipeline.artifacts import chooser, first_ghn, scored_with, searched
+    from ghn_pipeline.pipeline.results import chooser, first_ghn, scored_with, searched
     from ghn_pipeline.report.anytime_table import Group
 
     scored = scored_with(config, f"scores/{first_ghn(config)}", first_ghn(config))
@@ -283,7 +284,7 @@ def _methods(config: "Config", block: "Block") -> "tuple[dict[str, Method], list
 
 def _of_block(config: "Config", name: str, block: "Block") -> dict[str, Any]:
     """The record of a training of `block`."""
-    from ghn_pipeline.pipeline.artifacts import trained_on
+    from ghn_pipeline.pipeline.results import trained_on
 
     return trained_on(config, f"anytime/{name}", block)
 
@@ -320,7 +321,8 @@ def _export_best(config: "Config", space: "Anytime", block: "Block") -> None:
     from ghn_pipeline import export
     from ghn_pipeline.data.images import stream
     from ghn_pipeline.model.network import Network, Trained
-    from ghn_pipeline.pipeline.artifacts import images_of, load_weights
+    from ghn_pipeline.pipeline.build import images_of
+    from ghn_pipeline.pipeline.results import load_weights
 
     model = Trained(Network(space.modules(block), config.images.resolution), stream(0))
     load_weights(config, "anytime/best", model)
@@ -334,7 +336,8 @@ def _growth(config: "Config") -> dict[str, int]:
 
     That has the same branches of the hypernetwork, and no embedding of a scale.
     """
-    from ghn_pipeline.pipeline.artifacts import first_ghn, untrained
+    from ghn_pipeline.pipeline.build import untrained
+    from ghn_pipeline.pipeline.results import first_ghn
 
     made = untrained(config, first_ghn(config))
     counts = {name: p.numel() for name, p in made.named_parameters()}

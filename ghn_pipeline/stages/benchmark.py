@@ -60,8 +60,8 @@ def benchmark(job: Job) -> None:
     published accuracies. Writes results/SCALE/benchmark and winners: .csv, .md, .html, .tex;
     benchmark.png, .svg, .json, .provenance.json.
     """
-    from ghn_pipeline.pipeline.artifacts import architectures_of
     from ghn_pipeline.pipeline.record import write_provenance
+    from ghn_pipeline.pipeline.results import architectures_of
     from ghn_pipeline.ranking.benchmark import DATASETS, truth
     from ghn_pipeline.report import benchmark_figure, benchmark_table, figure, table
     from ghn_pipeline.system.files import write_atomically
@@ -110,13 +110,14 @@ def benchmark(job: Job) -> None:
 def check_held_out(config: "Config", blocks: "Sequence[Block]") -> None:
     """Make sure that no choice could have been made by what is reported on.
 
-    Training draws its architectures by `sampler`, which refuses what `artifacts.held_out` names.
+    Training draws its architectures by `sampler`, which refuses what `results.held_out` names.
 
     Raises:
         UserError: a test architecture computes what one of the selection does, or either was not
-            drawn as `held_out` draws.
+            drawn as `draw_held_out` draws.
     """
-    from ghn_pipeline.pipeline.artifacts import draw_held_out, selection_of
+    from ghn_pipeline.pipeline.build import draw_held_out
+    from ghn_pipeline.pipeline.results import selection_of
     from ghn_pipeline.system.errors import UserError
 
     selection = selection_of(config)
@@ -158,7 +159,7 @@ def _methods(config: "Config") -> "tuple[dict[str, Method], Curves, list[dict[st
     import numpy as np
 
     from ghn_pipeline.pipeline import record
-    from ghn_pipeline.pipeline.artifacts import UNTRAINED, scored_with
+    from ghn_pipeline.pipeline.results import UNTRAINED, scored_with
     from ghn_pipeline.ranking.proxies import vote
     from ghn_pipeline.report.benchmark_table import ENSEMBLE, GHN, LIKELIHOOD, Method
 
@@ -216,7 +217,7 @@ def _check_seeds(config: "Config") -> None:
 def _winners(config: "Config") -> "tuple[list[Winner], dict[str, Any]]":
     """The architecture that the random search found best, among all that are published."""
     from ghn_pipeline.pipeline import record
-    from ghn_pipeline.pipeline.artifacts import chooser, searched
+    from ghn_pipeline.pipeline.results import chooser, searched
     from ghn_pipeline.ranking.benchmark import DATASETS, standing
     from ghn_pipeline.report.benchmark_table import Winner
 

@@ -64,8 +64,10 @@ def short(job: Job) -> None:
     """
     from ghn_pipeline.data.images import stream
     from ghn_pipeline.model.network import Network, Trained
-    from ghn_pipeline.pipeline.artifacts import finalist, images_of, space_of
+    from ghn_pipeline.pipeline.build import images_of
     from ghn_pipeline.pipeline.machine import prepare_device
+    from ghn_pipeline.pipeline.results import finalist
+    from ghn_pipeline.pipeline.spaces import space_of
     from ghn_pipeline.training.sgd import sgd_training
 
     config, rank = job.config, int(job.part)
@@ -100,7 +102,7 @@ def winner(job: Job) -> None:
     Writes results/SCALE/winner/run.json.
     """
     from ghn_pipeline.pipeline import record, tracking
-    from ghn_pipeline.pipeline.artifacts import by_rank, trained_on
+    from ghn_pipeline.pipeline.results import by_rank, trained_on
     from ghn_pipeline.pipeline.stage import result_folder
 
     config = job.config
@@ -155,7 +157,8 @@ def finalists(job: Job) -> None:
     Writes results/SCALE/finalists/NAME: model.pt, curve.csv, run.json; checkpoints below
     checkpoints/.
     """
-    from ghn_pipeline.pipeline.artifacts import finalist, finalist_recipe
+    from ghn_pipeline.pipeline.build import finalist_recipe
+    from ghn_pipeline.pipeline.results import finalist
 
     config, (group, _, number) = job.config, job.part.partition("/")
     block, recipe = finalist(config, group, int(number)), finalist_recipe(config, group)
@@ -169,7 +172,8 @@ def finalists(job: Job) -> None:
 def _train(config: "Config", name: str, block: "Block", recipe: "Recipe", team: "Team") -> None:
     from ghn_pipeline.data.images import stream
     from ghn_pipeline.model.network import Network
-    from ghn_pipeline.pipeline.artifacts import images_of, space_of
+    from ghn_pipeline.pipeline.build import images_of
+    from ghn_pipeline.pipeline.spaces import space_of
     from ghn_pipeline.system.compute import precision
     from ghn_pipeline.training.finalist import Finalist, finalist_training
 
@@ -240,7 +244,7 @@ def table1(job: Job) -> None:
     Reads results/SCALE/finalists/top/*, finalists/random/*, search/random/SEED, ghn/NAME.
     Writes results/SCALE/table1.csv, .md, .html, .tex, table1.provenance.json.
     """
-    from ghn_pipeline.pipeline.artifacts import by_rank, trained_on
+    from ghn_pipeline.pipeline.results import by_rank, trained_on
     from ghn_pipeline.report.classifiers import Classifiers, table1
 
     config = job.config
@@ -274,7 +278,7 @@ def table2(job: Job) -> None:
     Reads results/SCALE/finalists/best/*, winner, short/*, search/random/SEED, ghn/NAME.
     Writes results/SCALE/table2.csv, .md, .html, .tex, table2.provenance.json.
     """
-    from ghn_pipeline.pipeline.artifacts import trained_on, winner
+    from ghn_pipeline.pipeline.results import trained_on, winner
     from ghn_pipeline.report.classifiers import Classifiers, table2
 
     config = job.config
@@ -300,7 +304,7 @@ def cost_of_search(config: "Config", *, short: bool) -> "tuple[Cost, list[dict[s
     Raises:
         UserError: a stage is missing, or was made with other settings; it is named.
     """
-    from ghn_pipeline.pipeline.artifacts import chooser, first_ghn
+    from ghn_pipeline.pipeline.results import chooser, first_ghn
     from ghn_pipeline.report.classifiers import Cost
 
     trained, searched = _finished(config, [first_ghn(config), chooser(config)])

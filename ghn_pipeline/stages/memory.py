@@ -27,8 +27,8 @@ def memory(job: Job) -> None:
     import time
 
     from ghn_pipeline.pipeline import record, tracking
-    from ghn_pipeline.pipeline.artifacts import paper_space
     from ghn_pipeline.pipeline.machine import prepare_device
+    from ghn_pipeline.pipeline.spaces import paper_space
     from ghn_pipeline.pipeline.stage import result_folder
     from ghn_pipeline.report.figure import save
     from ghn_pipeline.report.memory_figure import memory_figure

@@ -109,7 +109,8 @@ def _train(config: "Config", team: "Team") -> None:
 def _network(config: "Config", images: "ImageNet | None") -> "tuple[Network, dict[str, Any]]":
     """Return the largest network that fits, and what was counted of it."""
     from ghn_pipeline.model.network import Network
-    from ghn_pipeline.pipeline.artifacts import mobile_space, winner
+    from ghn_pipeline.pipeline.results import winner
+    from ghn_pipeline.pipeline.spaces import mobile_space
     from ghn_pipeline.space.fitting import fitted
 
     settings, block = config.mobile, winner(config)
@@ -141,7 +142,7 @@ def table3(job: Job) -> None:
     Reads results/SCALE/mobile, winner, short/*, search/random/SEED, ghn/NAME.
     Writes results/SCALE/table3.csv, .md, .html, .tex, table3.provenance.json.
     """
-    from ghn_pipeline.pipeline.artifacts import trained_on, winner
+    from ghn_pipeline.pipeline.results import trained_on, winner
     from ghn_pipeline.report.classifiers import Accuracy, Mobile, table3
     from ghn_pipeline.stages.finalists import cost_of_search, setting_of, write_table
 

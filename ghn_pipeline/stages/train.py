@@ -84,8 +84,10 @@ def sgd(job: Job) -> None:
     """
     from ghn_pipeline.data.images import stream
     from ghn_pipeline.model.network import Network, Trained
-    from ghn_pipeline.pipeline.artifacts import architectures_of, images_of, space_of
+    from ghn_pipeline.pipeline.build import images_of
     from ghn_pipeline.pipeline.machine import prepare_device
+    from ghn_pipeline.pipeline.results import architectures_of
+    from ghn_pipeline.pipeline.spaces import space_of
     from ghn_pipeline.training.sgd import sgd_training
 
     config, index = job.config, int(job.part)
@@ -114,14 +116,10 @@ def _train_search(
     ghn: "Ghn | None" = None,
 ) -> None:
     """Train what weighs random architectures; those held out are kept from it."""
-    from ghn_pipeline.pipeline.artifacts import (
-        SEEDS_APART,
-        held_out,
-        images_of,
-        space_of,
-        untrained,
-    )
+    from ghn_pipeline.pipeline.build import SEEDS_APART, images_of, untrained
     from ghn_pipeline.pipeline.machine import prepare_device
+    from ghn_pipeline.pipeline.results import held_out
+    from ghn_pipeline.pipeline.spaces import space_of
     from ghn_pipeline.training.search import sampler, search_training
 
     device, space, seeds = prepare_device(config), space_of(config), config.seeds
@@ -157,7 +155,8 @@ def observed(
     Raises:
         UserError: the selection was not drawn, or the published tables are not installed.
     """
-    from ghn_pipeline.pipeline.artifacts import selection_of, space_of
+    from ghn_pipeline.pipeline.results import selection_of
+    from ghn_pipeline.pipeline.spaces import space_of
     from ghn_pipeline.ranking.benchmark import learning_curve
 
     if not config.benchmark.curve:

@@ -21,12 +21,9 @@ from torch import Tensor
 from ghn_pipeline.data.images import Images, Splits
 from ghn_pipeline.model.graph import Block
 from ghn_pipeline.model.network import Network, run
-from ghn_pipeline.pipeline.artifacts import (
-    architectures_of,
-    selection_of,
-    space_of,
-    untrained,
-)
+from ghn_pipeline.pipeline.build import untrained
+from ghn_pipeline.pipeline.results import architectures_of, selection_of
+from ghn_pipeline.pipeline.spaces import space_of
 from ghn_pipeline.ranking.benchmark import DATASETS, standing, truth
 from ghn_pipeline.ranking.weights import scorer
 from ghn_pipeline.settings.config import Config

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ghn_pipeline.data.images import Splits, stream
 from ghn_pipeline.model.network import Network
-from ghn_pipeline.pipeline.artifacts import finalist_recipe
+from ghn_pipeline.pipeline.build import finalist_recipe
 from ghn_pipeline.ranking.proxies import PROXIES, initial_weights
 from ghn_pipeline.ranking.weights import scorer
 from ghn_pipeline.training.distributed import Team

@@ -23,7 +23,7 @@ from small_trainings import (
 
 from ghn_pipeline.data.images import stream
 from ghn_pipeline.model.network import Network
-from ghn_pipeline.pipeline.artifacts import finalist_recipe
+from ghn_pipeline.pipeline.build import finalist_recipe
 from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.training.batches import training_batch
 from ghn_pipeline.training.distributed import ALONE, Team, joined, launch

@@ -129,9 +129,7 @@ def test_training_draws_an_operation_as_often_as_it_is_weighed(sampled_cells, mo
     changes = {"space.nodes": 2, "correlation.drawn": 5, "ghn.operation_weights": weights}
     config = sampled_cells({**changes, "images.resolution": 8})
     trained = []
-    monkeypatch.setattr(
-        "ghn_pipeline.pipeline.artifacts.images_of", lambda *_: noise_images(config)
-    )
+    monkeypatch.setattr("ghn_pipeline.pipeline.build.images_of", lambda *_: noise_images(config))
     monkeypatch.setattr("ghn_pipeline.stages.train.train", lambda _, t, device: trained.append(t))
     for stage in (f"ghn/{config.correlation.ghns[0]}", "oneshot"):
         find(config, stage)[0].work(Job(config, stage, []))
