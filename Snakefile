@@ -43,7 +43,7 @@ RESULTS = f"results/{CONFIG.scale}"
 
 onstart:
     from ghn_pipeline.pipeline import tracking
-    from ghn_pipeline.system.compute import prepare_device
+    from ghn_pipeline.pipeline.machine import prepare_device
 
     if CONFIG.notice:
         print(CONFIG.notice, file=sys.stderr, flush=True)

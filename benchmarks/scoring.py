@@ -15,10 +15,11 @@ from pathlib import Path
 import torch
 
 from ghn_pipeline.data.images import Images, Splits
-from ghn_pipeline.pipeline.artifacts import scorer, space_of
 from ghn_pipeline.pipeline.commit import commit
+from ghn_pipeline.pipeline.spaces import space_of
 from ghn_pipeline.ranking.scoring import Scored, Scorer, score
 from ghn_pipeline.ranking.strategies import random_search
+from ghn_pipeline.ranking.weights import scorer
 from ghn_pipeline.settings.config import Config, load
 from ghn_pipeline.system.compute import cores, hardware, prepare_process
 from ghn_pipeline.training.search import build
@@ -38,10 +39,10 @@ def noise(config: Config) -> Splits:
 
 def untrained_scorer(config: Config, device: torch.device) -> Scorer:
     """Make what scores with an untrained GHN."""
-    prepare_process(config)
+    prepare_process(config.compute.threads)
     space = space_of(config)
     ghn = build(space, config.ghn, config.seeds.initialisation)
-    return scorer(ghn, space, noise(config), config)
+    return scorer(ghn, space, noise(config), config.evaluation, config.images.resolution)
 
 
 def timed(config: Config, architectures: int, processes: int) -> tuple[float, float, list[Scored]]:
@@ -75,7 +76,7 @@ def main() -> None:
     parser.add_argument("--architectures", type=int, default=1000)
     architectures = parser.parse_args().architectures
     config = load([ROOT / "params.yaml", ROOT / "presets/quick.yaml"])
-    prepare_process(config)
+    prepare_process(config.compute.threads)
     processes = cores()
     print({**hardware(torch.device("cpu")), **commit(), "torch": torch.__version__}, flush=True)
     one, one_used, found = timed(config, architectures, 1)

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from ghn_pipeline.model.network import Network, Trained, batch_statistics, run
 from ghn_pipeline.model.operations import OPERATIONS, Norm
-from ghn_pipeline.pipeline.artifacts import space_of
 from ghn_pipeline.pipeline.commit import commit
+from ghn_pipeline.pipeline.spaces import space_of
 from ghn_pipeline.settings.config import Config, load
 from ghn_pipeline.system.compute import fastest, hardware, prepare_process, synchronize
 from ghn_pipeline.training.search import build
@@ -238,7 +238,7 @@ def main() -> None:
     paper = load([ROOT / "params.yaml"])
     print(f"{'':66} {'first':>12} {'second':>12}   first / second, median [least, most]")
     for config in [quick] if args.quick else [quick, paper]:
-        prepare_process(config)
+        prepare_process(config.compute.threads)
         if args.threads:
             torch.set_num_threads(args.threads)
         print(f"{config.scale} shape, {torch.get_num_threads()} threads")

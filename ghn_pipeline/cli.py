@@ -41,7 +41,7 @@ def check(args: argparse.Namespace) -> None:
 
     Reads the configuration. Writes nothing.
     """
-    from ghn_pipeline.system.compute import prepare_device
+    from ghn_pipeline.pipeline.machine import prepare_device
 
     config = configuration(args)
     print(f"{config.scale}: the configuration is whole; device: {prepare_device(config)}")
@@ -70,7 +70,7 @@ def calibrate(args: argparse.Namespace) -> None:
     from statistics import mean, stdev
 
     from ghn_pipeline.model.network import Network
-    from ghn_pipeline.pipeline.artifacts import space_of
+    from ghn_pipeline.pipeline.spaces import space_of
     from ghn_pipeline.report.numbers import table
 
     config = configuration(args)

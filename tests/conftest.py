@@ -158,6 +158,19 @@ def forkserver():
 
 
 @pytest.fixture
+def machine(monkeypatch) -> Callable[..., None]:
+    """Make torch find so many accelerators of a kind, or none."""
+
+    def have(kind: str | None, count: int = 1) -> None:
+        found = kind and torch.device(kind)
+        monkeypatch.setattr("torch.accelerator.current_accelerator", lambda check_available: found)
+        monkeypatch.setattr("torch.accelerator.device_count", lambda: count)
+
+    have(None)
+    return have
+
+
+@pytest.fixture
 def not_linux(tmp_path) -> dict[str, str]:
     """The environment of processes that lack what macOS lacks, on what says to be an Apple M2."""
     (tmp_path / "bin").mkdir()

@@ -22,7 +22,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ghn_pipeline.baselines import made
 from ghn_pipeline.export import Exported
 from ghn_pipeline.model.network import Network, Trained, keep_path
-from ghn_pipeline.pipeline.artifacts import finalist_recipe, space_of
+from ghn_pipeline.pipeline.build import finalist_recipe
+from ghn_pipeline.pipeline.spaces import space_of
 from ghn_pipeline.settings.config import Config, load
 from ghn_pipeline.system.compute import hardware
 from ghn_pipeline.training.finalist import Finalist

@@ -109,7 +109,7 @@ def left_by_sgd(
 
 def drawn(config: "Config") -> "list[Block]":
     """Draw random architectures: those that will be trained are as large in the mean."""
-    from ghn_pipeline.pipeline.artifacts import space_of
+    from ghn_pipeline.pipeline.spaces import space_of
 
     rng = Random(config.seeds.test_architectures)
     return [space_of(config).sample(rng, config.space.nodes) for _ in range(SAMPLES)]
@@ -118,7 +118,7 @@ def drawn(config: "Config") -> "list[Block]":
 def networks(config: "Config") -> "list[Network]":
     """Return networks of random architectures."""
     from ghn_pipeline.model.network import Network
-    from ghn_pipeline.pipeline.artifacts import space_of
+    from ghn_pipeline.pipeline.spaces import space_of
 
     space, side = space_of(config), config.images.resolution
     return [Network(space.modules(block), side) for block in drawn(config)]

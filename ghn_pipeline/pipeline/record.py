@@ -26,6 +26,7 @@ from ghn_pipeline.pipeline.stage import (
 from ghn_pipeline.settings.config import Config
 from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.system.files import digest, read_bytes, read_json, write_atomically
+from ghn_pipeline.system.schema import faults
 
 PACKAGES = ("ghn-pipeline", "torch", "torchvision", "numpy", "scipy", "pandas", "snakemake")
 
@@ -174,7 +175,7 @@ def _fault(content: Any) -> str:
             return f"stage: there is no {found.stage}"
         TypeAdapter(result).validate_python(found.result)
     except ValidationError as error:
-        return schemas.faults(error)
+        return faults(error)
     own = _own_sha256(content)
     return "" if own == found.sha256 else f"its SHA-256 is {own}, and it says {found.sha256}"
 

@@ -4,60 +4,21 @@ A file that was damaged or edited is refused here, so that no reader meets a mis
 another type or an accuracy outside 0 to 1.
 """
 
-import math
-import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    RootModel,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, ConfigDict, Field, RootModel, model_validator
 
-Count = Annotated[int, Field(ge=1)]
-Index = Annotated[int, Field(ge=0)]
-Seconds = Annotated[float, Field(ge=0)]
+from ghn_pipeline.system.schema import Count, Index, Schema, Seconds
+from ghn_pipeline.training.measured import Measured, checked
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 #: The hash of an architecture, or the digest of settings.
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 #: A number of steps: a key of JSON is text.
 Steps = Annotated[str, Field(pattern="^[1-9][0-9]*$")]
-
-#: What some measurements cannot be below, and not above; others, such as proxies, have no range.
-RANGES = {
-    r"accuracy|likelihood|area|final|validation|test|top\d+|sgd-\d+|(\w+/)?exit-\d+": (0, 1),
-    r"pearson|spearman|kendall": (-1, 1),
-    r"seconds": (0, math.inf),
-}
-
-
-def in_range(name: str, value: float) -> bool:
-    """Whether a measurement of this name can have this value."""
-    low, high = next((r for p, r in RANGES.items() if re.fullmatch(p, name)), (-math.inf, math.inf))
-    return low <= value <= high
-
-
-def _checked(measured: dict[str, float]) -> dict[str, float]:
-    if wrong := [f"{k} {v}" for k, v in measured.items() if not in_range(k, v)]:
-        raise ValueError(f"out of range: {', '.join(wrong)}")
-    return measured
-
-
-#: Measurements by name.
-Measured = Annotated[dict[str, float], AfterValidator(_checked)]
-
-
-class Schema(BaseModel):
-    """Unknown keys, wrong types, and numbers that are not finite are faults."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Architectures(Schema):
@@ -187,7 +148,7 @@ class Scores(Schema):
             if len(values) != len(self.hashes):
                 raise ValueError(f"{len(values)} of {name} for {len(self.hashes)} architectures")
             for value in values:
-                _checked({name: value})
+                checked({name: value})
         if not self.values or self.mean.keys() != self.values.keys():
             raise ValueError("mean and values must name the same measures")
         return self
@@ -286,26 +247,6 @@ class Record(Provenance):
     sha256: Sha256
 
 
-class SavedLog(Schema):
-    """The log in a checkpoint: as `fit.Log`, whose attributes these are."""
-
-    curve: list[tuple[Count, float, float]]
-    window: Annotated[list[float], Field(min_length=2, max_length=2)]
-    observed: dict[Count, Measured]
-    seconds: Seconds
-
-
-class Checkpoint(Schema):
-    """A training that was stopped; its tensors are checked by what they are loaded into."""
-
-    digest: str
-    step: Index
-    model: dict[str, Any]
-    optimizer: dict[str, Any]
-    averaged: dict[str, Any] | None
-    log: SavedLog
-
-
 class Entry(Schema):
     """One architecture of `architectures.json`; a search adds the values of its measures."""
 
@@ -324,16 +265,9 @@ class Entry(Schema):
         for name, value in self.values.items():
             if type(value) is not float and type(value) is not int:
                 raise ValueError(f"{name} must be a number, not {value!r}")
-            _checked({name: value})
+            checked({name: value})
         return self
 
 
 class Entries(RootModel[list[Entry]]):
     """An `architectures.json`."""
-
-
-def faults(error: ValidationError) -> str:
-    """Return the faults that pydantic found in a file, in one line: at most three."""
-    lines = [f"{'.'.join(map(str, e['loc'])) or 'it'}: {e['msg']}" for e in error.errors()]
-    more = f" and {len(lines) - 3} more" if len(lines) > 3 else ""
-    return "; ".join(lines[:3]) + more

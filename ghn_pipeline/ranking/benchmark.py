@@ -11,10 +11,9 @@ from ghn_pipeline.data.images import Splits
 from ghn_pipeline.data.nasbench201 import Published, published
 from ghn_pipeline.model.graph import Block
 from ghn_pipeline.model.network import Network
-from ghn_pipeline.pipeline.artifacts import draw_held_out, selection_of, space_of
 from ghn_pipeline.ranking.correlation import Floats, coefficients
-from ghn_pipeline.settings.config import Config
 from ghn_pipeline.space.nasbench201 import Cell
+from ghn_pipeline.space.space import Space
 from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.training.batches import fixed_batches, judge
 from ghn_pipeline.training.fit import Training
@@ -47,26 +46,37 @@ def _key(block: Block, table: Mapping[str, Published]) -> str:
 
 
 def learning_curve(
-    config: Config, training: Training, splits: Splits
+    training: Training,
+    splits: Splits,
+    space: Space,
+    blocks: Sequence[Block],
+    *,
+    points: int,
+    images: int,
+    resolution: int,
 ) -> Mapping[int, Callable[[], dict[str, float]]]:
-    """Return what to measure on the way: Spearman's coefficient over the selection, as it grows.
+    """Return what to measure on the way: Spearman's coefficient over `blocks`, as it grows.
 
-    Architectures are ranked by likelihood, on one batch of `benchmark.images`. A coefficient that
-    is undefined, for all are alike, is left out. Nothing is measured where `benchmark.curve`, the
-    number of points, is 0.
+    Architectures are ranked by likelihood. A coefficient that is undefined, for all are alike, is
+    left out.
+
+    Args:
+        training: of what weighs them.
+        splits: the images; those for validation are judged.
+        space: stacks blocks into networks.
+        blocks: the architectures.
+        points: how often to measure.
+        images: in the one batch that is judged.
+        resolution: side of the images in pixels.
 
     Raises:
-        UserError: the selection was not drawn, or the published tables are not installed.
+        UserError: the published tables are not installed.
     """
-    points = config.benchmark.curve
-    if not points:
-        return {}
-    blocks, space = selection_of(config), space_of(config)
-    true, images = truth(blocks, next(iter(DATASETS))), config.benchmark.images
+    true = truth(blocks, next(iter(DATASETS)))
 
     @torch.no_grad()
     def likelihood(block: Block) -> float:
-        network = Network(space.modules(block), config.images.resolution)
+        network = Network(space.modules(block), resolution)
         (weights,) = training.result([network])
         batch = fixed_batches(splits.validation, splits, images, 1)
         return judge(network, weights, batch)["likelihood"]
@@ -100,26 +110,3 @@ def standing(block: Block, dataset: str) -> Standing:
     own = table[key].accuracy
     better = sum(entry.accuracy > own for entry in table.values())
     return Standing(key, own, better + 1, max(entry.accuracy for entry in table.values()))
-
-
-def check_held_out(config: Config, blocks: Sequence[Block]) -> None:
-    """Make sure that no choice could have been made by what is reported on.
-
-    Training draws its architectures by `sampler`, which refuses what `artifacts.held_out` names.
-
-    Raises:
-        UserError: a test architecture computes what one of the selection does, or either was not
-            drawn as `held_out` draws.
-    """
-    selection = selection_of(config)
-    shared = {b.hash for b in blocks} & {b.hash for b in selection}
-    if shared:
-        raise UserError(
-            f"{len(shared)} test architectures compute what some of the selection do, so choices "
-            "were made by them. Run `ghn architectures` again, and all that follows."
-        )
-    if (list(blocks), selection) != draw_held_out(config):
-        raise UserError(
-            "the architectures are not those that `ghn architectures` draws. Run it again, and all "
-            "that follows."
-        )

@@ -1,6 +1,6 @@
 """Measures by which weights that were not trained for one network are judged (sections 4.5, 5.2).
 
-A measure is a subclass of `Evaluation`, which is the section `evaluation` of the configuration: its
+A measure is a subclass of `Measure`, which is the section `evaluation` of the configuration: its
 fields are the settings of the measure, and its method `values` measures.
 """
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from ghn_pipeline.settings.sections import Architectures, Batch, Batches, Budget, Section
+from ghn_pipeline.settings.sections import Budget, Evaluation
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from ghn_pipeline.model.network import Network
 
 
-class Evaluation(Section):
-    """The validation batches on which generated weights are judged, and the measure.
+class Measure(Evaluation):
+    """The section `evaluation`, and all else that the pipeline knows of a measure.
 
     Attributes:
         of_exits: whether the measure is of networks with several exits.
@@ -31,13 +31,6 @@ class Evaluation(Section):
     in_percent: ClassVar[bool] = True
     held_against: ClassVar[str] = ""
     why_zero: ClassVar[str] = ""
-
-    batch: Batch
-    together: Architectures
-    batches: Batches
-    measure: str
-    flow: Annotated[float, Field(gt=0, le=0.5)] | None = None
-    budgets: Annotated[list[Budget], Field(min_length=2, max_length=2)] | None = None
 
     @property
     def shown(self) -> str:
@@ -62,7 +55,7 @@ class Evaluation(Section):
         return judge(network, weights, batches)
 
 
-class Accuracy(Evaluation):
+class Accuracy(Measure):
     """The fraction of images that are classified rightly (section 4.5)."""
 
     measure: Literal["accuracy"]
@@ -70,7 +63,7 @@ class Accuracy(Evaluation):
     budgets: None = None
 
 
-class Likelihood(Evaluation):
+class Likelihood(Measure):
     """The geometric mean of the probability of the right class: exp(-cross-entropy)."""
 
     measure: Literal["likelihood"]
@@ -78,7 +71,7 @@ class Likelihood(Evaluation):
     budgets: None = None
 
 
-class Flow(Evaluation):
+class Flow(Measure):
     """Likelihood times a power of the synflow of the same weights.
 
     By likelihood alone networks of many paths rank too low, and synflow grows with the paths.
@@ -112,7 +105,7 @@ class Flow(Evaluation):
         return values | {"flow": values["likelihood"] * 10**power}
 
 
-class Area(Evaluation):
+class Area(Measure):
     """The area below the curve of accuracy over budgets of multiply-adds (section 5.2)."""
 
     of_exits = True
@@ -145,7 +138,7 @@ class Area(Evaluation):
 
 
 #: By the name that the setting `evaluation.measure` has; a file in `extensions` may add its own.
-MEASURES: dict[str, type[Evaluation]] = {
+MEASURES: dict[str, type[Measure]] = {
     "accuracy": Accuracy,
     "likelihood": Likelihood,
     "flow": Flow,

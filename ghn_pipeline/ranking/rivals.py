@@ -1,7 +1,7 @@
 """Scoring without a model trained before: zero-cost proxies, and a few steps of SGD."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from ghn_pipeline.data.images import Splits, stream
@@ -9,25 +9,30 @@ from ghn_pipeline.model.graph import Block
 from ghn_pipeline.model.network import Network, Trained
 from ghn_pipeline.ranking.proxies import PROXIES, initial_weights
 from ghn_pipeline.ranking.scoring import Score, Scorer
-from ghn_pipeline.settings.config import Config
+from ghn_pipeline.settings.sections import Evaluation, Seeds, Sgd
 from ghn_pipeline.space.space import Space
 from ghn_pipeline.training.batches import training_batch
-from ghn_pipeline.training.sgd import first_steps
+from ghn_pipeline.training.sgd import first_steps, sgd_training
 
 
-def proxy_scorer(space: Space, splits: Splits, config: Config) -> Scorer:
-    """Return a scorer that judges blocks by every zero-cost proxy, on the first training batch."""
-    images, labels = training_batch(
-        splits,
-        0,
-        batch=config.proxies.batch,
-        padding=config.images.padding,
-        seed=config.seeds.data_order,
-    )
+def proxy_scorer(
+    space: Space, splits: Splits, seeds: Seeds, *, batch: int, padding: int, resolution: int
+) -> Scorer:
+    """Return a scorer that judges blocks by every zero-cost proxy, on the first training batch.
+
+    Args:
+        space: stacks blocks into networks.
+        splits: the images.
+        seeds: of the order of the images and their crops, and of the networks' weights.
+        batch: images in the batch.
+        padding: of the crops, in pixels.
+        resolution: side of the images in pixels.
+    """
+    images, labels = training_batch(splits, 0, batch=batch, padding=padding, seed=seeds.data_order)
 
     def score_one(block: Block) -> Score:
-        network = Network(space.modules(block), config.images.resolution)
-        generator = stream(config.seeds.initialisation, "proxies")
+        network = Network(space.modules(block), resolution)
+        generator = stream(seeds.initialisation, "proxies")
         weights = {n: w.to(images.device) for n, w in initial_weights(network, generator).items()}
         found = {
             name: _timed(partial(proxy.of, network, weights, images, labels))
@@ -42,14 +47,45 @@ def proxy_scorer(space: Space, splits: Splits, config: Config) -> Scorer:
     return lambda blocks: [score_one(block) for block in blocks]
 
 
-def sgd_scorer(space: Space, splits: Splits, config: Config) -> Scorer:
-    """Return what scores blocks by their accuracy after each of `proxies.steps` steps of SGD."""
+def sgd_scorer(
+    space: Space,
+    splits: Splits,
+    recipe: Sgd,
+    evaluation: Evaluation,
+    seeds: Seeds,
+    *,
+    steps: Sequence[int],
+    padding: int,
+    resolution: int,
+) -> Scorer:
+    """Return what scores blocks by their accuracy after each of `steps` steps of SGD.
+
+    Args:
+        space: stacks blocks into networks.
+        splits: the images.
+        recipe: of the training, of which these steps are the first.
+        evaluation: the validation batches on which the accuracy is measured.
+        seeds: of the order of the images and their crops, and of the networks' weights.
+        steps: numbers of steps.
+        padding: of the crops, in pixels.
+        resolution: side of the images in pixels.
+    """
 
     def score_one(block: Block) -> Score:
-        network = Network(space.modules(block), config.images.resolution)
-        model = Trained(network, stream(config.seeds.initialisation, "sgd"))
+        network = Network(space.modules(block), resolution)
+        model = Trained(network, stream(seeds.initialisation, "sgd"))
         model.to(splits.train.pixels.device)
-        found = first_steps(model, splits, config, config.proxies.steps)
+        training = sgd_training(
+            "sgd",
+            model,
+            splits,
+            recipe,
+            evaluation,
+            padding=padding,
+            seed=seeds.data_order,
+            measured_at=steps,
+        )
+        found = first_steps(training, steps)
         return Score(
             block.hash,
             {f"sgd-{k}": m["accuracy"] for k, m in found.items()},

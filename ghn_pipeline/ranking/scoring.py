@@ -28,7 +28,7 @@ class Score:
 
     Attributes:
         hash: of its block.
-        values: by measure; what weights are judged by is said in `artifacts.scorer`.
+        values: by measure; what weights are judged by is said in `weights.scorer`.
         seconds: of the accelerator, by what was measured apart, the share of generated weights
             included.
     """

@@ -4,11 +4,12 @@ from collections.abc import Iterator, Mapping
 from inspect import signature
 from typing import Any
 
-from ghn_pipeline.ranking.measures import MEASURES, Evaluation
+from ghn_pipeline.ranking.measures import MEASURES, Measure
 from ghn_pipeline.settings.sections import (
     Ablations,
     Benchmark,
     Correlation,
+    Evaluation,
     Finalists,
     Ghn,
     Images,
@@ -98,7 +99,7 @@ def _operation_weights(space: SpaceSettings, ghn: Ghn, ghns: dict[str, Ghn]) -> 
     ]
 
 
-def _measure(space: SpaceSettings, evaluation: Evaluation) -> list[str]:
+def _measure(space: SpaceSettings, evaluation: Measure) -> list[str]:
     if evaluation.of_exits == (space.exits is not None):
         return []
     *others, last = (n for n, m in MEASURES.items() if m.of_exits == (space.exits is not None))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from ghn_pipeline.ranking.measures import MEASURES, Evaluation
+from ghn_pipeline.ranking.measures import MEASURES, Measure
 from ghn_pipeline.settings import plain_yaml
 from ghn_pipeline.settings.agreements import disagreements
 from ghn_pipeline.settings.sections import (
@@ -60,7 +60,7 @@ KINDS: dict[str, tuple[str, Mapping[str, type[Section]]]] = {
 extensions.load()  # which may add to them
 if TYPE_CHECKING:
     OneSpace = SpaceSettings
-    OneMeasure = Evaluation
+    OneMeasure = Measure
 else:
     OneSpace, OneMeasure = (
         Annotated[reduce(or_, sections.values()), Field(discriminator=key)]

@@ -148,6 +148,20 @@ class Sgd(Section):
     weight_decay: Decay
 
 
+class Evaluation(Section):
+    """The validation batches on which generated weights are judged, and the measure.
+
+    Each measure has a subclass: see `ranking.measures`.
+    """
+
+    batch: Batch
+    together: Architectures
+    batches: Batches
+    measure: str
+    flow: Annotated[float, Field(gt=0, le=0.5)] | None = None
+    budgets: Annotated[list[Budget], Field(min_length=2, max_length=2)] | None = None
+
+
 class Correlation(Section):
     """Predicted against true accuracy (section 5.3)."""
 

@@ -49,7 +49,8 @@ def _costs(config: "Config", part: str) -> costs.Costs:
 
 def _best_costs(config: "Config", part: str) -> costs.Costs:
     from ghn_pipeline.model.network import Network
-    from ghn_pipeline.pipeline.artifacts import anytime_space, comparable
+    from ghn_pipeline.pipeline.build import comparable
+    from ghn_pipeline.pipeline.spaces import anytime_space
     from ghn_pipeline.space.fitting import fitted
 
     space, side, limit = anytime_space(config), config.images.resolution, comparable(config)
@@ -61,7 +62,7 @@ def _best_costs(config: "Config", part: str) -> costs.Costs:
 def _rival_costs(config: "Config", part: str) -> costs.Costs:
     import torch
 
-    from ghn_pipeline.pipeline.artifacts import rival
+    from ghn_pipeline.pipeline.build import rival
 
     with torch.device("meta"):  # counted, not made
         model = rival(config, part)
@@ -119,15 +120,23 @@ def anytime(job: Job) -> None:
     Writes results/SCALE/anytime/NAME: model.pt, curve.csv, run.json; checkpoints below
     checkpoints/.
     """
-    from ghn_pipeline.pipeline.artifacts import images_of
-    from ghn_pipeline.system.compute import prepare_device
+    from ghn_pipeline.pipeline.build import images_of
+    from ghn_pipeline.pipeline.machine import prepare_device
     from ghn_pipeline.training.anytime import anytime_training
 
     config = job.config
     device = prepare_device(config)
     model, spent, said = _model(config, job.part)
     model.to(device)
-    training = anytime_training(job.stage, model, images_of(config, device), config)
+    training = anytime_training(
+        job.stage,
+        model,
+        images_of(config, device),
+        config.anytime,
+        padding=config.images.padding,
+        seed=f"{config.seeds.data_order}/{job.stage}",
+        evaluation_batch=config.evaluation.batch,
+    )
     train(config, training, device, of=said.get("hash", ""), spent=spent, **said)
 
 
@@ -138,7 +147,7 @@ def _model(config: "Config", name: str) -> "tuple[Any, list[int], dict[str, Any]
     from ghn_pipeline.baselines import multiply_adds
     from ghn_pipeline.data.images import stream
     from ghn_pipeline.model.network import Network, Trained
-    from ghn_pipeline.pipeline.artifacts import rival
+    from ghn_pipeline.pipeline.build import rival
 
     generator = stream(config.seeds.initialisation, f"anytime/{name}")
     if name in config.anytime.rivals:
@@ -159,7 +168,8 @@ def stacked(config: "Config", name: str) -> "tuple[Anytime, Block]":
     Raises:
         UserError: what says which it is is missing or stale.
     """
-    from ghn_pipeline.pipeline.artifacts import anytime_space, comparable
+    from ghn_pipeline.pipeline.build import comparable
+    from ghn_pipeline.pipeline.spaces import anytime_space
     from ghn_pipeline.space.fitting import fitted
 
     space, (group, _, rank) = anytime_space(config), name.partition("/")
@@ -176,7 +186,7 @@ def members(config: "Config", group: str) -> "list[Block]":
     Raises:
         UserError: what says which they are is missing or stale.
     """
-    from ghn_pipeline.pipeline.artifacts import architectures_of, by_rank
+    from ghn_pipeline.pipeline.results import architectures_of, by_rank
 
     if group == "random":
         return architectures_of(config)
@@ -243,7 +253,7 @@ def anytime_curves(job: Job) -> None:
     """
     import json
 
-    from ghn_pipeline.pipeline.artifacts import comparable
+    from ghn_pipeline.pipeline.build import comparable
     from ghn_pipeline.pipeline.record import write_provenance
     from ghn_pipeline.report import anytime_table, figure3, figure4
     from ghn_pipeline.report.figure import save
@@ -282,7 +292,7 @@ def anytime_curves(job: Job) -> None:
 def _groups(config: "Config") -> "tuple[dict[str, Group], list[dict[str, Any]]]":
     """The search's best and random networks, trained and as they were predicted; the records."""
     from ghn_pipeline.pipeline import record
-    from ghn_pipeline.pipeline.artifacts import chooser, first_ghn, scored_with, searched
+    from ghn_pipeline.pipeline.results import chooser, first_ghn, scored_with, searched
     from ghn_pipeline.report.anytime_table import Group
 
     scored = scored_with(config, f"scores/{first_ghn(config)}", first_ghn(config))
@@ -311,7 +321,7 @@ def _methods(config: "Config", block: "Block") -> "tuple[dict[str, Method], list
 
 def _of_block(config: "Config", name: str, block: "Block") -> dict[str, Any]:
     """The record of a training of `block`."""
-    from ghn_pipeline.pipeline.artifacts import trained_on
+    from ghn_pipeline.pipeline.results import trained_on
 
     return trained_on(config, f"anytime/{name}", block)
 
@@ -350,7 +360,8 @@ def _export_best(config: "Config", space: "Anytime", block: "Block") -> None:
     from ghn_pipeline import export
     from ghn_pipeline.data.images import stream
     from ghn_pipeline.model.network import Network, Trained
-    from ghn_pipeline.pipeline.artifacts import images_of, load_weights
+    from ghn_pipeline.pipeline.build import images_of
+    from ghn_pipeline.pipeline.results import load_weights
 
     model = Trained(Network(space.modules(block), config.images.resolution), stream(0))
     load_weights(config, "anytime/best", model)
@@ -364,7 +375,8 @@ def _growth(config: "Config") -> dict[str, int]:
 
     That has the same branches of the hypernetwork, and no embedding of a scale.
     """
-    from ghn_pipeline.pipeline.artifacts import first_ghn, untrained
+    from ghn_pipeline.pipeline.build import untrained
+    from ghn_pipeline.pipeline.results import first_ghn
 
     made = untrained(config, first_ghn(config))
     counts = {name: p.numel() for name, p in made.named_parameters()}

@@ -1,7 +1,7 @@
 """Held against accuracies that others published: NAS-Bench-201, which is no part of the paper."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from ghn_pipeline.stages.shared import (
 )
 
 if TYPE_CHECKING:
+    from ghn_pipeline.model.graph import Block
     from ghn_pipeline.report.benchmark_table import Method, Winner
     from ghn_pipeline.settings.config import Config
 
@@ -59,9 +60,9 @@ def benchmark(job: Job) -> None:
     published accuracies. Writes results/SCALE/benchmark and winners: .csv, .md, .html, .tex;
     benchmark.png, .svg, .json, .provenance.json.
     """
-    from ghn_pipeline.pipeline.artifacts import architectures_of
     from ghn_pipeline.pipeline.record import write_provenance
-    from ghn_pipeline.ranking.benchmark import DATASETS, check_held_out, truth
+    from ghn_pipeline.pipeline.results import architectures_of
+    from ghn_pipeline.ranking.benchmark import DATASETS, truth
     from ghn_pipeline.report import benchmark_figure, benchmark_table, figure, table
     from ghn_pipeline.system.files import write_atomically
 
@@ -106,6 +107,33 @@ def benchmark(job: Job) -> None:
     print(f"see {folder}/benchmark.md, {folder}/winners.md and {folder}/benchmark.png")
 
 
+def check_held_out(config: "Config", blocks: "Sequence[Block]") -> None:
+    """Make sure that no choice could have been made by what is reported on.
+
+    Training draws its architectures by `sampler`, which refuses what `results.held_out` names.
+
+    Raises:
+        UserError: a test architecture computes what one of the selection does, or either was not
+            drawn as `draw_held_out` draws.
+    """
+    from ghn_pipeline.pipeline.build import draw_held_out
+    from ghn_pipeline.pipeline.results import selection_of
+    from ghn_pipeline.system.errors import UserError
+
+    selection = selection_of(config)
+    shared = {b.hash for b in blocks} & {b.hash for b in selection}
+    if shared:
+        raise UserError(
+            f"{len(shared)} test architectures compute what some of the selection do, so choices "
+            "were made by them. Run `ghn architectures` again, and all that follows."
+        )
+    if (list(blocks), selection) != draw_held_out(config):
+        raise UserError(
+            "the architectures are not those that `ghn architectures` draws. Run it again, and all "
+            "that follows."
+        )
+
+
 def _settings_note(config: "Config") -> str:
     """What a reader must know of how the methods were set."""
     ghn = config.ghns[config.correlation.ghns[0]]
@@ -131,7 +159,7 @@ def _methods(config: "Config") -> "tuple[dict[str, Method], Curves, list[dict[st
     import numpy as np
 
     from ghn_pipeline.pipeline import record
-    from ghn_pipeline.pipeline.artifacts import UNTRAINED, scored_with
+    from ghn_pipeline.pipeline.results import UNTRAINED, scored_with
     from ghn_pipeline.ranking.proxies import vote
     from ghn_pipeline.report.benchmark_table import ENSEMBLE, GHN, LIKELIHOOD, Method
 
@@ -189,7 +217,7 @@ def _check_seeds(config: "Config") -> None:
 def _winners(config: "Config") -> "tuple[list[Winner], dict[str, Any]]":
     """The architecture that the random search found best, among all that are published."""
     from ghn_pipeline.pipeline import record
-    from ghn_pipeline.pipeline.artifacts import chooser, searched
+    from ghn_pipeline.pipeline.results import chooser, searched
     from ghn_pipeline.ranking.benchmark import DATASETS, standing
     from ghn_pipeline.report.benchmark_table import Winner
 

@@ -93,7 +93,7 @@ def scores(job: Job) -> None:
     import pandas as pd
 
     from ghn_pipeline.pipeline import tracking
-    from ghn_pipeline.pipeline.artifacts import architectures_of
+    from ghn_pipeline.pipeline.results import architectures_of
     from ghn_pipeline.pipeline.stage import result_folder
     from ghn_pipeline.stages import search
     from ghn_pipeline.system.files import write_atomically
@@ -193,7 +193,7 @@ def table4_rows(config: "Config") -> "tuple[dict[str, Row], list[dict[str, Any]]
     import numpy as np
 
     from ghn_pipeline.pipeline import record
-    from ghn_pipeline.pipeline.artifacts import (
+    from ghn_pipeline.pipeline.results import (
         final_accuracies,
         first_ghn,
         predicted,
@@ -255,8 +255,8 @@ def ablations(job: Job) -> None:
     Writes results/SCALE/figure5a, figure5b: .png, .svg, .csv, .md, .html, .tex; table5.csv, .md,
     .html, .tex; ablations.json; ablations.provenance.json.
     """
-    from ghn_pipeline.pipeline.artifacts import ghn_pairs
     from ghn_pipeline.pipeline.record import write_provenance
+    from ghn_pipeline.pipeline.results import ghn_pairs
     from ghn_pipeline.report.correlations import measure, metrics, show
     from ghn_pipeline.system.files import write_atomically
 

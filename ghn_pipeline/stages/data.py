@@ -57,7 +57,7 @@ def architectures(job: Job) -> None:
     selection.json, run.json.
     """
     from ghn_pipeline.pipeline import record, tracking
-    from ghn_pipeline.pipeline.artifacts import draw_held_out
+    from ghn_pipeline.pipeline.build import draw_held_out
     from ghn_pipeline.pipeline.stage import result_folder
 
     config = job.config

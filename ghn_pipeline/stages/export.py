@@ -31,15 +31,9 @@ def export(job: Job) -> None:
     from ghn_pipeline.data.images import stream
     from ghn_pipeline.model.network import Network
     from ghn_pipeline.pipeline import record, tracking
-    from ghn_pipeline.pipeline.artifacts import (
-        exported,
-        finalist_recipe,
-        images_of,
-        load_weights,
-        paper_space,
-        trained_on,
-        winner,
-    )
+    from ghn_pipeline.pipeline.build import finalist_recipe, images_of
+    from ghn_pipeline.pipeline.results import exported, load_weights, trained_on, winner
+    from ghn_pipeline.pipeline.spaces import paper_space
     from ghn_pipeline.pipeline.stage import result_folder
     from ghn_pipeline.report.figure import save
     from ghn_pipeline.report.figure7 import figure7

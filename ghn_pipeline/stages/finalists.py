@@ -67,8 +67,10 @@ def short(job: Job) -> None:
     """
     from ghn_pipeline.data.images import stream
     from ghn_pipeline.model.network import Network, Trained
-    from ghn_pipeline.pipeline.artifacts import finalist, images_of, space_of
-    from ghn_pipeline.system.compute import prepare_device
+    from ghn_pipeline.pipeline.build import images_of
+    from ghn_pipeline.pipeline.machine import prepare_device
+    from ghn_pipeline.pipeline.results import finalist
+    from ghn_pipeline.pipeline.spaces import space_of
     from ghn_pipeline.training.sgd import sgd_training
 
     config, rank = job.config, int(job.part)
@@ -76,7 +78,16 @@ def short(job: Job) -> None:
     network = Network(space_of(config).modules(block), config.images.resolution)
     seed = stream(config.seeds.initialisation, "short", rank)
     model, splits = Trained(network, seed).to(device), images_of(config, device)
-    training = sgd_training(job.stage, model, splits, config, measured_at=())
+    training = sgd_training(
+        job.stage,
+        model,
+        splits,
+        config.sgd,
+        config.evaluation,
+        padding=config.images.padding,
+        seed=config.seeds.data_order,
+        measured_at=(),
+    )
     train(config, training, device, of=block.hash, hash=block.hash)
 
 
@@ -94,7 +105,7 @@ def winner(job: Job) -> None:
     Writes results/SCALE/winner/run.json.
     """
     from ghn_pipeline.pipeline import record, tracking
-    from ghn_pipeline.pipeline.artifacts import by_rank, trained_on
+    from ghn_pipeline.pipeline.results import by_rank, trained_on
     from ghn_pipeline.pipeline.stage import result_folder
 
     config = job.config
@@ -160,7 +171,8 @@ def finalists(job: Job) -> None:
     Writes results/SCALE/finalists/NAME: model.pt, curve.csv, run.json; checkpoints below
     checkpoints/.
     """
-    from ghn_pipeline.pipeline.artifacts import finalist, finalist_recipe
+    from ghn_pipeline.pipeline.build import finalist_recipe
+    from ghn_pipeline.pipeline.results import finalist
 
     config, (group, _, number) = job.config, job.part.partition("/")
     block, recipe = finalist(config, group, int(number)), finalist_recipe(config, group)
@@ -174,14 +186,26 @@ def finalists(job: Job) -> None:
 def _train(config: "Config", name: str, block: "Block", recipe: "Recipe", team: "Team") -> None:
     from ghn_pipeline.data.images import stream
     from ghn_pipeline.model.network import Network
-    from ghn_pipeline.pipeline.artifacts import images_of, space_of
+    from ghn_pipeline.pipeline.build import images_of
+    from ghn_pipeline.pipeline.spaces import space_of
+    from ghn_pipeline.system.compute import precision
     from ghn_pipeline.training.finalist import Finalist, finalist_training
 
     network = Network(space_of(config).modules(block), config.images.resolution)
     generator = stream(config.seeds.initialisation, name)
     model = Finalist(network, recipe, generator).to(team.device)
     splits = images_of(config, team.device)
-    training = finalist_training(name, model, splits, config, recipe, team)
+    training = finalist_training(
+        name,
+        model,
+        splits,
+        recipe,
+        team,
+        padding=config.images.padding,
+        seed=f"{config.seeds.data_order}/{name}",
+        dtype=precision(config.compute.precision, team.device),
+        evaluation_batch=config.evaluation.batch,
+    )
     said = {"hash": block.hash, "parameters": network.parameters, **how(config, team)}
     train(config, training, team.device, of=block.hash, **said)
 
@@ -190,7 +214,10 @@ def how(config: "Config", team: "Team") -> dict[str, Any]:
     """Return what the record says of how a training was computed."""
     from ghn_pipeline.system.compute import precision
 
-    return {"processes": team.size, "precision": str(precision(config, team.device))}
+    return {
+        "processes": team.size,
+        "precision": str(precision(config.compute.precision, team.device)),
+    }
 
 
 def share_out(job: Job, recipe: "Recipe", work: "Callable[[Team], None]") -> None:
@@ -204,7 +231,7 @@ def share_out(job: Job, recipe: "Recipe", work: "Callable[[Team], None]") -> Non
     Raises:
         UserError: a process failed, or what `work` raises.
     """
-    from ghn_pipeline.system.compute import prepare_device
+    from ghn_pipeline.pipeline.machine import prepare_device
     from ghn_pipeline.training import distributed
 
     device = prepare_device(job.config)
@@ -231,7 +258,7 @@ def table1(job: Job) -> None:
     Reads results/SCALE/finalists/top/*, finalists/random/*, search/random/SEED, ghn/NAME.
     Writes results/SCALE/table1.csv, .md, .html, .tex, table1.provenance.json.
     """
-    from ghn_pipeline.pipeline.artifacts import by_rank, trained_on
+    from ghn_pipeline.pipeline.results import by_rank, trained_on
     from ghn_pipeline.report.classifiers import Classifiers, table1
 
     config = job.config
@@ -265,7 +292,7 @@ def table2(job: Job) -> None:
     Reads results/SCALE/finalists/best/*, winner, short/*, search/random/SEED, ghn/NAME.
     Writes results/SCALE/table2.csv, .md, .html, .tex, table2.provenance.json.
     """
-    from ghn_pipeline.pipeline.artifacts import trained_on, winner
+    from ghn_pipeline.pipeline.results import trained_on, winner
     from ghn_pipeline.report.classifiers import Classifiers, table2
 
     config = job.config
@@ -291,7 +318,7 @@ def cost_of_search(config: "Config", *, short: bool) -> "tuple[Cost, list[dict[s
     Raises:
         UserError: a stage is missing, or was made with other settings; it is named.
     """
-    from ghn_pipeline.pipeline.artifacts import chooser, first_ghn
+    from ghn_pipeline.pipeline.results import chooser, first_ghn
     from ghn_pipeline.report.classifiers import Cost
 
     trained, searched = _finished(config, [first_ghn(config), chooser(config)])

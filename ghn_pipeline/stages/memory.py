@@ -27,18 +27,28 @@ def memory(job: Job) -> None:
     import time
 
     from ghn_pipeline.pipeline import record, tracking
-    from ghn_pipeline.pipeline.artifacts import paper_space
+    from ghn_pipeline.pipeline.machine import prepare_device
+    from ghn_pipeline.pipeline.spaces import paper_space
     from ghn_pipeline.pipeline.stage import result_folder
     from ghn_pipeline.report.figure import save
     from ghn_pipeline.report.memory_figure import memory_figure
-    from ghn_pipeline.system.compute import hardware, prepare_device
+    from ghn_pipeline.system.compute import hardware
     from ghn_pipeline.system.files import write_atomically
     from ghn_pipeline.training.memory import sweep
 
     config = job.config
     device, begun = prepare_device(config), time.monotonic()
     ghn = config.ghns[config.correlation.ghns[0]]
-    found = sweep(paper_space(config), ghn, config, config.memory.nodes, device)
+    found = sweep(
+        paper_space(config),
+        ghn,
+        config.sgd,
+        nodes=config.space.nodes,
+        node_counts=config.memory.nodes,
+        resolution=config.images.resolution,
+        device=device,
+        log_seconds=config.compute.log_seconds,
+    )
     folder = result_folder(config, "memory")
     write_atomically(folder / "memory.csv", found.to_csv(index=False))
     note = config.small(config.network_note)

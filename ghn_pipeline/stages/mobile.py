@@ -87,6 +87,7 @@ def _count(config: "Config") -> None:
 def _train(config: "Config", team: "Team") -> None:
     from ghn_pipeline.data import imagenet
     from ghn_pipeline.data.images import stream
+    from ghn_pipeline.system.compute import precision
     from ghn_pipeline.training.finalist import Finalist
     from ghn_pipeline.training.mobile import mobile_training
 
@@ -96,7 +97,16 @@ def _train(config: "Config", team: "Team") -> None:
     network, counted = _network(config, images)
     generator = stream(config.seeds.initialisation, "mobile")
     model = Finalist(network, config.mobile, generator).to(team.device)
-    training = mobile_training("mobile", model, images, config, team)
+    training = mobile_training(
+        "mobile",
+        model,
+        images,
+        config.mobile,
+        team,
+        seed=f"{config.seeds.data_order}/mobile",
+        dtype=precision(config.compute.precision, team.device),
+        loaders=config.compute.loaders,
+    )
     of = {
         "digest": images.digest,
         "classes": len(images.classes),
@@ -112,7 +122,8 @@ def _network(
 ) -> "tuple[Network, dict[str, Any]]":
     """Return the largest network that fits, and what was counted of it; by default the winner's."""
     from ghn_pipeline.model.network import Network
-    from ghn_pipeline.pipeline.artifacts import mobile_space, winner
+    from ghn_pipeline.pipeline.results import winner
+    from ghn_pipeline.pipeline.spaces import mobile_space
     from ghn_pipeline.space.fitting import fitted
 
     settings, block = config.mobile, block or winner(config)
@@ -144,7 +155,7 @@ def table3(job: Job) -> None:
     Reads results/SCALE/mobile, winner, short/*, search/random/SEED, ghn/NAME.
     Writes results/SCALE/table3.csv, .md, .html, .tex, table3.provenance.json.
     """
-    from ghn_pipeline.pipeline.artifacts import trained_on, winner
+    from ghn_pipeline.pipeline.results import trained_on, winner
     from ghn_pipeline.report.classifiers import Accuracy, Mobile, table3
     from ghn_pipeline.stages.finalists import cost_of_search, setting_of, write_table
 

@@ -48,7 +48,7 @@ def search(job: Job) -> None:
     import pandas as pd
 
     from ghn_pipeline.pipeline import tracking
-    from ghn_pipeline.pipeline.artifacts import first_ghn
+    from ghn_pipeline.pipeline.results import first_ghn
     from ghn_pipeline.pipeline.stage import result_folder
     from ghn_pipeline.ranking.strategies import best_so_far
     from ghn_pipeline.system.files import write_atomically
@@ -143,10 +143,12 @@ def score(
     from functools import partial
 
     from ghn_pipeline.pipeline import record
-    from ghn_pipeline.pipeline.artifacts import scorer_of, weights_of
+    from ghn_pipeline.pipeline.build import scorer_of
+    from ghn_pipeline.pipeline.machine import prepare_device
+    from ghn_pipeline.pipeline.results import weights_of
     from ghn_pipeline.pipeline.stage import checkpoint_file, command, settings
     from ghn_pipeline.ranking import scoring
-    from ghn_pipeline.system.compute import devices, prepare_device
+    from ghn_pipeline.system.compute import devices
     from ghn_pipeline.system.files import digest
 
     device, weights = prepare_device(config), weights_of(config, model)
@@ -176,8 +178,9 @@ def publish(
 ) -> None:
     """Write the record of a stage that scored, beside its outputs."""
     from ghn_pipeline.pipeline import record
-    from ghn_pipeline.pipeline.artifacts import weights_of
-    from ghn_pipeline.system.compute import hardware, prepare_device
+    from ghn_pipeline.pipeline.machine import prepare_device
+    from ghn_pipeline.pipeline.results import weights_of
+    from ghn_pipeline.system.compute import hardware
 
     seconds = {name: sum(s.score.seconds[name] for s in found) for name in found[0].score.seconds}
     weights = weights_of(config, model)
@@ -193,7 +196,7 @@ def publish(
 
 
 def _strategy(config: "Config", method: str, seed: str) -> "Strategy":
-    from ghn_pipeline.pipeline.artifacts import space_of
+    from ghn_pipeline.pipeline.spaces import space_of
     from ghn_pipeline.ranking.strategies import evolution, random_search
 
     space, nodes, chosen = space_of(config), config.space.nodes, config.search

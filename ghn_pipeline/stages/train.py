@@ -1,5 +1,6 @@
 """Training what gives weights: graph hypernetworks (4 and 7.2), the one-shot model, SGD (5.3)."""
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from ghn_pipeline.pipeline import costs
@@ -8,6 +9,7 @@ from ghn_pipeline.stages.shared import INITIAL, Job, Shown, stage
 if TYPE_CHECKING:
     import torch
 
+    from ghn_pipeline.data.images import Splits
     from ghn_pipeline.settings.config import Config
     from ghn_pipeline.settings.sections import Ghn, Schedule
     from ghn_pipeline.training.fit import Training
@@ -18,7 +20,7 @@ ABLATED = {"nodes", "epochs", "passes", "scheme", "share_parameters", "pass_embe
 
 
 def _ghn_costs(config: "Config", part: str) -> costs.Costs:
-    from ghn_pipeline.pipeline.artifacts import untrained
+    from ghn_pipeline.pipeline.build import untrained
 
     one, first = config.ghns[part], config.correlation.ghns[0]
     like, other, rate = config.ghns[first], costs.FREE | ABLATED, costs.initial(config, "ghn", one)
@@ -33,7 +35,7 @@ def _ghn_costs(config: "Config", part: str) -> costs.Costs:
 
 
 def _oneshot_costs(config: "Config", part: str) -> costs.Costs:
-    from ghn_pipeline.pipeline.artifacts import untrained
+    from ghn_pipeline.pipeline.build import untrained
 
     disk = costs.left_by_model(untrained(config, "oneshot"), costs.ADAM)
     return costs.Costs(disk, costs.initial(config, "oneshot", config.oneshot))
@@ -121,8 +123,10 @@ def sgd(job: Job) -> None:
     """
     from ghn_pipeline.data.images import stream
     from ghn_pipeline.model.network import Network, Trained
-    from ghn_pipeline.pipeline.artifacts import architectures_of, images_of, space_of
-    from ghn_pipeline.system.compute import prepare_device
+    from ghn_pipeline.pipeline.build import images_of
+    from ghn_pipeline.pipeline.machine import prepare_device
+    from ghn_pipeline.pipeline.results import architectures_of
+    from ghn_pipeline.pipeline.spaces import space_of
     from ghn_pipeline.training.sgd import sgd_training
 
     config, index = job.config, int(job.part)
@@ -130,8 +134,16 @@ def sgd(job: Job) -> None:
     network = Network(space_of(config).modules(block), config.images.resolution)
     seed = stream(config.seeds.initialisation, "sgd", index)
     model, splits = Trained(network, seed).to(device), images_of(config, device)
-    steps = config.correlation.steps
-    training = sgd_training(job.stage, model, splits, config, measured_at=steps)
+    training = sgd_training(
+        job.stage,
+        model,
+        splits,
+        config.sgd,
+        config.evaluation,
+        padding=config.images.padding,
+        seed=config.seeds.data_order,
+        measured_at=config.correlation.steps,
+    )
     train(config, training, device, hash=block.hash)
 
 
@@ -143,15 +155,10 @@ def _train_search(
     ghn: "Ghn | None" = None,
 ) -> None:
     """Train what weighs random architectures; those held out are kept from it."""
-    from ghn_pipeline.pipeline.artifacts import (
-        SEEDS_APART,
-        held_out,
-        images_of,
-        space_of,
-        untrained,
-    )
-    from ghn_pipeline.ranking.benchmark import learning_curve
-    from ghn_pipeline.system.compute import prepare_device
+    from ghn_pipeline.pipeline.build import SEEDS_APART, images_of, untrained
+    from ghn_pipeline.pipeline.machine import prepare_device
+    from ghn_pipeline.pipeline.results import held_out
+    from ghn_pipeline.pipeline.spaces import space_of
     from ghn_pipeline.training.search import sampler, search_training
 
     device, space, seeds = prepare_device(config), space_of(config), config.seeds
@@ -161,13 +168,47 @@ def _train_search(
     draw = sampler(drawn, nodes, seed, held_out(config), fewer=fewer)
     model, splits = untrained(config, name).to(device), images_of(config, device)
     average, warmup = (ghn.average, ghn.warmup) if ghn else (0.0, 0)
-    order = seeds.data_order + apart
     training = search_training(
-        name, model, draw, space, splits, config, schedule, order, average, warmup
+        name,
+        model,
+        draw,
+        space,
+        splits,
+        schedule,
+        resolution=config.images.resolution,
+        padding=config.images.padding,
+        order=seeds.data_order + apart,
+        average=average,
+        warmup=warmup,
     )
     if ghn:
-        training.observe = learning_curve(config, training, splits)
+        training.observe = observed(config, training, splits)
     train(config, training, device)
+
+
+def observed(
+    config: "Config", training: "Training", splits: "Splits"
+) -> "Mapping[int, Callable[[], dict[str, float]]]":
+    """Return what to measure as a GHN is trained: nothing where `benchmark.curve` is 0.
+
+    Raises:
+        UserError: the selection was not drawn, or the published tables are not installed.
+    """
+    from ghn_pipeline.pipeline.results import selection_of
+    from ghn_pipeline.pipeline.spaces import space_of
+    from ghn_pipeline.ranking.benchmark import learning_curve
+
+    if not config.benchmark.curve:
+        return {}
+    return learning_curve(
+        training,
+        splits,
+        space_of(config),
+        selection_of(config),
+        points=config.benchmark.curve,
+        images=config.benchmark.images,
+        resolution=config.images.resolution,
+    )
 
 
 def train(

@@ -7,7 +7,6 @@ import subprocess
 
 import torch
 
-from ghn_pipeline.settings.config import Config
 from ghn_pipeline.system.errors import UserError
 
 CPU = torch.device("cpu")
@@ -16,28 +15,22 @@ CPU = torch.device("cpu")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, LARGEST_THRESHOLD = -1, -3, 2**25
 
 
-def prepare_device(config: Config) -> torch.device:
-    """Return the device to work on, this process being prepared (see `prepare_process`).
+def chosen(asked: str) -> torch.device:
+    """Return the device that was asked for.
+
+    Args:
+        asked: the type of a device; "auto" for the fastest.
 
     Raises:
-        UserError: there is no accelerator and the scale needs one, or the device is not there.
+        UserError: it is an accelerator that is not there.
     """
-    prepare_process(config)
-    asked, found = config.compute.device, fastest()
+    found = fastest()
     if asked not in ("auto", "cpu", found.type):
         raise UserError(
             f"compute.device is {asked}, and torch finds no {asked.upper()} device here: set it to "
             f"auto or {found.type}."
         )
-    device = CPU if asked == "cpu" else found
-    if device.type == "cpu" and not config.cpu_is_enough:
-        presets = ", or ".join(f"presets/{preset}.yaml" for preset in config.space.presets)
-        choose = f"Choose a preset (snakemake --cores all --configfile {presets}), or insist"
-        raise UserError(
-            f"the scale {config.scale!r} takes weeks without an accelerator; none is used here. "
-            f"{choose if presets else 'Insist'}: cpu_is_enough: true in the configuration."
-        )
-    return device
+    return CPU if asked == "cpu" else found
 
 
 def fastest() -> torch.device:
@@ -51,10 +44,10 @@ def synchronize(device: torch.device) -> None:
         torch.accelerator.synchronize(device)
 
 
-def prepare_process(config: Config) -> None:
+def prepare_process(threads: int) -> None:
     """Make this process compute as all of the run do; each new process must be told."""
     # the number of threads changes the order of sums, and so the last bits
-    torch.set_num_threads(config.compute.threads)
+    torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     _keep_freed_memory()
 
@@ -71,9 +64,13 @@ def _keep_freed_memory() -> None:
         libc.mallopt(M_MMAP_THRESHOLD, LARGEST_THRESHOLD)
 
 
-def precision(config: Config, device: torch.device) -> torch.dtype:
-    """Return the number type of the finalists' convolutions; their weights stay float32."""
-    asked = config.compute.precision
+def precision(asked: str, device: torch.device) -> torch.dtype:
+    """Return the number type of the finalists' convolutions; their weights stay float32.
+
+    Args:
+        asked: "float32" or "bfloat16"; "auto" for the latter where an accelerator has it.
+        device: where they are computed.
+    """
     # torch cannot be asked whether MPS has them
     fit = device.type in ("cuda", "xpu") and torch.get_device_module(device).is_bf16_supported()
     return torch.bfloat16 if asked == "bfloat16" or (asked == "auto" and fit) else torch.float32

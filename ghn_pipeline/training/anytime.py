@@ -6,7 +6,7 @@ from typing import Protocol, cast
 from torch import Tensor, nn
 
 from ghn_pipeline.data.images import Images, Splits
-from ghn_pipeline.settings.config import Config
+from ghn_pipeline.settings.sections import Anytime
 from ghn_pipeline.training.batches import (
     accuracies_of,
     fixed_batches,
@@ -26,44 +26,55 @@ class WithExits(Protocol):
         """Yield the logits [B, classes] of each exit for normalised images [B, 3, R, R]."""
 
 
-def anytime_training(name: str, network: WithExits, splits: Splits, config: Config) -> Training:
+def anytime_training(
+    name: str,
+    network: WithExits,
+    splits: Splits,
+    recipe: Anytime,
+    *,
+    padding: int,
+    seed: int | str,
+    evaluation_batch: int,
+) -> Training:
     """Train `network` by the recipe of Huang et al. (2018): section 7.3, anytime.
 
     The loss is the sum over its exits. At the end the accuracies of all exits are measured on the
     validation and the test images, with running statistics.
 
     Args:
-        name: for messages; the order of the images depends on it.
+        name: for messages.
         network: what is trained.
         splits: the images.
-        config: of the scale.
+        recipe: epochs, batch, rate, momentum and weight decay.
+        padding: of the crops, in pixels.
+        seed: of the order of the images and their crops.
+        evaluation_batch: images that are judged together at the end.
     """
-    model, settings = cast(nn.Module, network), config.anytime
-    seed = f"{config.seeds.data_order}/{name}"
-    epoch = len(splits.train) // settings.batch
+    model = cast(nn.Module, network)
+    epoch = len(splits.train) // recipe.batch
 
     def losses(step: int) -> Iterator[Tensor]:
         model.train()
         images, labels = training_batch(
-            splits, step, batch=settings.batch, padding=config.images.padding, seed=seed
+            splits, step, batch=recipe.batch, padding=padding, seed=seed
         )
         yield summed_loss(network.exits(images), labels)
 
     def judged(images: Images, of: str) -> dict[str, float]:
-        found = judge_exits(network.exits, fixed_batches(images, splits, config.evaluation.batch))
+        found = judge_exits(network.exits, fixed_batches(images, splits, evaluation_batch))
         return {f"{of}/exit-{k}": value for k, value in enumerate(accuracies_of(found), 1)}
 
     def final() -> dict[str, float]:
         model.eval()
         return judged(splits.validation, "validation") | judged(splits.test, "test")
 
-    steps = settings.epochs * epoch
+    steps = recipe.epochs * epoch
     return Training(
         name,
         model,
-        momentum_sgd(model, settings, nesterov=settings.nesterov),
+        momentum_sgd(model, recipe, nesterov=recipe.nesterov),
         losses,
-        divided(settings.learning_rate, settings.divide_at, epoch),
+        divided(recipe.learning_rate, recipe.divide_at, epoch),
         steps,
         observe={steps: final},
     )

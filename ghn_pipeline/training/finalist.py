@@ -13,9 +13,7 @@ from torch import Tensor, nn
 
 from ghn_pipeline.data.images import Images, Splits, cutout, stream
 from ghn_pipeline.model.network import Network, Path, Trained, run_steps
-from ghn_pipeline.settings.config import Config
 from ghn_pipeline.settings.sections import Recipe
-from ghn_pipeline.system.compute import precision
 from ghn_pipeline.training.auxiliary import AuxiliaryHead
 from ghn_pipeline.training.batches import accuracy, fixed_batches, training_batch
 from ghn_pipeline.training.distributed import Team
@@ -118,29 +116,49 @@ def losses_of(
 
 
 def finalist_training(
-    name: str, model: Finalist, splits: Splits, config: Config, recipe: Recipe, team: Team
+    name: str,
+    model: Finalist,
+    splits: Splits,
+    recipe: Recipe,
+    team: Team,
+    *,
+    padding: int,
+    seed: str,
+    dtype: torch.dtype,
+    evaluation_batch: int,
 ) -> Training:
     """Train `model` on CIFAR-10; its rate falls as a cosine.
 
     At the end the accuracy on the validation and test splits is measured, with the running
     statistics of batch norm.
+
+    Args:
+        name: for messages.
+        model: what is trained.
+        splits: the images.
+        recipe: of the training.
+        team: the processes.
+        padding: of the crops, in pixels.
+        seed: of the order of the images, their crops, CutOut and drop-path.
+        dtype: of convolutions and products.
+        evaluation_batch: images that are judged together at the end.
     """
     epoch = len(splits.train) // recipe.together
-    steps, seed = recipe.epochs * epoch, f"{config.seeds.data_order}/{name}"
+    steps = recipe.epochs * epoch
 
     def batch_at(step: int) -> tuple[Tensor, Tensor]:
         return training_batch(
             splits,
             step,
             batch=recipe.together,
-            padding=config.images.padding,
+            padding=padding,
             seed=seed,
             part=team.part(recipe.together // team.size),
         )
 
     def judged(images: Images) -> float:
         trained = model.trained
-        batches = fixed_batches(images, splits, config.evaluation.batch)
+        batches = fixed_batches(images, splits, evaluation_batch)
         return accuracy(trained.network, trained.weights, batches, trained.norm)
 
     def final() -> dict[str, float]:
@@ -153,7 +171,7 @@ def finalist_training(
         name,
         model,
         momentum_sgd(model, recipe),
-        losses_of(model, recipe, batch_at, steps, seed, team, precision(config, team.device)),
+        losses_of(model, recipe, batch_at, steps, seed, team, dtype),
         warmed(recipe.learning_rate, recipe.workers, warmup, fall),
         steps,
         observe={steps: final},

@@ -9,20 +9,21 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import shorten
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from ghn_pipeline.pipeline.schemas import Checkpoint, faults
 from ghn_pipeline.system.compute import synchronize
 from ghn_pipeline.system.errors import OutOfTimeError, UserError
 from ghn_pipeline.system.files import write_atomically
 from ghn_pipeline.system.progress import Progress
+from ghn_pipeline.system.schema import Count, Index, Schema, Seconds, faults
 from ghn_pipeline.training import checkpoint
 from ghn_pipeline.training.distributed import ALONE, Team
+from ghn_pipeline.training.measured import Measured
 
 
 @dataclass
@@ -77,6 +78,26 @@ class Log:
     window: list[float] = field(default_factory=lambda: [0.0, 0])
     observed: dict[int, dict[str, float]] = field(default_factory=dict)
     seconds: float = 0.0
+
+
+class SavedLog(Schema):
+    """The log in a checkpoint: as `Log`, whose attributes these are."""
+
+    curve: list[tuple[Count, float, float]]
+    window: Annotated[list[float], Field(min_length=2, max_length=2)]
+    observed: dict[Count, Measured]
+    seconds: Seconds
+
+
+class Checkpoint(Schema):
+    """A training that was stopped; its tensors are checked by what they are loaded into."""
+
+    digest: str
+    step: Index
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+    averaged: dict[str, Any] | None
+    log: SavedLog
 
 
 def fit(

@@ -21,8 +21,7 @@ from torch.utils._pytree import tree_leaves
 from ghn_pipeline.data.images import stream
 from ghn_pipeline.model.network import IMAGE, Network, Trained, run
 from ghn_pipeline.model.oneshot import OneShot
-from ghn_pipeline.settings.config import Config
-from ghn_pipeline.settings.sections import Ghn
+from ghn_pipeline.settings.sections import Ghn, Sgd
 from ghn_pipeline.space.classification import Classification
 from ghn_pipeline.system.progress import Progress
 from ghn_pipeline.training.optimizers import adam, momentum_sgd
@@ -95,7 +94,8 @@ def footprint(
     space: Classification,
     nodes: int,
     settings: Ghn,
-    config: Config,
+    sgd: Sgd,
+    resolution: int,
     device: torch.device,
 ) -> Footprint:
     """Train for a moment and measure what that takes.
@@ -109,13 +109,14 @@ def footprint(
         space: the search space; its operations are K.
         nodes: N, of the blocks and of the one-shot model.
         settings: of the GHN; the one-shot model has their batch and rate too.
-        config: for the resolution, and the SGD of "network".
+        sgd: how "network" is trained; its batch is that of `settings`.
+        resolution: side of the images in pixels.
         device: where to train.
     """
     gc.collect()  # what is left of the last model need not stand beside this one
     chains = [space.modules(block) for block in space.examples(nodes)]
-    networks = [Network(chain, config.images.resolution) for chain in chains]
-    shape = (settings.batch, IMAGE.channels, config.images.resolution, config.images.resolution)
+    networks = [Network(chain, resolution) for chain in chains]
+    shape = (settings.batch, IMAGE.channels, resolution, resolution)
 
     def weigher() -> Trainee:
         values = stream("memory")
@@ -126,7 +127,7 @@ def footprint(
 
     def candidate(network: Network) -> Trainee:
         made = Trained(network, stream("memory")).to(device)
-        return made, momentum_sgd(made, config.sgd), lambda _, images: made(images)
+        return made, momentum_sgd(made, sgd), lambda _, images: made(images)
 
     if model != "network":
         return _measured(weigher, networks, shape, device)
@@ -158,28 +159,42 @@ def _measured(
 def sweep(
     space: Classification,
     settings: Ghn,
-    config: Config,
+    sgd: Sgd,
+    *,
+    nodes: int,
     node_counts: Sequence[int],
+    resolution: int,
     device: torch.device,
+    log_seconds: float,
 ) -> pd.DataFrame:
     """Measure every model with more and more operations, and with more and more nodes.
 
-    Operations are the first K of the space, from 2 to all, in blocks of `config.space.nodes`
-    nodes; nodes are `node_counts`, with all operations.
+    Operations are the first K of the space, from 2 to all, in blocks of `nodes` nodes; nodes are
+    `node_counts`, with all operations.
+
+    Args:
+        space: the search space.
+        settings: as of `footprint`.
+        sgd: likewise.
+        nodes: of a block, as operations grow in number.
+        node_counts: of a block, as nodes do.
+        resolution: side of the images in pixels.
+        device: where to train.
+        log_seconds: between lines of the progress.
 
     Returns:
         A row for each axis ("operations" or "nodes"), point and model, with the columns axis,
         operations, nodes, model, parameters, peak_bytes.
     """
     every = len(space.operations)
-    points = [("operations", K, config.space.nodes) for K in range(2, every + 1)]
+    points = [("operations", K, nodes) for K in range(2, every + 1)]
     points += [("nodes", every, N) for N in node_counts]
     todo = [(*point, model) for point in points for model in get_args(Model)]
-    progress = Progress("memory", len(todo), 0, config.compute.log_seconds)
+    progress = Progress("memory", len(todo), 0, log_seconds)
     rows = []
     for i, (axis, K, N, model) in enumerate(todo):
         first = replace(space, operations=space.operations[:K])
-        found = footprint(model, first, N, settings, config, device)
+        found = footprint(model, first, N, settings, sgd, resolution, device)
         rows.append({"axis": axis, "operations": K, "nodes": N, "model": model, **vars(found)})
         progress.at(i + 1, lambda: f"{model}, K={K}, N={N}")  # noqa: B023
     progress.close()

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from ghn_pipeline.data.imagenet import ImageNet, training_batches, validation_batches
 from ghn_pipeline.model.network import Trained
-from ghn_pipeline.settings.config import Config
-from ghn_pipeline.system.compute import precision
+from ghn_pipeline.settings.sections import Mobile
 from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.training.distributed import Team
 from ghn_pipeline.training.finalist import Finalist, losses_of
@@ -18,17 +17,34 @@ from ghn_pipeline.training.schedule import decayed, warmed
 
 
 def mobile_training(
-    name: str, model: Finalist, imagenet: ImageNet, config: Config, team: Team
+    name: str,
+    model: Finalist,
+    imagenet: ImageNet,
+    recipe: Mobile,
+    team: Team,
+    *,
+    seed: str,
+    dtype: torch.dtype,
+    loaders: int,
 ) -> Training:
     """Train `model` on the images of a folder; its rate decays every epoch.
 
     At the end top-1 and top-5 accuracy on the validation images are measured, with the running
     statistics of batch norm; top-5 where there are more than five classes.
 
+    Args:
+        name: for messages.
+        model: what is trained.
+        imagenet: the images of the folder.
+        recipe: of the training.
+        team: the processes.
+        seed: of the order of the images, their crops, CutOut and drop-path.
+        dtype: of convolutions and products.
+        loaders: processes that read files ahead, for each process of the team.
+
     Raises:
         UserError: the folder has fewer images than a step takes.
     """
-    recipe, seed = config.mobile, f"{config.seeds.data_order}/{name}"
     epoch = len(imagenet.train) // recipe.together
     if epoch == 0:
         raise UserError(
@@ -36,7 +52,7 @@ def mobile_training(
             f"{recipe.together} (mobile.batch times mobile.workers): choose a smaller batch."
         )
     steps, warmup = recipe.epochs * epoch, recipe.warmup_epochs * epoch
-    loaders, device = config.compute.loaders, team.device
+    device = team.device
     batches: list[Iterator[tuple[Tensor, Tensor]]] = []
 
     def batch_at(step: int) -> tuple[Tensor, Tensor]:
@@ -70,7 +86,7 @@ def mobile_training(
         name,
         model,
         momentum_sgd(model, recipe),
-        losses_of(model, recipe, batch_at, steps, seed, team, precision(config, team.device)),
+        losses_of(model, recipe, batch_at, steps, seed, team, dtype),
         warmed(recipe.learning_rate, recipe.workers, warmup, after),
         steps,
         observe={steps: final},

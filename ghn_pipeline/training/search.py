@@ -11,7 +11,6 @@ from ghn_pipeline.data.images import Splits
 from ghn_pipeline.model.ghn import GHN, branch_shapes
 from ghn_pipeline.model.graph import Block
 from ghn_pipeline.model.network import Network, run_exits
-from ghn_pipeline.settings.config import Config
 from ghn_pipeline.settings.sections import Ghn, Schedule
 from ghn_pipeline.space.space import Space
 from ghn_pipeline.system.errors import UserError
@@ -81,8 +80,10 @@ def search_training(
     draw: Sampler,
     space: Space,
     splits: Splits,
-    config: Config,
     schedule: Schedule,
+    *,
+    resolution: int,
+    padding: int,
     order: int | str,
     average: float = 0.0,
     warmup: int = 0,
@@ -95,8 +96,9 @@ def search_training(
         draw: the architecture of a step.
         space: stacks blocks into networks.
         splits: the images.
-        config: of the scale.
         schedule: batch, rate and clip.
+        resolution: side of the images in pixels.
+        padding: of the crops, in pixels.
         order: seed of the order of the images and their crops.
         average: decay of a running mean of the weights; 0 keeps none.
         warmup: steps in which the rate rises.
@@ -104,13 +106,9 @@ def search_training(
     steps_per_epoch = len(splits.train) // schedule.batch
 
     def losses(step: int) -> Iterator[Tensor]:
-        network = Network(space.modules(draw(step)), config.images.resolution)
+        network = Network(space.modules(draw(step)), resolution)
         images, labels = training_batch(
-            splits,
-            step,
-            batch=schedule.batch,
-            padding=config.images.padding,
-            seed=order,
+            splits, step, batch=schedule.batch, padding=padding, seed=order
         )
         yield summed_loss(run_exits(network, model([network])[0], images), labels)
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ghn_pipeline.data.images import Splits
 from ghn_pipeline.model.network import Trained
-from ghn_pipeline.settings.config import Config
+from ghn_pipeline.settings.sections import Evaluation, Sgd
 from ghn_pipeline.training.batches import accuracy, fixed_batches, summed_loss, training_batch
 from ghn_pipeline.training.fit import Training
 from ghn_pipeline.training.optimizers import momentum_sgd
@@ -15,36 +15,48 @@ from ghn_pipeline.training.schedule import cosine
 
 
 def sgd_training(
-    name: str, model: Trained, splits: Splits, config: Config, measured_at: Sequence[int]
+    name: str,
+    model: Trained,
+    splits: Splits,
+    recipe: Sgd,
+    evaluation: Evaluation,
+    *,
+    padding: int,
+    seed: int | str,
+    measured_at: Sequence[int],
 ) -> Training:
     """Train `model` by the recipe of the ground truth, measuring it on the way.
 
     After each of `measured_at` steps the accuracy is measured with the statistics of the batch,
     for the running ones are of no use so early; at the end with the running statistics, on the
     whole validation split.
+
+    Args:
+        name: for messages.
+        model: what is trained.
+        splits: the images.
+        recipe: epochs, batch, rate, momentum and weight decay.
+        evaluation: the validation batches on which the accuracy is measured on the way.
+        padding: of the crops, in pixels.
+        seed: of the order of the images and their crops.
+        measured_at: numbers of steps.
     """
-    settings = config.sgd
-    steps = settings.epochs * (len(splits.train) // settings.batch)
+    steps = recipe.epochs * (len(splits.train) // recipe.batch)
 
     def losses(step: int) -> Iterator[Tensor]:
         model.train()
         images, labels = training_batch(
-            splits,
-            step,
-            batch=settings.batch,
-            padding=config.images.padding,
-            seed=config.seeds.data_order,
+            splits, step, batch=recipe.batch, padding=padding, seed=seed
         )
         yield summed_loss(model.exits(images), labels)
 
     def early() -> dict[str, float]:
-        batch, batches = config.evaluation.batch, config.evaluation.batches
-        images = fixed_batches(splits.validation, splits, batch, batches)
+        images = fixed_batches(splits.validation, splits, evaluation.batch, evaluation.batches)
         return {"accuracy": accuracy(model.network, model.weights, images, model.norm_of_batch)}
 
     def final() -> dict[str, float]:
         model.eval()
-        images = fixed_batches(splits.validation, splits, config.evaluation.batch)
+        images = fixed_batches(splits.validation, splits, evaluation.batch)
         at_end = {"final": accuracy(model.network, model.weights, images, model.norm)}
         return {**early(), **at_end} if steps in measured_at else at_end
 
@@ -52,22 +64,24 @@ def sgd_training(
     return Training(
         name,
         model,
-        momentum_sgd(model, settings),
+        momentum_sgd(model, recipe),
         losses,
-        cosine(settings.learning_rate, steps),
+        cosine(recipe.learning_rate, steps),
         steps,
         observe=observe,
     )
 
 
-def first_steps(
-    model: Trained, splits: Splits, config: Config, measured_at: Sequence[int]
-) -> dict[int, dict[str, float]]:
-    """Train `model` for the most of `measured_at` steps: accuracy and seconds after each of them.
+def first_steps(training: Training, measured_at: Sequence[int]) -> dict[int, dict[str, float]]:
+    """Train for the most of `measured_at` steps, the first of the whole recipe (rows of Table 4).
 
-    The steps are the first of the whole recipe, at its rate (the rows of Table 4).
+    Args:
+        training: begins here; it observes after each of these steps.
+        measured_at: numbers of steps.
+
+    Returns:
+        By number of steps what was observed, and the "seconds" of training up to there.
     """
-    training = sgd_training("sgd", model, splits, config, measured_at)
     found, seconds = {}, 0.0
     for step in range(max(measured_at)):
         begun = time.monotonic()

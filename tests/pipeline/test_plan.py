@@ -12,7 +12,7 @@ from stage_results import finish
 
 from ghn_pipeline import cli
 from ghn_pipeline.model.network import Network, Trained
-from ghn_pipeline.pipeline import artifacts, costs, plan, stage
+from ghn_pipeline.pipeline import build, costs, plan, spaces, stage
 from ghn_pipeline.pipeline.stage import command
 from ghn_pipeline.settings.config import Config, load, validate
 from ghn_pipeline.training import checkpoint
@@ -246,7 +246,7 @@ def test_networks_with_exits_have_a_plan_of_their_own():
 def test_the_disk_of_a_rival_is_that_of_its_files():
     config = load([ROOT / "params.yaml", ROOT / "presets/anytime.yaml"])
     lines = {li.command: li for li in plan.plan(config)}
-    model = artifacts.rival(config, "msdnet")
+    model = build.rival(config, "msdnet")
     kept, published = on_disk(model, torch.optim.SGD(model.parameters(), 0.1, momentum=0.9))
     # MLflow keeps a copy of model.pt
     assert lines["anytime msdnet"].disk == pytest.approx(kept + 2 * published, rel=0.02)
@@ -317,7 +317,7 @@ def on_disk(
 )
 def test_disk_of_what_adam_trains(configured, stage, average):
     config = configured({"network.channels": 64, "ghn.average": average})
-    model = artifacts.untrained(config, stage)
+    model = build.untrained(config, stage)
     saved, published = on_disk(model, torch.optim.Adam(model.parameters()), average)
     found = line(config, command(stage).removeprefix("ghn "))
     assert found.disk == pytest.approx(saved + 2 * published, rel=0.1)
@@ -325,7 +325,7 @@ def test_disk_of_what_adam_trains(configured, stage, average):
 
 def test_disk_of_what_sgd_trains(configured, monkeypatch):
     config = configured({"network.channels": 64})
-    space = artifacts.space_of(config)
+    space = spaces.space_of(config)
     network = Network(space.modules(space.examples(3)[2]), config.images.resolution)
     monkeypatch.setattr("ghn_pipeline.model.network.Network", lambda *_: network)
     model = Trained(network, torch.Generator())
@@ -339,7 +339,7 @@ def test_disk_of_what_sgd_trains(configured, monkeypatch):
 @pytest.mark.parametrize("weight", [0.5, 0.0])
 def test_disk_of_a_finalist_with_and_without_a_head(weight, configured, monkeypatch):
     config = configured({"network.channels": 64, "finalists.auxiliary_weight": weight})
-    space = artifacts.space_of(config)
+    space = spaces.space_of(config)
     network = Network(space.modules(space.examples(3)[2]), config.images.resolution)
     monkeypatch.setattr("ghn_pipeline.model.network.Network", lambda *_: network)
     model = Finalist(network, config.finalists, torch.Generator())
@@ -351,7 +351,7 @@ def test_disk_of_a_finalist_with_and_without_a_head(weight, configured, monkeypa
 def test_disk_of_the_images_and_of_the_mean_network(configured):
     config = configured()
     assert line(config, "data").disk == 60_000 * 3_073
-    space, rng = artifacts.space_of(config), Random(1)
+    space, rng = spaces.space_of(config), Random(1)
     networks = [Network(space.modules(space.sample(rng, 3)), 8) for _ in range(3)]
     assert costs.drawn(config) == [network.modules[1].block for network in networks]
     trained, _ = costs.mean_size(networks)

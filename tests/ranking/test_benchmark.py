@@ -21,16 +21,15 @@ from torch import Tensor
 from ghn_pipeline.data.images import Images, Splits
 from ghn_pipeline.model.graph import Block
 from ghn_pipeline.model.network import Network, run
-from ghn_pipeline.pipeline.artifacts import (
-    architectures_of,
-    scorer,
-    selection_of,
-    space_of,
-    untrained,
-)
-from ghn_pipeline.ranking.benchmark import DATASETS, check_held_out, learning_curve, standing, truth
+from ghn_pipeline.pipeline.build import untrained
+from ghn_pipeline.pipeline.results import architectures_of, selection_of
+from ghn_pipeline.pipeline.spaces import space_of
+from ghn_pipeline.ranking.benchmark import DATASETS, standing, truth
+from ghn_pipeline.ranking.weights import scorer
 from ghn_pipeline.settings.config import Config
 from ghn_pipeline.space.nasbench201 import EDGES, Cell
+from ghn_pipeline.stages.benchmark import check_held_out
+from ghn_pipeline.stages.train import observed
 from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.training.fit import Training
 from ghn_pipeline.training.search import running_mean
@@ -150,7 +149,7 @@ def test_the_curve_has_its_points_at_equal_distances_and_at_the_end(
     points: int, steps: int, sampled_cells: Sample
 ) -> None:
     config = sampled_cells({**CURVE, "benchmark.curve": points})
-    observe = learning_curve(config, training_of(config, steps), random_splits(config))
+    observe = observed(config, training_of(config, steps), random_splits(config))
     assert len(observe) == points
     assert max(observe) == steps
     # but for rounding down
@@ -164,12 +163,12 @@ def test_a_point_is_the_rank_correlation_of_scores_and_published_accuracies(
 ) -> None:
     config = sampled_cells({**CURVE, "evaluation.measure": "likelihood"})
     training, splits = training_of(config, 12), random_splits(config)
-    observe = learning_curve(config, training, splits)
+    observe = observed(config, training, splits)
     with torch.no_grad():  # the model is the one that there is when a point is measured
         for parameter in training.model.parameters():
             parameter += 0.05
     blocks = selection_of(config)
-    score = scorer(training.model, space_of(config), splits, config)
+    score = scorer(training.model, space_of(config), splits, config.evaluation, 8)
     found = [s.values["likelihood"] for s in score(blocks)]
     true = [tables["cifar10"][Cell(block.nodes).key] for block in blocks]
     expected = np.corrcoef(ranks(found), ranks(true))[0, 1]
@@ -189,8 +188,8 @@ def test_flow_is_likelihood_times_a_power_of_the_synflow_of_the_same_weights(
         sum_over_paths(n, {name: w.detach() for name, w in weights.items()})
         for n, weights in zip(networks, model(networks), strict=True)
     ]
-    with_flow = [s.values for s in scorer(model, space, splits, config)(blocks)]
-    alone = [s.values for s in scorer(model, space, splits, plain)(blocks)]
+    with_flow = [s.values for s in scorer(model, space, splits, config.evaluation, 8)(blocks)]
+    alone = [s.values for s in scorer(model, space, splits, plain.evaluation, 8)(blocks)]
     assert len(set(of_each)) > 2
     for flow, values, without in zip(of_each, with_flow, alone, strict=True):
         assert values["flow"] == pytest.approx(without["likelihood"] * flow**0.25, rel=1e-5)
@@ -217,10 +216,10 @@ def test_a_point_is_of_the_running_mean_where_one_is_kept(sampled_cells: Sample)
     with torch.no_grad():  # the mean stays as it was made
         for parameter in averaged.model.parameters():
             parameter += torch.randn_like(parameter)
-    kept = learning_curve(config, averaged, splits)[12]()
-    assert kept == learning_curve(config, plain_training, splits)[12]()
+    kept = observed(config, averaged, splits)[12]()
+    assert kept == observed(config, plain_training, splits)[12]()
     averaged.averaged = None
-    assert kept != learning_curve(config, averaged, splits)[12]()
+    assert kept != observed(config, averaged, splits)[12]()
 
 
 def test_without_points_nothing_is_read_or_measured(
@@ -228,7 +227,7 @@ def test_without_points_nothing_is_read_or_measured(
 ) -> None:
     monkeypatch.chdir(tmp_path)  # there are no architectures here
     config = configured()
-    assert learning_curve(config, training_of(config, 12), random_splits(config)) == {}
+    assert observed(config, training_of(config, 12), random_splits(config)) == {}
 
 
 def test_a_curve_without_a_selection_is_refused(
@@ -237,7 +236,7 @@ def test_a_curve_without_a_selection_is_refused(
     monkeypatch.chdir(tmp_path)
     config = configured({**CELLS, **CURVE})
     with pytest.raises(UserError, match="`ghn architectures`: run that first"):
-        learning_curve(config, training_of(config, 12), random_splits(config))
+        observed(config, training_of(config, 12), random_splits(config))
 
 
 # ---- what is reported on, and what choices are made by -----------------------------------------

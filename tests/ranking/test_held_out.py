@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ghn_pipeline.model.graph import Block
-from ghn_pipeline.pipeline import artifacts
+from ghn_pipeline.pipeline import results
 from ghn_pipeline.ranking.held_out import held_out
 from ghn_pipeline.settings.config import Config
 from ghn_pipeline.space.classification import Classification
@@ -114,7 +114,7 @@ def test_the_sampler_never_draws_what_was_held_out(
 ) -> None:
     # more than half of 125 cells, and with them all that are like one of them
     changes = {"space.nodes": 2, "correlation.drawn": 30, "correlation.selection": 40}
-    forbidden = artifacts.held_out(sampled_cells(changes))
+    forbidden = results.held_out(sampled_cells(changes))
     assert forbidden < {block.hash for block in draws(nodes=2)}
     assert_never_drawn(forbidden, 2)
 

@@ -13,11 +13,11 @@ import torch
 
 from ghn_pipeline.system import compute
 from ghn_pipeline.system.compute import (
+    chosen,
     devices,
     fastest,
     hardware,
     precision,
-    prepare_device,
     synchronize,
 )
 from ghn_pipeline.system.errors import UserError
@@ -29,11 +29,9 @@ ACCELERATORS = ("cuda", "mps", "xpu")
 PAGE_FAULTS = """
 import resource
 import torch
-from pathlib import Path
 from ghn_pipeline.system.compute import prepare_process
-from ghn_pipeline.settings.config import load
 
-prepare_process(load([Path("params.yaml"), Path("presets/smoke.yaml")]))
+prepare_process(1)
 for _ in range(10):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     [torch.ones(2**22) for _ in range(6)]
@@ -54,46 +52,26 @@ def test_freed_memory_is_used_again() -> None:
 # ---- accelerators ------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def machine(monkeypatch):
-    """Make torch find so many accelerators of a kind, or none."""
-    # what is prepared besides would outlive the test
-    monkeypatch.setattr(compute, "prepare_process", lambda config: None)
-
-    def have(kind: str | None, count: int = 1) -> None:
-        found = kind and torch.device(kind)
-        monkeypatch.setattr("torch.accelerator.current_accelerator", lambda check_available: found)
-        monkeypatch.setattr("torch.accelerator.device_count", lambda: count)
-
-    have(None)
-    return have
-
-
 @pytest.mark.parametrize("kind", ACCELERATORS)
-def test_an_accelerator_that_torch_finds_is_used(kind, machine, configured):
+def test_an_accelerator_that_torch_finds_is_used(kind, machine):
     machine(kind)
-    assert fastest() == prepare_device(configured()) == torch.device(kind)
-    assert prepare_device(configured({"compute.device": kind})) == torch.device(kind)
-    assert prepare_device(configured({"compute.device": "cpu"})) == CPU
-    # and the paper's scale is not refused
-    assert prepare_device(configured({"cpu_is_enough": False})) == torch.device(kind)
+    assert fastest() == chosen("auto") == chosen(kind) == torch.device(kind)
+    assert chosen("cpu") == CPU
 
 
-def test_without_an_accelerator_the_processor_is_used(machine, configured):
-    assert fastest() == prepare_device(configured()) == CPU
-    with pytest.raises(UserError, match="takes weeks without an accelerator"):
-        prepare_device(configured({"cpu_is_enough": False}))
+def test_without_an_accelerator_the_processor_is_used(machine):
+    assert fastest() == chosen("auto") == chosen("cpu") == CPU
 
 
 @pytest.mark.parametrize(
     ("asked", "there"),
     [(a, t) for a in ACCELERATORS for t in (None, *ACCELERATORS) if a != t],
 )
-def test_an_accelerator_that_is_not_there_is_refused(asked, there, machine, configured):
+def test_an_accelerator_that_is_not_there_is_refused(asked, there, machine):
     machine(there)
     said = f"compute.device is {asked}, and torch finds no {asked.upper()} device here: set it to "
     with pytest.raises(UserError, match=f"{said}auto or {there or 'cpu'}"):
-        prepare_device(configured({"compute.device": asked}))
+        chosen(asked)
 
 
 @pytest.mark.parametrize("kind", ACCELERATORS)
@@ -105,15 +83,13 @@ def test_processes_share_the_accelerators(kind, machine):
 
 
 @pytest.mark.parametrize("kind", ("cuda", "xpu"))
-def test_bfloat16_where_the_accelerator_has_it(kind, monkeypatch, configured):
+def test_bfloat16_where_the_accelerator_has_it(kind, monkeypatch):
     for has, expected in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr(f"torch.{kind}.is_bf16_supported", lambda has=has: has)
-        assert precision(configured(), torch.device(kind)) == expected
-        asked = configured({"compute.precision": "float32"})
-        assert precision(asked, torch.device(kind)) == torch.float32
-    assert precision(configured(), torch.device("mps")) == torch.float32
-    asked = configured({"compute.precision": "bfloat16"})
-    assert precision(asked, torch.device("mps")) == torch.bfloat16
+        assert precision("auto", torch.device(kind)) == expected
+        assert precision("float32", torch.device(kind)) == torch.float32
+    assert precision("auto", torch.device("mps")) == torch.float32
+    assert precision("bfloat16", torch.device("mps")) == torch.bfloat16
 
 
 def test_the_name_of_an_accelerator(monkeypatch):
@@ -136,13 +112,11 @@ def test_only_an_accelerator_is_waited_for(monkeypatch):
 
 ELSEWHERE = """
 import json, os, torch
-from pathlib import Path
-from ghn_pipeline.system.compute import cores, devices, hardware, prepare_device
-from ghn_pipeline.settings.config import load
+from ghn_pipeline.system.compute import chosen, cores, devices, hardware, prepare_process
 
-device = prepare_device(load([Path("params.yaml"), Path("presets/smoke.yaml")]))
+prepare_process(1)
 assert not hasattr(os, "sched_getaffinity")
-print(json.dumps([cores(), len(devices(device, 0)), hardware(torch.device("cpu"))]))
+print(json.dumps([cores(), len(devices(chosen("auto"), 0)), hardware(torch.device("cpu"))]))
 """
 
 

@@ -9,9 +9,13 @@ from ghn_pipeline.data.images import Images, Splits, stream
 from ghn_pipeline.model.network import Network, Trained
 from ghn_pipeline.model.oneshot import OneShot
 from ghn_pipeline.settings.config import Config, merged, validate
+from ghn_pipeline.settings.sections import Recipe
 from ghn_pipeline.space.anytime import Anytime
 from ghn_pipeline.space.classification import Classification
+from ghn_pipeline.system.compute import precision
 from ghn_pipeline.training.anytime import anytime_training
+from ghn_pipeline.training.distributed import Team
+from ghn_pipeline.training.finalist import Finalist, finalist_training
 from ghn_pipeline.training.fit import Training
 from ghn_pipeline.training.search import build, sampler, search_training
 from ghn_pipeline.training.sgd import sgd_training
@@ -83,13 +87,30 @@ def small_training(kind: str, root, changes=None) -> Training:
     if kind == "sgd":
         network = Network(space.modules(space.sample(Random(5), 3)), config.images.resolution)
         model = Trained(network, stream(0, "sgd"))
-        return sgd_training("sgd", model, splits, config, config.correlation.steps)
+        return sgd_training(
+            "sgd",
+            model,
+            splits,
+            config.sgd,
+            config.evaluation,
+            padding=config.images.padding,
+            seed=config.seeds.data_order,
+            measured_at=config.correlation.steps,
+        )
     if kind == "oneshot":
         model, schedule = OneShot(space, 3, stream(0, "oneshot")), config.oneshot
     else:
         model, schedule = build(space, config.ghn, 0), config.ghn
     return search_training(
-        kind, model, draw, space, splits, config, schedule, config.seeds.data_order
+        kind,
+        model,
+        draw,
+        space,
+        splits,
+        schedule,
+        resolution=config.images.resolution,
+        padding=config.images.padding,
+        order=config.seeds.data_order,
     )
 
 
@@ -99,7 +120,37 @@ def small_anytime(config: Config) -> Training:
     modules = space.modules(space.sample(Random(0), 3))
     network = Network(modules, config.images.resolution)
     model = Trained(network, stream(0, "anytime"))
-    return anytime_training("anytime/x", model, noise_images(config), config)
+    return anytime_training(
+        "anytime/x",
+        model,
+        noise_images(config),
+        config.anytime,
+        padding=config.images.padding,
+        seed=f"{config.seeds.data_order}/anytime/x",
+        evaluation_batch=config.evaluation.batch,
+    )
+
+
+def small_finalist_training(
+    name: str,
+    model: Finalist,
+    splits: Splits,
+    config: Config,
+    recipe: Recipe,
+    team: Team,
+) -> Training:
+    """The training of a finalist with what the configuration says beside its recipe."""
+    return finalist_training(
+        name,
+        model,
+        splits,
+        recipe,
+        team,
+        padding=config.images.padding,
+        seed=f"{config.seeds.data_order}/{name}",
+        dtype=precision(config.compute.precision, team.device),
+        evaluation_batch=config.evaluation.batch,
+    )
 
 
 def content(path) -> dict:

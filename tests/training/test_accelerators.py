@@ -10,15 +10,23 @@ import pytest
 import small_trainings
 import torch
 from imitated import DEVICE, imitated
-from small_trainings import KINDS, noise_images, small_config, small_space, small_training
+from small_trainings import (
+    KINDS,
+    noise_images,
+    small_config,
+    small_finalist_training,
+    small_space,
+    small_training,
+)
 from torch import Tensor
 
 from ghn_pipeline.data.images import Splits, stream
 from ghn_pipeline.model.network import Network
-from ghn_pipeline.pipeline.artifacts import finalist_recipe, scorer
+from ghn_pipeline.pipeline.build import finalist_recipe
 from ghn_pipeline.ranking.proxies import PROXIES, initial_weights
+from ghn_pipeline.ranking.weights import scorer
 from ghn_pipeline.training.distributed import Team
-from ghn_pipeline.training.finalist import Finalist, finalist_training
+from ghn_pipeline.training.finalist import Finalist
 from ghn_pipeline.training.fit import Training
 from ghn_pipeline.training.search import build
 
@@ -83,7 +91,7 @@ def small_finalist(device: torch.device) -> Training:
     recipe, space = finalist_recipe(config, "best"), small_space(config)
     model = Finalist(Network(space.modules(space.sample(Random(5), 3)), 8), recipe, stream(0, "f"))
     splits, team = moved(noise_images(config), device), Team(device=device)
-    return finalist_training("best", model.to(device), splits, config, recipe, team)
+    return small_finalist_training("best", model.to(device), splits, config, recipe, team)
 
 
 def test_a_finalist_is_the_same():
@@ -96,9 +104,9 @@ def test_scores_are_the_same():
     config = small_config(ROOT, {"evaluation": {"measure": "flow", "flow": 0.5}})
     space, splits = small_space(config), noise_images(config)
     ghn, blocks = build(space, config.ghn, 0), [space.sample(Random(i), 3) for i in range(3)]
-    expected = scorer(ghn, space, splits, config)(blocks)
+    expected = scorer(ghn, space, splits, config.evaluation, 8)(blocks)
     with imitated():
-        found = scorer(ghn.to(DEVICE), space, moved(splits, DEVICE), config)(blocks)
+        found = scorer(ghn.to(DEVICE), space, moved(splits, DEVICE), config.evaluation, 8)(blocks)
     assert [score.values for score in found] == [score.values for score in expected]
 
 

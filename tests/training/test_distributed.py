@@ -12,15 +12,22 @@ from random import Random
 
 import pytest
 import torch
-from small_trainings import content, noise_images, same, small_config, small_space
+from small_trainings import (
+    content,
+    noise_images,
+    same,
+    small_config,
+    small_finalist_training,
+    small_space,
+)
 
 from ghn_pipeline.data.images import stream
 from ghn_pipeline.model.network import Network
-from ghn_pipeline.pipeline.artifacts import finalist_recipe
+from ghn_pipeline.pipeline.build import finalist_recipe
 from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.training.batches import training_batch
 from ghn_pipeline.training.distributed import ALONE, Team, joined, launch
-from ghn_pipeline.training.finalist import Finalist, finalist_training
+from ghn_pipeline.training.finalist import Finalist
 from ghn_pipeline.training.fit import Training, fit
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +53,7 @@ def small_team_training(team: Team, pause: float = 0.0, workers: int = 2) -> Tra
     network = Network(space.modules(space.sample(Random(5), 3)), 8)
     recipe = finalist_recipe(config, "best")
     model = Finalist(network, recipe, stream(team.rank))  # others start from worker 0's weights
-    training = finalist_training("best", model, splits, config, recipe, team)
+    training = small_finalist_training("best", model, splits, config, recipe, team)
     assert training.steps == STEPS
 
     def losses(step):

@@ -8,20 +8,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import CELLS
-from small_trainings import noise_images, small_config, small_space
+from small_trainings import noise_images, small_config, small_finalist_training, small_space
 
 from ghn_pipeline.data.images import Images, cutout, stream
 from ghn_pipeline.model.graph import Block, Node
 from ghn_pipeline.model.network import Network, Trained, keep_path, run, run_steps
 from ghn_pipeline.model.operations import OPERATIONS
-from ghn_pipeline.pipeline.artifacts import finalist_recipe
+from ghn_pipeline.pipeline.build import finalist_recipe
 from ghn_pipeline.space.classification import INPUTS
 from ghn_pipeline.system.compute import precision
 from ghn_pipeline.training.auxiliary import AuxiliaryHead, tapped
 from ghn_pipeline.training.batches import accuracy, fixed_batches, training_batch
 from ghn_pipeline.training.distributed import ALONE
 from ghn_pipeline.training.drop_path import drop_path, paths
-from ghn_pipeline.training.finalist import Finalist, finalist_training
+from ghn_pipeline.training.finalist import Finalist
 from ghn_pipeline.training.fit import fit
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +38,7 @@ def small_finalist(team=ALONE, group="best", **changes):
     splits, space = noise_images(config), small_space(config)
     network = Network(space.modules(space.sample(Random(5), 3)), 8)
     model = Finalist(network, recipe, stream(0, "f"))
-    training = finalist_training("finalists/best/0", model, splits, config, recipe, team)
+    training = small_finalist_training("finalists/best/0", model, splits, config, recipe, team)
     return model, splits, recipe, training
 
 
@@ -234,12 +234,12 @@ def test_half_precision_trains_and_keeps_whole_weights(tmp_path):
     losses = {}
     for asked in ("float32", "bfloat16"):
         config = small_config(ROOT, {"compute": {"precision": asked}, "finalists": SETTINGS})
-        assert precision(config, CPU) == getattr(torch, asked)
+        assert precision(config.compute.precision, CPU) == getattr(torch, asked)
         recipe, splits = finalist_recipe(config, "top"), noise_images(config)
         space = small_space(config)
         network = Network(space.modules(space.sample(Random(5), 3)), 8)
         model = Finalist(network, recipe, stream(0, "f"))
-        training = finalist_training("finalists/top/0", model, splits, config, recipe, ALONE)
+        training = small_finalist_training("finalists/top/0", model, splits, config, recipe, ALONE)
         log = fit(
             training,
             tmp_path / asked,
@@ -253,7 +253,7 @@ def test_half_precision_trains_and_keeps_whole_weights(tmp_path):
         losses[asked] = [loss for _, loss, _ in log.curve]
     assert losses["bfloat16"] != losses["float32"]
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.1)
-    assert precision(small_config(ROOT), CPU) == torch.float32  # auto
+    assert precision("auto", CPU) == torch.float32
 
 
 # ---- the same result however it is shared out ----------------------------------------------------

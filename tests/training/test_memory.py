@@ -32,7 +32,7 @@ def measure(configured):
     @cache
     def found(model: str, K: int, N: int, batch: int = 4) -> Footprint:
         settings = config.ghn.model_copy(update={"batch": batch})
-        return footprint(model, first(K), N, settings, config, CPU)
+        return footprint(model, first(K), N, settings, config.sgd, 8, CPU)
 
     return found
 
@@ -144,7 +144,16 @@ def test_the_peak_is_the_models_state_and_what_grows_with_the_batch(measure, mod
 def test_a_sweep_has_every_model_at_every_point_the_same_to_the_byte(configured):
     config = configured({"ghn.batch": 4})
     space = replace(SPACE, operations=("conv_1x1", "sep_conv_3x3", "identity"))
-    rows = sweep(space, config.ghn, config, [3], CPU)
+    rows = sweep(
+        space,
+        config.ghn,
+        config.sgd,
+        nodes=3,
+        node_counts=[3],
+        resolution=8,
+        device=CPU,
+        log_seconds=60,
+    )
     points = rows[["axis", "operations", "nodes"]][::3].to_numpy().tolist()
     assert points == [["operations", 2, 3], ["operations", 3, 3], ["nodes", 3, 3]]
     assert rows["model"].tolist() == ["ghn", "oneshot", "network"] * 3

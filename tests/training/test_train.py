@@ -36,7 +36,16 @@ def stage():
 
     def run(block: Block):
         model = Trained(Network(space.modules(block), 8), stream(0))
-        training = sgd_training("short/0", model, splits, config, measured_at=())
+        training = sgd_training(
+            "short/0",
+            model,
+            splits,
+            config.sgd,
+            config.evaluation,
+            padding=1,
+            seed=3,
+            measured_at=(),
+        )
         device = next(model.parameters()).device
         train(config, training, device, of=block.hash, hash=block.hash)
         return json.loads(Path("results/smoke/short/0/run.json").read_text(encoding="utf-8"))[
@@ -73,7 +82,17 @@ def ghn_training(order=0, average=0.0, warmup=0):
     space, splits = small_space(config), noise_images(config)
     model, draw = build(space, config.ghn, 0), sampler(space, 3, 0, forbidden=())
     return search_training(
-        "ghn/default", model, draw, space, splits, config, config.ghn, order, average, warmup
+        "ghn/default",
+        model,
+        draw,
+        space,
+        splits,
+        config.ghn,
+        resolution=8,
+        padding=1,
+        order=order,
+        average=average,
+        warmup=warmup,
     )
 
 
@@ -110,9 +129,7 @@ def test_training_draws_an_operation_as_often_as_it_is_weighed(sampled_cells, mo
     changes = {"space.nodes": 2, "correlation.drawn": 5, "ghn.operation_weights": weights}
     config = sampled_cells({**changes, "images.resolution": 8})
     trained = []
-    monkeypatch.setattr(
-        "ghn_pipeline.pipeline.artifacts.images_of", lambda *_: noise_images(config)
-    )
+    monkeypatch.setattr("ghn_pipeline.pipeline.build.images_of", lambda *_: noise_images(config))
     monkeypatch.setattr("ghn_pipeline.stages.train.train", lambda _, t, device: trained.append(t))
     for stage in (f"ghn/{config.correlation.ghns[0]}", "oneshot"):
         find(config, stage)[0].work(Job(config, stage, []))

@@ -13,7 +13,7 @@ from ghn_pipeline.baselines.msdnet import MSDNet
 from ghn_pipeline.data import cifar10
 from ghn_pipeline.export import load
 from ghn_pipeline.model.network import Network
-from ghn_pipeline.pipeline.artifacts import anytime_space
+from ghn_pipeline.pipeline.spaces import anytime_space
 from ghn_pipeline.settings import config
 
 pytestmark = pytest.mark.slow

@@ -8,23 +8,17 @@ from random import Random
 from typing import Any
 
 import pytest
-import torch
 import yaml
 from conftest import CELLS, ROOT
 from stage_results import finish, listed
 
-from ghn_pipeline.data.imagenet import ImageNet
 from ghn_pipeline.model.graph import Block
-from ghn_pipeline.pipeline import artifacts
+from ghn_pipeline.pipeline import results, spaces
 from ghn_pipeline.pipeline.stage import command as maker_of
-from ghn_pipeline.pipeline.stage import settings
 from ghn_pipeline.ranking.proxies import PROXIES
 from ghn_pipeline.settings.config import Config
-from ghn_pipeline.space.nasbench201 import NasBench201
 from ghn_pipeline.stages import correlation
 from ghn_pipeline.system.errors import UserError
-from ghn_pipeline.system.files import digest
-from ghn_pipeline.training import checkpoint
 
 # ---- which command makes what ------------------------------------------------------------------
 
@@ -72,7 +66,7 @@ def weigh(config: Config, model: str, content: bytes = b"weights") -> None:
 
 def search(config: Config, accuracies: list[float], seed: int = 0) -> list[Block]:
     """Write a random search that found these accuracies; return its architectures."""
-    space, rng = artifacts.space_of(config), Random(seed)
+    space, rng = spaces.space_of(config), Random(seed)
     blocks = [space.sample(rng, config.space.nodes) for _ in accuracies]
     files = {"architectures.json": listed(blocks, accuracy=accuracies)}
     finish(config, f"search/random/{seed}", files=files, inputs=WEIGHTS)
@@ -83,42 +77,42 @@ def search(config: Config, accuracies: list[float], seed: int = 0) -> list[Block
 def test_finalists_are_the_best_of_the_search_and_the_first_it_drew(configured: Any) -> None:
     config = configured()
     blocks = search(config, [0.3, 0.5, 0.1, 0.5])
-    assert artifacts.searched(config, "search/random/0") == list(
+    assert results.searched(config, "search/random/0") == list(
         zip(blocks, [0.3, 0.5, 0.1, 0.5], strict=True)
     )
-    top = [artifacts.finalist(config, "top", rank) for rank in range(4)]
+    top = [results.finalist(config, "top", rank) for rank in range(4)]
     # of equals the first is better
     assert top == [blocks[1], blocks[3], blocks[0], blocks[2]]
-    assert [artifacts.finalist(config, "random", rank) for rank in range(4)] == blocks
+    assert [results.finalist(config, "random", rank) for rank in range(4)] == blocks
     for group in ("top", "random"):
         for rank in (-1, 4):
             with pytest.raises(UserError, match=rf"rank {rank}: .* 0 to 3"):
-                artifacts.finalist(config, group, rank)
+                results.finalist(config, group, rank)
 
 
 def test_the_first_random_search_chooses(configured: Any) -> None:
     config = configured({"search.seeds": [3, 0]})
     search(config, [0.9, 0.1], seed=0)
     blocks = search(config, [0.1, 0.2], seed=3)
-    assert artifacts.finalist(config, "top", 0) == blocks[1]
+    assert results.finalist(config, "top", 0) == blocks[1]
 
 
 def test_the_winner_is_what_was_chosen_whatever_the_seed(configured: Any) -> None:
     config = configured()
-    block = artifacts.space_of(config).sample(Random(5), config.space.nodes)
+    block = spaces.space_of(config).sample(Random(5), config.space.nodes)
     finish(config, "winner", {"hash": block.hash, "block": block.to_json()})
-    assert artifacts.winner(config) == artifacts.finalist(config, "best", 7) == block
+    assert results.winner(config) == results.finalist(config, "best", 7) == block
 
 
 def test_what_is_not_there_stale_or_not_whole_is_named(configured: Any) -> None:
     config = configured()
     with pytest.raises(UserError, match=r"search/random/0.*`ghn search random/0`: run that first"):
-        artifacts.finalist(config, "top", 0)
+        results.finalist(config, "top", 0)
     with pytest.raises(UserError, match=r"winner.*`ghn winner`: run that first"):
-        artifacts.winner(config)
+        results.winner(config)
     finish(configured({"sgd.epochs": 9}), "winner")
     with pytest.raises(UserError, match=r"winner.* is stale.*`ghn winner` again"):
-        artifacts.finalist(config, "best", 0)
+        results.finalist(config, "best", 0)
     blocks = search(config, [0.5])
     (entry,) = json.loads(listed(blocks, accuracy=[0.5]))
     others = [{**entry, "hash": "0" * 16}, {**entry, "accuracy": 9.9}, {**entry, "accuracy": None}]
@@ -131,10 +125,10 @@ def test_what_is_not_there_stale_or_not_whole_is_named(configured: Any) -> None:
         finish(config, "search/random/0", files={"architectures.json": content}, inputs=WEIGHTS)
         said = "holds no list of architectures .* Run `ghn search random/0` again"
         with pytest.raises(UserError, match=said):
-            artifacts.finalist(config, "random", 0)
+            results.finalist(config, "random", 0)
     finish(config, "search/random/0", files={"architectures.json": listed(blocks)}, inputs=WEIGHTS)
     with pytest.raises(UserError, match="an architecture without accuracy"):
-        artifacts.finalist(config, "random", 0)
+        results.finalist(config, "random", 0)
 
 
 # ---- architectures that are held out -----------------------------------------------------------
@@ -146,7 +140,7 @@ DRAWN = {**CELLS, "correlation.drawn": 8, "correlation.selection": 6}
 def drawn(configured: Any) -> tuple[Config, list[Block], list[Block]]:
     """Write test architectures and others for choices, by hand: the configuration, and both."""
     config = configured(DRAWN)
-    space = artifacts.space_of(config)
+    space = spaces.space_of(config)
     blocks = [space.sample(Random(i), config.space.nodes) for i in range(14)]
     draw(config, listed(blocks[:8]), listed(blocks[8:]))
     return config, blocks[:8], blocks[8:]
@@ -161,10 +155,10 @@ def test_what_was_drawn_is_read_back_and_all_of_it_held_out(
     drawn: tuple[Config, list[Block], list[Block]],
 ) -> None:
     config, test, selection = drawn
-    assert artifacts.architectures_of(config) == test
-    assert artifacts.selection_of(config) == selection
+    assert results.architectures_of(config) == test
+    assert results.selection_of(config) == selection
     # hashes of cells, which are equal for more than those of plain blocks
-    assert artifacts.held_out(config) == {block.hash for block in test + selection}
+    assert results.held_out(config) == {block.hash for block in test + selection}
 
 
 @pytest.mark.parametrize("name", ["architectures", "selection"])
@@ -180,7 +174,7 @@ def test_architectures_that_are_not_whole_are_refused(
     ):
         draw(config, *({**{k: listed(b) for k, b in parts.items()}, name: content}.values()))
         with pytest.raises(UserError, match=rf"{said}.*`ghn architectures`"):
-            artifacts.held_out(config)
+            results.held_out(config)
 
 
 @pytest.mark.parametrize("name", ["architectures", "selection"])
@@ -192,7 +186,7 @@ def test_rows_that_were_swapped_are_refused(
     first, second, *rest = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps([second, first, *rest]), encoding="utf-8")
     with pytest.raises(UserError, match=rf"{name}\.json is not the file that was written"):
-        artifacts.held_out(config)
+        results.held_out(config)
 
 
 def test_one_more_selected_makes_what_was_drawn_stale(
@@ -201,41 +195,7 @@ def test_one_more_selected_makes_what_was_drawn_stale(
     with pytest.raises(
         UserError, match=r"architectures/run.json is stale.*`ghn architectures` again"
     ):
-        artifacts.architectures_of(configured({**DRAWN, "correlation.selection": 7}))
-
-
-# ---- spaces ------------------------------------------------------------------------------------
-
-
-def test_the_space_is_the_one_that_is_named(configured: Any) -> None:
-    paper, cells = configured(), configured(CELLS)
-    found = artifacts.space_of(cells)
-    assert type(found) is NasBench201
-    assert (found.operations, found.reductions) == (tuple(CELLS["space.operations"]), (2,))
-    assert artifacts.paper_space(paper) == artifacts.space_of(paper)
-    assert artifacts.paper_space(paper).max_inputs == 2  # presets/smoke.yaml, params.yaml
-
-
-def test_ghns_of_other_seeds_start_from_other_weights(configured: Any) -> None:
-    config = configured({"ghns": {"again": {}, "other": {"seed": 1}}})
-    first, again, other = (
-        artifacts.untrained(config, f"ghn/{name}").state_dict()
-        for name in ("default", "again", "other")
-    )
-    for name, weight in first.items():
-        assert torch.equal(weight, again[name])
-    assert not torch.equal(first["embedding.weight"], other["embedding.weight"])
-
-
-def test_the_mobile_space_stacks_the_same_blocks_in_another_way(configured: Any) -> None:
-    config = configured()
-    space, own = artifacts.mobile_space(config, None), artifacts.space_of(config)
-    assert (space.operations, space.max_inputs) == (own.operations, own.max_inputs)
-    # presets/smoke.yaml, and ImageNet's classes
-    assert (space.blocks, space.reductions, space.stem_stride) == (4, (1, 2), 2)
-    assert (space.classes, own.classes) == (1000, 10)
-    images = ImageNet(("cat", "dog", "emu"), (), (), "digest")
-    assert artifacts.mobile_space(config, images).classes == 3
+        results.architectures_of(configured({**DRAWN, "correlation.selection": 7}))
 
 
 # ---- what tables and figures are made of -------------------------------------------------------
@@ -279,24 +239,24 @@ def test_scores_of_weights_that_are_no_more_are_refused(configured: Any) -> None
     search(config, [0.5, 0.4])
     weigh(config, "ghn/default", b"trained once more")
     with pytest.raises(UserError, match=r"scores/ghn/default was made with .* no more"):
-        artifacts.ghn_pairs(config, ["default"])
+        results.ghn_pairs(config, ["default"])
     with pytest.raises(UserError, match=r"`ghn search random/0` again"):
-        artifacts.finalist(config, "top", 0)
+        results.finalist(config, "top", 0)
 
 
 def test_a_training_of_another_architecture_is_refused(configured: Any) -> None:
     config = configured()
     blocks = search(config, [0.5, 0.4])
     finish(config, "short/0", {"hash": blocks[0].hash})
-    assert artifacts.trained_on(config, "short/0", blocks[0])["result"]["hash"] == blocks[0].hash
+    assert results.trained_on(config, "short/0", blocks[0])["result"]["hash"] == blocks[0].hash
     with pytest.raises(UserError, match=r"short/0 is of .* `ghn short 0` again"):
-        artifacts.trained_on(config, "short/0", blocks[1])
+        results.trained_on(config, "short/0", blocks[1])
 
 
 def test_an_ablation_is_held_against_the_same_truth(configured: Any) -> None:
     config = configured()
     finish_comparison(config, {"ghn/default": HASHES, "ghn/stacked": HASHES})
-    pairs, made_of = artifacts.ghn_pairs(config, ["default", "stacked"])
+    pairs, made_of = results.ghn_pairs(config, ["default", "stacked"])
     assert list(pairs) == ["default", "stacked"]
     for predicted, truth in pairs.values():
         assert list(predicted) == [0.5, 0.6, 0.7, 0.8, 0.9]
@@ -330,19 +290,3 @@ def test_table_4_has_the_rows_of_all_methods_of_the_trained_architectures(config
     assert list(rows["grasp"].predicted) == [40.0, 41.0, 42.0, 43.0, 44.0]
     assert (rows["grasp"].initial_seconds, rows["grasp"].per_architecture_seconds) == (None, 4.0)
     assert len(made_of) == 5 + 4 + 1
-
-
-@pytest.mark.parametrize("stage", ["ghn/default", "oneshot"])
-def test_weights_that_are_not_finite_score_nothing(
-    configured: Any, monkeypatch: pytest.MonkeyPatch, stage: str
-) -> None:
-    config = configured()
-    monkeypatch.setattr(artifacts, "images_of", lambda *_: None)  # none is looked at
-    monkeypatch.setattr(artifacts, "prepare_process", lambda _: None)
-    weights = artifacts.untrained(config, stage).state_dict()
-    next(iter(weights.values())).fill_(float("nan"))
-    path = Path("results", config.scale, stage, "model.pt")
-    checkpoint.save(path, {"model": weights}, digest(settings(config, stage)))
-    finish(config, stage, files={"model.pt": path.read_bytes()})
-    with pytest.raises(UserError, match=r"model\.pt has no weights for this model: .* not finite"):
-        artifacts.scorer_of(config, stage, torch.device("cpu"))

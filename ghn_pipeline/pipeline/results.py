@@ -1,28 +1,17 @@
 """What earlier stages made, read back from the results folder as objects."""
 
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
-from random import Random
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
-from torch import Tensor, nn
+from torch import nn
 
-from ghn_pipeline.baselines import made, multiply_adds
-from ghn_pipeline.baselines.exits import MultiExit
-from ghn_pipeline.data import cifar10
-from ghn_pipeline.data.imagenet import ILSVRC, ImageNet
-from ghn_pipeline.data.images import Splits, split, stream
 from ghn_pipeline.model.graph import Block
-from ghn_pipeline.model.network import Network
-from ghn_pipeline.model.oneshot import OneShot
 from ghn_pipeline.pipeline import record
-from ghn_pipeline.pipeline.schemas import Entries, faults
+from ghn_pipeline.pipeline.schemas import Entries
+from ghn_pipeline.pipeline.spaces import space_of
 from ghn_pipeline.pipeline.stage import (
     CHOSEN_BY,
     FIRST_GHN,
@@ -31,27 +20,16 @@ from ghn_pipeline.pipeline.stage import (
     result_folder,
     settings,
 )
-from ghn_pipeline.ranking import held_out as drawing
-from ghn_pipeline.ranking.rivals import proxy_scorer, sgd_scorer
-from ghn_pipeline.ranking.scoring import Score, Scorer
 from ghn_pipeline.settings.config import Config
-from ghn_pipeline.settings.sections import Recipe
-from ghn_pipeline.space.anytime import Anytime
-from ghn_pipeline.space.classification import Classification
-from ghn_pipeline.space.space import Space
-from ghn_pipeline.system.compute import prepare_process
 from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.system.files import digest, read_json
+from ghn_pipeline.system.schema import faults
 from ghn_pipeline.training import checkpoint
-from ghn_pipeline.training.batches import fixed_batches
-from ghn_pipeline.training.search import build
 
 Floats = NDArray[np.float64]
 
-CLASSES = 10  # of CIFAR-10
-SEEDS_APART = 1000  # between the streams of GHNs that differ in their seed
 #: What scores without a model trained before.
-UNTRAINED = {"proxies": proxy_scorer, "sgd": sgd_scorer}
+UNTRAINED = ("proxies", "sgd")
 
 
 def first_ghn(config: Config) -> str:
@@ -69,81 +47,6 @@ def chooser(config: Config) -> str:
 def exported(config: Config) -> str:
     """Return the training of the winner that is exported, the first of several."""
     return f"finalists/best/{config.finalists.seeds[0]}"
-
-
-def finalist_recipe(config: Config, group: str) -> Recipe:
-    """Return how a group of finalists is trained: of Tables 1 and 2 only the second has CutOut."""
-    shared = {key: getattr(config.finalists, key) for key in Recipe.model_fields}
-    return Recipe(**{**shared, "cutout": config.finalists.cutout if group == "best" else 0})
-
-
-def space_of(config: Config, weights: Mapping[str, int] | None = None) -> Space:
-    """Return the search space of the configuration; see `SpaceSettings.make`."""
-    return config.space.make(config.network, CLASSES, weights)
-
-
-def paper_space(config: Config) -> Classification:
-    """Return the search space of a chapter of section 5.1.1: see `stage.check_space`."""
-    space = space_of(config)
-    assert isinstance(space, Classification)
-    return space
-
-
-def anytime_space(config: Config) -> Anytime:
-    """Return the search space of the chapter of section 5.2: see `stage.check_space`."""
-    space = space_of(config)
-    assert isinstance(space, Anytime)
-    return space
-
-
-def rival(config: Config, name: str) -> MultiExit:
-    """Return one of anytime.rivals, untrained; its weights are of torch's global generator."""
-    return made(name, config.anytime, CLASSES)
-
-
-def comparable(config: Config) -> int:
-    """Multiply-adds up to the last exit of the first rival, which the best may take (7.3)."""
-    return multiply_adds(rival(config, config.anytime.rivals[0]), config.images.resolution)[-1]
-
-
-def mobile_space(config: Config, images: ImageNet | None) -> Classification:
-    """Return how a block is stacked for ImageNet-mobile, its channels not chosen yet (5.1.2)."""
-    settings = config.mobile
-    return replace(
-        paper_space(config),
-        blocks=settings.blocks,
-        reductions=tuple(settings.reductions),
-        stem_stride=settings.stem_stride,
-        classes=len(images.classes) if images else ILSVRC[0],
-    )
-
-
-def images_of(config: Config, device: torch.device) -> Splits:
-    """Return the images of the configuration, verified, on `device`.
-
-    Raises:
-        UserError: CIFAR-10 is missing or altered.
-    """
-    pixels, labels = cifar10.load(Path(config.data.folder))
-    return split(
-        pixels,
-        labels,
-        train=config.images.train,
-        validation=config.images.validation,
-        resolution=config.images.resolution,
-        seed=config.seeds.split,
-        device=device,
-    )
-
-
-def draw_held_out(config: Config) -> tuple[list[Block], list[Block]]:
-    """Draw the test architectures and the selection; the same again for the same settings.
-
-    Raises:
-        UserError: the space has not so many.
-    """
-    draws = space_of(config).draws(Random(config.seeds.test_architectures), config.space.nodes)
-    return drawing.held_out(draws, config.correlation.drawn, config.correlation.selection)
 
 
 def architectures_of(config: Config) -> list[Block]:
@@ -201,15 +104,6 @@ def _listed(config: Config, stage: str, name: str) -> list[tuple[Block, dict[str
     return found
 
 
-def untrained(config: Config, stage: str) -> nn.Module:
-    """Make the GHN or the one-shot model of `stage` as it is before training."""
-    space, seed = space_of(config), config.seeds.initialisation
-    if stage == "oneshot":
-        return OneShot(space, config.space.nodes, stream(seed, "oneshot"))
-    ghn = config.ghns[stage.removeprefix("ghn/")]
-    return build(space, ghn, seed + SEEDS_APART * ghn.seed)
-
-
 def load_weights(config: Config, stage: str, model: nn.Module) -> None:
     """Give a model the weights that a finished training ended with.
 
@@ -218,46 +112,6 @@ def load_weights(config: Config, stage: str, model: nn.Module) -> None:
     """
     path = record.output(config, stage, "model.pt")
     checkpoint.load_model(path, digest(settings(config, stage)), command(stage), model)
-
-
-def scorer_of(config: Config, stage: str, device: torch.device) -> Scorer:
-    """Return what scores blocks: the trained GHN or one-shot model of `stage`, or a rival.
-
-    Raises:
-        UserError: the model is missing, truncated or of another configuration.
-    """
-    prepare_process(config)
-    config = config.of_proxies if stage == "proxies" else config
-    space, splits = space_of(config), images_of(config, device)
-    if stage in UNTRAINED:
-        return UNTRAINED[stage](space, splits, config)
-    model = untrained(config, stage).to(device)
-    load_weights(config, stage, model)
-    return scorer(model, space, splits, config)
-
-
-def scorer(model: nn.Module, space: Space, splits: Splits, config: Config) -> Scorer:
-    """Return what scores blocks with weights that `model` gives, by `evaluation.measure`."""
-    batch, batches = config.evaluation.batch, config.evaluation.batches
-
-    def score_one(network: Network, weights: dict[str, Tensor]) -> tuple[dict[str, float], float]:
-        begun = time.monotonic()
-        images = fixed_batches(splits.validation, splits, batch, batches)
-        return config.evaluation.values(network, weights, images), time.monotonic() - begun
-
-    @torch.no_grad()
-    def score(blocks: Sequence[Block]) -> list[Score]:
-        begun = time.monotonic()
-        networks = [Network(space.modules(b), config.images.resolution) for b in blocks]
-        weights = model(networks)
-        share = (time.monotonic() - begun) / len(blocks)
-        found = [score_one(n, w) for n, w in zip(networks, weights, strict=True)]
-        return [
-            Score(b.hash, values, {"accuracy": s + share})
-            for b, (values, s) in zip(blocks, found, strict=True)
-        ]
-
-    return score
 
 
 def weights_of(config: Config, model: str) -> str:

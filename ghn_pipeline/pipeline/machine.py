@@ -1,0 +1,25 @@
+"""The machine that a configuration asks for."""
+
+import torch
+
+from ghn_pipeline.settings.config import Config
+from ghn_pipeline.system.compute import chosen, prepare_process
+from ghn_pipeline.system.errors import UserError
+
+
+def prepare_device(config: Config) -> torch.device:
+    """Return the device to work on, this process being prepared (see `prepare_process`).
+
+    Raises:
+        UserError: there is no accelerator and the scale needs one, or the device is not there.
+    """
+    prepare_process(config.compute.threads)
+    device = chosen(config.compute.device)
+    if device.type == "cpu" and not config.cpu_is_enough:
+        presets = ", or ".join(f"presets/{preset}.yaml" for preset in config.space.presets)
+        choose = f"Choose a preset (snakemake --cores all --configfile {presets}), or insist"
+        raise UserError(
+            f"the scale {config.scale!r} takes weeks without an accelerator; none is used here. "
+            f"{choose if presets else 'Insist'}: cpu_is_enough: true in the configuration."
+        )
+    return device

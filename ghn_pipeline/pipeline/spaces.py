@@ -1,0 +1,43 @@
+"""The search space that a configuration describes, and the other ways to stack its blocks."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from ghn_pipeline.data.imagenet import ILSVRC, ImageNet
+from ghn_pipeline.settings.config import Config
+from ghn_pipeline.space.anytime import Anytime
+from ghn_pipeline.space.classification import Classification
+from ghn_pipeline.space.space import Space
+
+CLASSES = 10  # of CIFAR-10
+
+
+def space_of(config: Config, weights: Mapping[str, int] | None = None) -> Space:
+    """Return the search space of the configuration; see `SpaceSettings.make`."""
+    return config.space.make(config.network, CLASSES, weights)
+
+
+def paper_space(config: Config) -> Classification:
+    """Return the search space of a chapter of section 5.1.1: see `stage.check_space`."""
+    space = space_of(config)
+    assert isinstance(space, Classification)
+    return space
+
+
+def anytime_space(config: Config) -> Anytime:
+    """Return the search space of the chapter of section 5.2: see `stage.check_space`."""
+    space = space_of(config)
+    assert isinstance(space, Anytime)
+    return space
+
+
+def mobile_space(config: Config, images: ImageNet | None) -> Classification:
+    """Return how a block is stacked for ImageNet-mobile, its channels not chosen yet (5.1.2)."""
+    settings = config.mobile
+    return replace(
+        paper_space(config),
+        blocks=settings.blocks,
+        reductions=tuple(settings.reductions),
+        stem_stride=settings.stem_stride,
+        classes=len(images.classes) if images else ILSVRC[0],
+    )
