@@ -71,7 +71,7 @@ def calibrate(args: argparse.Namespace) -> None:
 
     from ghn_pipeline.model.network import Network
     from ghn_pipeline.pipeline.spaces import space_of
-    from ghn_pipeline.report.numbers import table
+    from ghn_pipeline.report.paper.numbers import table
 
     config = configuration(args)
     if args.samples < 2:

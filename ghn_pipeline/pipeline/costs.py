@@ -162,7 +162,7 @@ def batches(config: "Config", batch: int, count: int, without: str = "") -> Rate
 
 
 def _table4(row: str) -> dict[str, float]:
-    from ghn_pipeline.report import numbers  # which reads YAML
+    from ghn_pipeline.report.paper import numbers  # which reads YAML
 
     rows: dict[str, dict[str, float]] = numbers.table("table4")["rows"]
     return rows[row]

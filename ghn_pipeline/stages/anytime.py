@@ -22,8 +22,8 @@ from ghn_pipeline.stages.train import train
 
 if TYPE_CHECKING:
     from ghn_pipeline.model.graph import Block
-    from ghn_pipeline.report.anytime_table import Found, Group, Method
-    from ghn_pipeline.report.curves import Curve
+    from ghn_pipeline.report.paper.anytime_table import Found, Group, Method
+    from ghn_pipeline.report.paper.curves import Curve
     from ghn_pipeline.settings.config import Config
     from ghn_pipeline.space.anytime import Anytime
 
@@ -255,8 +255,8 @@ def anytime_curves(job: Job) -> None:
 
     from ghn_pipeline.pipeline.build import comparable
     from ghn_pipeline.pipeline.record import write_provenance
-    from ghn_pipeline.report import anytime_table, figure3, figure4
     from ghn_pipeline.report.figure import save
+    from ghn_pipeline.report.paper import anytime_table, figure3, figure4
     from ghn_pipeline.report.table import write
     from ghn_pipeline.system.files import write_atomically
 
@@ -293,7 +293,7 @@ def _groups(config: "Config") -> "tuple[dict[str, Group], list[dict[str, Any]]]"
     """The search's best and random networks, trained and as they were predicted; the records."""
     from ghn_pipeline.pipeline import record
     from ghn_pipeline.pipeline.results import chooser, first_ghn, scored_with, searched
-    from ghn_pipeline.report.anytime_table import Group
+    from ghn_pipeline.report.paper.anytime_table import Group
 
     scored = scored_with(config, f"scores/{first_ghn(config)}", first_ghn(config))
     ranked = sorted((area for _, area in searched(config, chooser(config))), reverse=True)
@@ -310,7 +310,7 @@ def _groups(config: "Config") -> "tuple[dict[str, Group], list[dict[str, Any]]]"
 def _methods(config: "Config", block: "Block") -> "tuple[dict[str, Method], list[dict[str, Any]]]":
     """The best network, of `block`, and its rivals; the records."""
     from ghn_pipeline.pipeline import record
-    from ghn_pipeline.report.anytime_table import Method
+    from ghn_pipeline.report.paper.anytime_table import Method
 
     runs = {"ghn": _of_block(config, "best", block)}
     for name in config.anytime.rivals:
@@ -335,7 +335,7 @@ def _budgets(config: "Config") -> tuple[float, float]:
 
 def _curve(run: dict[str, Any], images: str = "test") -> "Curve":
     """What was measured at the end of a training."""
-    from ghn_pipeline.report.curves import Curve
+    from ghn_pipeline.report.paper.curves import Curve
 
     spent, (measured,) = run["result"]["spent"], run["result"]["measured"].values()
     return Curve(spent, [measured[f"{images}/exit-{k}"] for k in range(1, len(spent) + 1)])
@@ -345,7 +345,7 @@ def _draw_best(config: "Config", space: "Anytime", block: "Block", note: str) ->
     """Figures 8 to 10: the blocks of the best architecture."""
     from ghn_pipeline.model.network import Network
     from ghn_pipeline.report.figure import save
-    from ghn_pipeline.report.figure8 import figure8
+    from ghn_pipeline.report.paper.figure8 import figure8
 
     network = Network(space.modules(block), config.images.resolution)
     for number in range(1, space.blocks + 1):

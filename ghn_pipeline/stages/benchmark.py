@@ -18,7 +18,7 @@ from ghn_pipeline.stages.shared import (
 
 if TYPE_CHECKING:
     from ghn_pipeline.model.graph import Block
-    from ghn_pipeline.report.benchmark_table import Method, Winner
+    from ghn_pipeline.report.extra.benchmark_table import Method, Winner
     from ghn_pipeline.settings.config import Config
 
 
@@ -63,7 +63,8 @@ def benchmark(job: Job) -> None:
     from ghn_pipeline.pipeline.record import write_provenance
     from ghn_pipeline.pipeline.results import architectures_of
     from ghn_pipeline.ranking.benchmark import DATASETS, truth
-    from ghn_pipeline.report import benchmark_figure, benchmark_table, figure, table
+    from ghn_pipeline.report import figure, table
+    from ghn_pipeline.report.extra import benchmark_figure, benchmark_table
     from ghn_pipeline.system.files import write_atomically
 
     config = job.config
@@ -161,7 +162,7 @@ def _methods(config: "Config") -> "tuple[dict[str, Method], Curves, list[dict[st
     from ghn_pipeline.pipeline import record
     from ghn_pipeline.pipeline.results import UNTRAINED, scored_with
     from ghn_pipeline.ranking.proxies import vote
-    from ghn_pipeline.report.benchmark_table import ENSEMBLE, GHN, LIKELIHOOD, Method
+    from ghn_pipeline.report.extra.benchmark_table import ENSEMBLE, GHN, LIKELIHOOD, Method
 
     _check_seeds(config)
     names = [f"ghn/{name}" for name in config.correlation.ghns]
@@ -219,7 +220,7 @@ def _winners(config: "Config") -> "tuple[list[Winner], dict[str, Any]]":
     from ghn_pipeline.pipeline import record
     from ghn_pipeline.pipeline.results import chooser, searched
     from ghn_pipeline.ranking.benchmark import DATASETS, standing
-    from ghn_pipeline.report.benchmark_table import Winner
+    from ghn_pipeline.report.extra.benchmark_table import Winner
 
     found = searched(config, chooser(config))
     winners = []

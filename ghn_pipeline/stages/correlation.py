@@ -21,7 +21,7 @@ from ghn_pipeline.stages.shared import (
 
 if TYPE_CHECKING:
     from ghn_pipeline.report.correlations import Correlations
-    from ghn_pipeline.report.table4 import Row
+    from ghn_pipeline.report.paper.table4 import Row
     from ghn_pipeline.settings.config import Config
 
 
@@ -151,8 +151,9 @@ def table4(job: Job) -> None:
     table4.provenance.json, figure6.png, .svg.
     """
     from ghn_pipeline.pipeline.record import write_provenance
-    from ghn_pipeline.report import figure, figure6, table, table4
+    from ghn_pipeline.report import figure, table
     from ghn_pipeline.report.correlations import metrics
+    from ghn_pipeline.report.paper import figure6, table4
     from ghn_pipeline.system.files import write_atomically
 
     config = job.config
@@ -200,7 +201,7 @@ def table4_rows(config: "Config") -> "tuple[dict[str, Row], list[dict[str, Any]]
         scores_of,
         truths,
     )
-    from ghn_pipeline.report.table4 import Row
+    from ghn_pipeline.report.paper.table4 import Row
 
     sgd = truths(config)
     made_of = list(sgd)
@@ -280,8 +281,8 @@ def ablations(job: Job) -> None:
 
 
 def _figure5(config: "Config", found: "Mapping[str, Correlations]") -> None:
-    from ghn_pipeline.report import figure5
     from ghn_pipeline.report.figure import save
+    from ghn_pipeline.report.paper import figure5
     from ghn_pipeline.report.table import write
 
     folder, a, b = Path("results", config.scale), *map(config.ablated, ("figure5a", "figure5b"))
@@ -308,8 +309,8 @@ def _figure5(config: "Config", found: "Mapping[str, Correlations]") -> None:
 
 
 def _table5(config: "Config", found: "Mapping[str, Correlations]") -> None:
+    from ghn_pipeline.report.paper.table5 import table5
     from ghn_pipeline.report.table import write
-    from ghn_pipeline.report.table5 import table5
 
     ghns = {name: config.ghns[name] for name in config.ablated("table5")}
     made = table5(

@@ -36,7 +36,7 @@ def export(job: Job) -> None:
     from ghn_pipeline.pipeline.spaces import paper_space
     from ghn_pipeline.pipeline.stage import result_folder
     from ghn_pipeline.report.figure import save
-    from ghn_pipeline.report.figure7 import figure7
+    from ghn_pipeline.report.paper.figure7 import figure7
     from ghn_pipeline.training.finalist import Finalist
 
     config = job.config

@@ -21,7 +21,7 @@ from ghn_pipeline.system.processes import is_worker
 
 if TYPE_CHECKING:
     from ghn_pipeline.model.graph import Block
-    from ghn_pipeline.report.classifiers import Cost, Setting
+    from ghn_pipeline.report.paper.classifiers import Cost, Setting
     from ghn_pipeline.report.table import Table
     from ghn_pipeline.settings.config import Config
     from ghn_pipeline.settings.sections import Recipe
@@ -259,7 +259,7 @@ def table1(job: Job) -> None:
     Writes results/SCALE/table1.csv, .md, .html, .tex, table1.provenance.json.
     """
     from ghn_pipeline.pipeline.results import by_rank, trained_on
-    from ghn_pipeline.report.classifiers import Classifiers, table1
+    from ghn_pipeline.report.paper.classifiers import Classifiers, table1
 
     config = job.config
     cost, made_of = cost_of_search(config, short=False)
@@ -293,7 +293,7 @@ def table2(job: Job) -> None:
     Writes results/SCALE/table2.csv, .md, .html, .tex, table2.provenance.json.
     """
     from ghn_pipeline.pipeline.results import trained_on, winner
-    from ghn_pipeline.report.classifiers import Classifiers, table2
+    from ghn_pipeline.report.paper.classifiers import Classifiers, table2
 
     config = job.config
     cost, made_of = cost_of_search(config, short=True)
@@ -319,7 +319,7 @@ def cost_of_search(config: "Config", *, short: bool) -> "tuple[Cost, list[dict[s
         UserError: a stage is missing, or was made with other settings; it is named.
     """
     from ghn_pipeline.pipeline.results import chooser, first_ghn
-    from ghn_pipeline.report.classifiers import Cost
+    from ghn_pipeline.report.paper.classifiers import Cost
 
     trained, searched = _finished(config, [first_ghn(config), chooser(config)])
     briefly = [f"short/{rank}" for rank in config.finalists.ranks] if short else []
@@ -330,7 +330,7 @@ def cost_of_search(config: "Config", *, short: bool) -> "tuple[Cost, list[dict[s
 
 def setting_of(config: "Config", made_of: list[dict[str, Any]], note: str) -> "Setting":
     """Return how what stands in Tables 1 to 3 was measured; `note` is the scale in words."""
-    from ghn_pipeline.report.classifiers import Setting
+    from ghn_pipeline.report.paper.classifiers import Setting
 
     devices = {run["hardware"]["device"]: run["hardware"] for run in made_of if run["hardware"]}
     names = [of["processor"] if name == "cpu" else name for name, of in sorted(devices.items())]

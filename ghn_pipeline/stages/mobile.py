@@ -156,7 +156,7 @@ def table3(job: Job) -> None:
     Writes results/SCALE/table3.csv, .md, .html, .tex, table3.provenance.json.
     """
     from ghn_pipeline.pipeline.results import trained_on, winner
-    from ghn_pipeline.report.classifiers import Accuracy, Mobile, table3
+    from ghn_pipeline.report.paper.classifiers import Accuracy, Mobile, table3
     from ghn_pipeline.stages.finalists import cost_of_search, setting_of, write_table
 
     config = job.config

@@ -100,8 +100,8 @@ def search_curves(job: Job) -> None:
     import pandas as pd
 
     from ghn_pipeline.pipeline import record
+    from ghn_pipeline.report.extra.search_figure import search_figure
     from ghn_pipeline.report.figure import save
-    from ghn_pipeline.report.search_figure import search_figure
     from ghn_pipeline.system.files import write_atomically
 
     config = job.config

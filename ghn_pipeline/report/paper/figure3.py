@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
-from ghn_pipeline.report.curves import METHODS, MILLION, Curve
 from ghn_pipeline.report.figure import blank, ruled, titled
+from ghn_pipeline.report.paper.curves import METHODS, MILLION, Curve
 
 #: Colour, dash and marker of each method: told apart by the colour-blind and without colour.
 STYLES = {

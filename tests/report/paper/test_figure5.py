@@ -12,8 +12,8 @@ from matplotlib.lines import Line2D
 
 from ghn_pipeline.ranking.correlation import Estimate
 from ghn_pipeline.report.correlations import Bootstrap, Correlations
-from ghn_pipeline.report.figure5 import Setting, figure5a, figure5b, points5a, points5b
-from ghn_pipeline.report.numbers import table
+from ghn_pipeline.report.paper.figure5 import Setting, figure5a, figure5b, points5a, points5b
+from ghn_pipeline.report.paper.numbers import table
 from ghn_pipeline.report.table import to_csv
 
 SETTING = Setting(

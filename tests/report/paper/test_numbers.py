@@ -2,7 +2,7 @@
 
 import pytest
 
-from ghn_pipeline.report.numbers import table
+from ghn_pipeline.report.paper.numbers import table
 
 
 def column(name: str, key: str) -> list[object]:

@@ -7,8 +7,8 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ghn_pipeline.report.curves import Curve
-from ghn_pipeline.report.figure4 import figure4, mean_curve
+from ghn_pipeline.report.paper.curves import Curve
+from ghn_pipeline.report.paper.figure4 import figure4, mean_curve
 from ghn_pipeline.training.batches import area
 
 RNG = np.random.default_rng(0)

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ghn_pipeline.report.classifiers import (
+from ghn_pipeline.report.paper.classifiers import (
     Accuracy,
     Classifiers,
     Cost,
@@ -15,7 +15,7 @@ from ghn_pipeline.report.classifiers import (
     table2,
     table3,
 )
-from ghn_pipeline.report.numbers import table
+from ghn_pipeline.report.paper.numbers import table
 from ghn_pipeline.report.table import Table, to_csv, to_html, to_latex, to_markdown
 
 NONE = "\N{EN DASH}"

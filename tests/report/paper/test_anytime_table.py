@@ -10,7 +10,8 @@ import pytest
 from scipy import stats
 
 from ghn_pipeline.ranking.correlation import Estimate
-from ghn_pipeline.report.anytime_table import (
+from ghn_pipeline.report.correlations import Bootstrap
+from ghn_pipeline.report.paper.anytime_table import (
     Found,
     Group,
     Method,
@@ -19,8 +20,7 @@ from ghn_pipeline.report.anytime_table import (
     methods_table,
     metrics,
 )
-from ghn_pipeline.report.correlations import Bootstrap
-from ghn_pipeline.report.curves import METHODS, Curve
+from ghn_pipeline.report.paper.curves import METHODS, Curve
 from ghn_pipeline.report.table import Table, to_latex
 from ghn_pipeline.system.errors import UserError
 

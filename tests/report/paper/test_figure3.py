@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from ghn_pipeline.report.curves import METHODS, Curve, millions
 from ghn_pipeline.report.figure import save
-from ghn_pipeline.report.figure3 import STYLES, figure3
+from ghn_pipeline.report.paper.curves import METHODS, Curve, millions
+from ghn_pipeline.report.paper.figure3 import STYLES, figure3
 
 RNG = np.random.default_rng(0)
 

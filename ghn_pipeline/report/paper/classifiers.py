@@ -7,8 +7,8 @@ from statistics import mean, stdev
 from typing import Any
 
 from ghn_pipeline.data.imagenet import ILSVRC
-from ghn_pipeline.report import numbers
 from ghn_pipeline.report.correlations import NONE, NOT_RUN, NOT_TIMED, paper_note, title, two_digits
+from ghn_pipeline.report.paper import numbers
 from ghn_pipeline.report.table import Table
 
 PARTS = ("training", "evaluation", "short training")  # of a cost

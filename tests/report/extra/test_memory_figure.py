@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ghn_pipeline.report.extra.memory_figure import memory_figure
 from ghn_pipeline.report.figure import save
-from ghn_pipeline.report.memory_figure import memory_figure
 
 POINTS = [("operations", K, 5) for K in (2, 3, 4)] + [("nodes", 4, N) for N in (3, 5, 8)]
 NAMES = {

@@ -16,8 +16,8 @@ from matplotlib.transforms import Affine2D, Bbox
 from ghn_pipeline.model.graph import Block, Node
 from ghn_pipeline.model.network import Network, Trained, run_steps
 from ghn_pipeline.report.figure import save
-from ghn_pipeline.report.figure7 import arrange
-from ghn_pipeline.report.figure8 import RED, figure8
+from ghn_pipeline.report.paper.figure7 import arrange
+from ghn_pipeline.report.paper.figure8 import RED, figure8
 from ghn_pipeline.space.anytime import Anytime, split
 
 KINDS = ("conv_1x1", "conv_3x3", "conv_5x5", "max_pool_3x3", "avg_pool_3x3")

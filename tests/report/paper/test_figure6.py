@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from ghn_pipeline.ranking.correlation import Estimate
 from ghn_pipeline.report.figure import save
-from ghn_pipeline.report.figure6 import figure6
+from ghn_pipeline.report.paper.figure6 import figure6
 from ghn_pipeline.system.errors import UserError
 
 TRAINED = np.random.default_rng(0).uniform(0.5, 0.8, 25)

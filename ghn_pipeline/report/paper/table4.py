@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from ghn_pipeline.ranking.proxies import PROXIES
-from ghn_pipeline.report import numbers
 from ghn_pipeline.report.correlations import (
     NONE,
     NOT_RUN,
@@ -24,6 +23,7 @@ from ghn_pipeline.report.correlations import (
     title,
     two_digits,
 )
+from ghn_pipeline.report.paper import numbers
 from ghn_pipeline.report.table import Table
 
 

@@ -9,7 +9,8 @@ import pytest
 from scipy import stats
 
 from ghn_pipeline.ranking.correlation import mean_correlation
-from ghn_pipeline.report.benchmark_table import (
+from ghn_pipeline.report.correlations import Bootstrap
+from ghn_pipeline.report.extra.benchmark_table import (
     Method,
     Winner,
     benchmark_table,
@@ -20,7 +21,6 @@ from ghn_pipeline.report.benchmark_table import (
     summary,
     winners_table,
 )
-from ghn_pipeline.report.correlations import Bootstrap
 from ghn_pipeline.report.table import Table, to_csv, to_latex
 from ghn_pipeline.system.errors import UserError
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-from ghn_pipeline.report import numbers
 from ghn_pipeline.report.correlations import (
     Bootstrap,
     Correlations,
@@ -12,6 +11,7 @@ from ghn_pipeline.report.correlations import (
     paper_note,
     title,
 )
+from ghn_pipeline.report.paper import numbers
 from ghn_pipeline.report.table import Table
 
 NAMES = {

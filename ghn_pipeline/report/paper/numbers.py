@@ -9,7 +9,7 @@ import yaml
 
 @lru_cache(maxsize=1)
 def _tables() -> dict[str, Any]:
-    text = (files("ghn_pipeline") / "report" / "numbers.yaml").read_text(encoding="utf-8")
+    text = (files("ghn_pipeline") / "report/paper/numbers.yaml").read_text(encoding="utf-8")
     tables: dict[str, Any] = yaml.safe_load(text)
     return tables
 

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ghn_pipeline.ranking.correlation import Floats
-from ghn_pipeline.report.curves import GROUPS, MILLION, Curve, budget_range
 from ghn_pipeline.report.figure import blank, ruled, titled
+from ghn_pipeline.report.paper.curves import GROUPS, MILLION, Curve, budget_range
 
 #: Colour and dash of each group's mean, told apart by the colour-blind and without colour.
 STYLES = {"top": ("#d55e00", "-"), "random": ("#0072b2", "--")}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ghn_pipeline.report.search_figure import search_figure
+from ghn_pipeline.report.extra.search_figure import search_figure
 
 RNG = np.random.default_rng(0)
 CURVES = {

@@ -85,7 +85,7 @@ class Winner:
 
 @lru_cache(maxsize=1)
 def _published() -> dict[str, Any]:
-    path = files("ghn_pipeline") / "report" / "published_nasbench201.yaml"
+    path = files("ghn_pipeline") / "report/extra/published_nasbench201.yaml"
     found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return found
 

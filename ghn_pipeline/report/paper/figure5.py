@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ghn_pipeline.ranking.correlation import Estimate
-from ghn_pipeline.report import numbers
 from ghn_pipeline.report.correlations import (
     Bootstrap,
     Correlations,
@@ -22,6 +21,7 @@ from ghn_pipeline.report.correlations import (
     title,
 )
 from ghn_pipeline.report.figure import blank, ruled, titled
+from ghn_pipeline.report.paper import numbers
 from ghn_pipeline.report.table import Table
 
 COLOURS = {"all": "#0072b2", "better_half": "#d55e00"}

@@ -10,8 +10,8 @@ from scipy import stats
 from ghn_pipeline.ranking.correlation import Estimate, correlate
 from ghn_pipeline.ranking.proxies import PROXIES
 from ghn_pipeline.report.correlations import Bootstrap, metrics, show
+from ghn_pipeline.report.paper.table4 import Row, measure_rows, summary, table4
 from ghn_pipeline.report.table import Table, to_csv, to_latex, to_markdown
-from ghn_pipeline.report.table4 import Row, measure_rows, summary, table4
 from ghn_pipeline.system.errors import UserError
 
 BOOTSTRAP = Bootstrap(resamples=200, confidence=0.95, seed=5)

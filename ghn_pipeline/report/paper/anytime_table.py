@@ -8,7 +8,7 @@ import numpy as np
 
 from ghn_pipeline.ranking.correlation import Estimate, Floats, correlate
 from ghn_pipeline.report.correlations import NONE, NOT_RUN, Bootstrap, show, title
-from ghn_pipeline.report.curves import GROUPS, METHODS, Curve, budget_range, millions
+from ghn_pipeline.report.paper.curves import GROUPS, METHODS, Curve, budget_range, millions
 from ghn_pipeline.report.table import Table
 from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.training.batches import area

@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from ghn_pipeline.ranking.correlation import Estimate
-from ghn_pipeline.report.benchmark_figure import Curve, benchmark_figure
-from ghn_pipeline.report.benchmark_table import Found, Method
+from ghn_pipeline.report.extra.benchmark_figure import Curve, benchmark_figure
+from ghn_pipeline.report.extra.benchmark_table import Found, Method
 
 
 def found(value: float, low: float, high: float) -> Found:

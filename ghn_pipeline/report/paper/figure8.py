@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from ghn_pipeline.model.graph import Node
 from ghn_pipeline.model.network import Network
 from ghn_pipeline.report.figure import titled
-from ghn_pipeline.report.figure7 import Look, block_figure, colour_of, name_of
+from ghn_pipeline.report.paper.figure7 import Look, block_figure, colour_of, name_of
 from ghn_pipeline.space.classification import INPUTS
 
 FIRST = 8  # the figure of the first block

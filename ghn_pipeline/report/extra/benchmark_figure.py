@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ghn_pipeline.report.benchmark_table import (
+from ghn_pipeline.report.extra.benchmark_table import (
     CELLS,
     ENSEMBLE,
     GHN,

@@ -5,9 +5,9 @@ import pytest
 from scipy import stats
 
 from ghn_pipeline.report.correlations import Bootstrap, measure
-from ghn_pipeline.report.numbers import table
+from ghn_pipeline.report.paper.numbers import table
+from ghn_pipeline.report.paper.table5 import table5
 from ghn_pipeline.report.table import Table, to_latex
-from ghn_pipeline.report.table5 import table5
 from ghn_pipeline.system.errors import UserError
 
 BOOTSTRAP = Bootstrap(resamples=100, confidence=0.9, seed=0)
