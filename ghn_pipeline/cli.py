@@ -9,11 +9,13 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
+from statistics import mean, stdev
 from typing import TYPE_CHECKING, NoReturn
 
 from ghn_pipeline import __version__
 from ghn_pipeline.pipeline.stage import Job, find, kinds, log_file, placeholders
-from ghn_pipeline.system import logs
+from ghn_pipeline.system import logs, slurm
 from ghn_pipeline.system.errors import OutOfTimeError, UserError, did_you_mean
 from ghn_pipeline.system.files import write_atomically
 from ghn_pipeline.system.processes import is_worker, leads
@@ -66,8 +68,6 @@ def calibrate(args: argparse.Namespace) -> None:
 
     Reads the configuration. Writes nothing; prints mean and deviation in millions.
     """
-    from random import Random
-    from statistics import mean, stdev
 
     from ghn_pipeline.model.network import Network
     from ghn_pipeline.pipeline.spaces import space_of
@@ -137,7 +137,8 @@ def completion(args: argparse.Namespace) -> None:
     Reads nothing. Writes nothing, except the script to standard output:
     `eval "$(ghn completion bash)"` is for the shell at hand.
     """
-    import shtab
+
+    import shtab  # which takes a quarter of the time of `ghn --help`
 
     print(shtab.complete(parser(shtab.FILE), args.shell))
 
@@ -258,8 +259,6 @@ def run(args: argparse.Namespace) -> int:
     except UserError as error:
         print(f"ghn {args.verb}: {error}", file=sys.stderr)
         if isinstance(error, OutOfTimeError):
-            from ghn_pipeline.system import slurm
-
             print(f"ghn {args.verb}: not started again: {slurm.start_again()}", file=sys.stderr)
         return 1
     except (MemoryError, RuntimeError) as error:

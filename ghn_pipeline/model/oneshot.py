@@ -6,23 +6,21 @@ import torch
 from torch import Tensor, nn
 
 from ghn_pipeline.model.network import Network, initial
-from ghn_pipeline.space.space import Space
 
 
 class OneShot(nn.Module):
-    """Holds a weight for every name that a network of `nodes` operation nodes can ask for.
+    """Holds a weight for every name that a network can ask for.
 
     Bottlenecks and the classifier keep one slice for each node that may be a leaf.
 
     Args:
-        space: whose architectures share the weights.
-        nodes: operation nodes of a block; other sizes have other names (section 5.3).
+        networks: hold between them every weight that one can ask for. Blocks of another number of
+            nodes have other names (section 5.3).
         generator: of the initial values.
     """
 
-    def __init__(self, space: Space, nodes: int, generator: torch.Generator) -> None:
+    def __init__(self, networks: Sequence[Network], generator: torch.Generator) -> None:
         super().__init__()
-        networks = [Network(space.modules(block), resolution=1) for block in space.examples(nodes)]
         specs = {spec.name: spec for network in networks for spec in network.specs}
         self.weights = nn.ParameterDict(
             {name: initial(spec, generator) for name, spec in specs.items()}

@@ -21,7 +21,7 @@ from ghn_pipeline.ranking.weights import scorer
 from ghn_pipeline.settings.config import Config
 from ghn_pipeline.settings.sections import Recipe
 from ghn_pipeline.system.compute import prepare_process
-from ghn_pipeline.training.search import build
+from ghn_pipeline.training.search import build, examples
 
 SEEDS_APART = 1000  # between the streams of GHNs that differ in their seed
 
@@ -74,7 +74,7 @@ def untrained(config: Config, stage: str) -> nn.Module:
     """Make the GHN or the one-shot model of `stage` as it is before training."""
     space, seed = space_of(config), config.seeds.initialisation
     if stage == "oneshot":
-        return OneShot(space, config.space.nodes, stream(seed, "oneshot"))
+        return OneShot(examples(space, config.space.nodes), stream(seed, "oneshot"))
     ghn = config.ghns[stage.removeprefix("ghn/")]
     return build(space, ghn, seed + SEEDS_APART * ghn.seed)
 

@@ -1,10 +1,12 @@
 """Anytime prediction: networks with exits, trained; Figures 3, 4 and 8 to 10 (5.2, 7.3, 7.5.2)."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ghn_pipeline.pipeline import costs
+from ghn_pipeline.report.table import write
 from ghn_pipeline.stages.shared import (
     CHOSEN_BY,
     FIRST_GHN,
@@ -19,6 +21,7 @@ from ghn_pipeline.stages.shared import (
     stage,
 )
 from ghn_pipeline.stages.train import train
+from ghn_pipeline.system.files import write_atomically
 
 if TYPE_CHECKING:
     from ghn_pipeline.model.graph import Block
@@ -251,14 +254,11 @@ def anytime_curves(job: Job) -> None:
     .html, .tex; anytime_curves.json, anytime_curves.provenance.json; anytime_export:
     architecture.json, model.pt.
     """
-    import json
 
     from ghn_pipeline.pipeline.build import comparable
     from ghn_pipeline.pipeline.record import write_provenance
     from ghn_pipeline.report.figure import save
     from ghn_pipeline.report.paper import anytime_table, figure3, figure4
-    from ghn_pipeline.report.table import write
-    from ghn_pipeline.system.files import write_atomically
 
     config = job.config
     folder, note, budgets = Path("results", config.scale), config.anytime_note, _budgets(config)

@@ -15,6 +15,8 @@ from ghn_pipeline.stages.shared import (
     bootstrap_of,
     stage,
 )
+from ghn_pipeline.system.errors import UserError
+from ghn_pipeline.system.files import write_atomically
 
 if TYPE_CHECKING:
     from ghn_pipeline.model.graph import Block
@@ -65,7 +67,6 @@ def benchmark(job: Job) -> None:
     from ghn_pipeline.ranking.benchmark import DATASETS, truth
     from ghn_pipeline.report import figure, table
     from ghn_pipeline.report.extra import benchmark_figure, benchmark_table
-    from ghn_pipeline.system.files import write_atomically
 
     config = job.config
     blocks = architectures_of(config)
@@ -119,7 +120,6 @@ def check_held_out(config: "Config", blocks: "Sequence[Block]") -> None:
     """
     from ghn_pipeline.pipeline.build import draw_held_out
     from ghn_pipeline.pipeline.results import selection_of
-    from ghn_pipeline.system.errors import UserError
 
     selection = selection_of(config)
     shared = {b.hash for b in blocks} & {b.hash for b in selection}
@@ -205,7 +205,6 @@ def _methods(config: "Config") -> "tuple[dict[str, Method], Curves, list[dict[st
 
 
 def _check_seeds(config: "Config") -> None:
-    from ghn_pipeline.system.errors import UserError
 
     ghns = {name: config.ghns[name] for name in config.correlation.ghns}
     if len({repr(ghn.model_dump(exclude={"seed"})) for ghn in ghns.values()}) > 1:

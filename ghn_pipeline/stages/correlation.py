@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ghn_pipeline.pipeline import costs
+from ghn_pipeline.pipeline.stage import result_folder
+from ghn_pipeline.report.table import write
+from ghn_pipeline.stages import search
 from ghn_pipeline.stages.shared import (
     DRAWN,
     FIRST_GHN,
@@ -18,6 +21,7 @@ from ghn_pipeline.stages.shared import (
     bootstrap_of,
     stage,
 )
+from ghn_pipeline.system.files import write_atomically
 
 if TYPE_CHECKING:
     from ghn_pipeline.report.correlations import Correlations
@@ -94,9 +98,6 @@ def scores(job: Job) -> None:
 
     from ghn_pipeline.pipeline import tracking
     from ghn_pipeline.pipeline.results import architectures_of
-    from ghn_pipeline.pipeline.stage import result_folder
-    from ghn_pipeline.stages import search
-    from ghn_pipeline.system.files import write_atomically
 
     config, model = job.config, job.part
     blocks = architectures_of(config)
@@ -154,7 +155,6 @@ def table4(job: Job) -> None:
     from ghn_pipeline.report import figure, table
     from ghn_pipeline.report.correlations import metrics
     from ghn_pipeline.report.paper import figure6, table4
-    from ghn_pipeline.system.files import write_atomically
 
     config = job.config
     rows, made_of = table4_rows(config)
@@ -259,7 +259,6 @@ def ablations(job: Job) -> None:
     from ghn_pipeline.pipeline.record import write_provenance
     from ghn_pipeline.pipeline.results import ghn_pairs
     from ghn_pipeline.report.correlations import measure, metrics, show
-    from ghn_pipeline.system.files import write_atomically
 
     config = job.config
     names = list(dict.fromkeys(name for part in PARTS for name in config.ablated(part)))
@@ -283,7 +282,6 @@ def ablations(job: Job) -> None:
 def _figure5(config: "Config", found: "Mapping[str, Correlations]") -> None:
     from ghn_pipeline.report.figure import save
     from ghn_pipeline.report.paper import figure5
-    from ghn_pipeline.report.table import write
 
     folder, a, b = Path("results", config.scale), *map(config.ablated, ("figure5a", "figure5b"))
     setting = figure5.Setting(
@@ -310,7 +308,6 @@ def _figure5(config: "Config", found: "Mapping[str, Correlations]") -> None:
 
 def _table5(config: "Config", found: "Mapping[str, Correlations]") -> None:
     from ghn_pipeline.report.paper.table5 import table5
-    from ghn_pipeline.report.table import write
 
     ghns = {name: config.ghns[name] for name in config.ablated("table5")}
     made = table5(

@@ -1,10 +1,13 @@
 """CIFAR-10 (section 5.1.1) and the architectures of the test set (section 5.3)."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ghn_pipeline.pipeline import costs
+from ghn_pipeline.pipeline.stage import result_folder
 from ghn_pipeline.stages.shared import Job, stage
+from ghn_pipeline.system.files import write_atomically
 
 if TYPE_CHECKING:
     from ghn_pipeline.model.graph import Block
@@ -58,7 +61,6 @@ def architectures(job: Job) -> None:
     """
     from ghn_pipeline.pipeline import record, tracking
     from ghn_pipeline.pipeline.build import draw_held_out
-    from ghn_pipeline.pipeline.stage import result_folder
 
     config = job.config
     test, selection = draw_held_out(config)
@@ -73,9 +75,6 @@ def architectures(job: Job) -> None:
 
 
 def _write_blocks(path: Path, blocks: "list[Block]") -> None:
-    import json
-
-    from ghn_pipeline.system.files import write_atomically
 
     lines = ",\n".join(json.dumps({"hash": b.hash, "block": b.to_json()}) for b in blocks)
     write_atomically(path, f"[\n{lines}\n]\n")

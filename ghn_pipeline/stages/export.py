@@ -1,6 +1,7 @@
 """The winner as something that others can use (section 7.5.1)."""
 
 from ghn_pipeline.pipeline import costs
+from ghn_pipeline.pipeline.stage import result_folder
 from ghn_pipeline.stages.shared import Job, Shown, stage
 
 
@@ -34,7 +35,6 @@ def export(job: Job) -> None:
     from ghn_pipeline.pipeline.build import finalist_recipe, images_of
     from ghn_pipeline.pipeline.results import exported, load_weights, trained_on, winner
     from ghn_pipeline.pipeline.spaces import paper_space
-    from ghn_pipeline.pipeline.stage import result_folder
     from ghn_pipeline.report.figure import save
     from ghn_pipeline.report.paper.figure7 import figure7
     from ghn_pipeline.training.finalist import Finalist

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ghn_pipeline.pipeline import costs
+from ghn_pipeline.pipeline.stage import result_folder
+from ghn_pipeline.report.table import write
 from ghn_pipeline.stages.shared import (
     CHOSEN_BY,
     FIRST_GHN,
@@ -106,7 +108,6 @@ def winner(job: Job) -> None:
     """
     from ghn_pipeline.pipeline import record, tracking
     from ghn_pipeline.pipeline.results import by_rank, trained_on
-    from ghn_pipeline.pipeline.stage import result_folder
 
     config = job.config
     ranks = config.finalists.ranks
@@ -346,7 +347,6 @@ def setting_of(config: "Config", made_of: list[dict[str, Any]], note: str) -> "S
 def write_table(config: "Config", name: str, made: "Table", made_of: list[dict[str, Any]]) -> None:
     """Write a table and the records of what it was made of."""
     from ghn_pipeline.pipeline.record import write_provenance
-    from ghn_pipeline.report.table import write
 
     write(made, Path("results", config.scale, name))
     write_provenance(config, name, made_of)

@@ -1,6 +1,10 @@
 """What a one-shot model and a GHN take as operations and nodes grow in number (section 7.1)."""
 
+import time
+
+from ghn_pipeline.pipeline.stage import result_folder
 from ghn_pipeline.stages.shared import Job, Shown, stage
+from ghn_pipeline.system.files import write_atomically
 
 
 @stage(
@@ -24,16 +28,13 @@ def memory(job: Job) -> None:
 
     Reads the configuration. Writes results/SCALE/memory: memory.csv, memory.png, .svg, run.json.
     """
-    import time
 
     from ghn_pipeline.pipeline import record, tracking
     from ghn_pipeline.pipeline.machine import prepare_device
     from ghn_pipeline.pipeline.spaces import paper_space
-    from ghn_pipeline.pipeline.stage import result_folder
     from ghn_pipeline.report.extra.memory_figure import memory_figure
     from ghn_pipeline.report.figure import save
     from ghn_pipeline.system.compute import hardware
-    from ghn_pipeline.system.files import write_atomically
     from ghn_pipeline.training.memory import sweep
 
     config = job.config

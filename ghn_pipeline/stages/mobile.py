@@ -4,7 +4,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ghn_pipeline.pipeline import costs
-from ghn_pipeline.stages.finalists import COST, RECIPE, how, share_out
+from ghn_pipeline.pipeline.stage import result_folder
+from ghn_pipeline.stages.finalists import (
+    COST,
+    RECIPE,
+    cost_of_search,
+    how,
+    setting_of,
+    share_out,
+    write_table,
+)
 from ghn_pipeline.stages.shared import SCALE, TABLE, Job, Shown, stage
 from ghn_pipeline.stages.train import train
 
@@ -73,7 +82,6 @@ def mobile(job: Job) -> None:
 
 def _count(config: "Config") -> None:
     from ghn_pipeline.pipeline import record, tracking
-    from ghn_pipeline.pipeline.stage import result_folder
 
     _, counted = _network(config, None)
     folder = result_folder(config, "mobile")
@@ -157,7 +165,6 @@ def table3(job: Job) -> None:
     """
     from ghn_pipeline.pipeline.results import trained_on, winner
     from ghn_pipeline.report.paper.classifiers import Accuracy, Mobile, table3
-    from ghn_pipeline.stages.finalists import cost_of_search, setting_of, write_table
 
     config = job.config
     cost, made_of = cost_of_search(config, short=True)

@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ghn_pipeline.pipeline import costs
+from ghn_pipeline.pipeline.stage import checkpoint_file, command, result_folder, settings
 from ghn_pipeline.stages.shared import DRAWN, FIRST_GHN, SCALE, Job, Shown, Work, stage
 from ghn_pipeline.system.errors import UserError
+from ghn_pipeline.system.files import digest, write_atomically
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,9 +52,7 @@ def search(job: Job) -> None:
 
     from ghn_pipeline.pipeline import tracking
     from ghn_pipeline.pipeline.results import first_ghn
-    from ghn_pipeline.pipeline.stage import result_folder
     from ghn_pipeline.ranking.strategies import best_so_far
-    from ghn_pipeline.system.files import write_atomically
 
     config = job.config
     strategy = _strategy(config, *job.part.split("/"))
@@ -102,7 +103,6 @@ def search_curves(job: Job) -> None:
     from ghn_pipeline.pipeline import record
     from ghn_pipeline.report.extra.search_figure import search_figure
     from ghn_pipeline.report.figure import save
-    from ghn_pipeline.system.files import write_atomically
 
     config = job.config
     made_of: list[dict[str, Any]] = []
@@ -140,16 +140,13 @@ def score(
     Raises:
         UserError: the model is missing or stale, or as `scoring.score`.
     """
-    from functools import partial
 
     from ghn_pipeline.pipeline import record
     from ghn_pipeline.pipeline.build import scorer_of
     from ghn_pipeline.pipeline.machine import prepare_device
     from ghn_pipeline.pipeline.results import weights_of
-    from ghn_pipeline.pipeline.stage import checkpoint_file, command, settings
     from ghn_pipeline.ranking import scoring
     from ghn_pipeline.system.compute import devices
-    from ghn_pipeline.system.files import digest
 
     device, weights = prepare_device(config), weights_of(config, model)
     if weights:

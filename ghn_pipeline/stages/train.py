@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from ghn_pipeline.pipeline import costs
+from ghn_pipeline.pipeline.stage import checkpoint_file, command, result_folder, settings
 from ghn_pipeline.stages.shared import INITIAL, Job, Shown, stage
+from ghn_pipeline.system.files import digest, write_atomically
 
 if TYPE_CHECKING:
     import torch
@@ -226,9 +228,7 @@ def train(
     import pandas as pd
 
     from ghn_pipeline.pipeline import record, tracking
-    from ghn_pipeline.pipeline.stage import checkpoint_file, command, result_folder, settings
     from ghn_pipeline.system.compute import hardware
-    from ghn_pipeline.system.files import digest, write_atomically
     from ghn_pipeline.training import checkpoint
     from ghn_pipeline.training.fit import fit
 

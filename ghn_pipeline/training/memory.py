@@ -25,7 +25,7 @@ from ghn_pipeline.settings.sections import Ghn, Sgd
 from ghn_pipeline.space.classification import Classification
 from ghn_pipeline.system.progress import Progress
 from ghn_pipeline.training.optimizers import adam, momentum_sgd
-from ghn_pipeline.training.search import build
+from ghn_pipeline.training.search import build, examples
 
 #: What is trained; "network" is a candidate with weights of its own, the part common to both.
 Model = Literal["ghn", "oneshot", "network"]
@@ -120,7 +120,9 @@ def footprint(
 
     def weigher() -> Trainee:
         values = stream("memory")
-        made = build(space, settings, 0) if model == "ghn" else OneShot(space, nodes, values)
+        made = (
+            build(space, settings, 0) if model == "ghn" else OneShot(examples(space, nodes), values)
+        )
         made = made.to(device)
         optimizer = adam(made.parameters(), settings.learning_rate)
         return made, optimizer, lambda network, images: run(network, made([network])[0], images)

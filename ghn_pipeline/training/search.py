@@ -23,9 +23,14 @@ from ghn_pipeline.training.schedule import halved, rising
 Sampler = Callable[[int], Block]
 
 
+def examples(space: Space, nodes: int) -> list[Network]:
+    """Return networks that hold between them every weight that one of `nodes` can ask for."""
+    return [Network(space.modules(block), resolution=1) for block in space.examples(nodes)]
+
+
 def build(space: Space, settings: Ghn, seed: int) -> GHN:
     """Make the untrained GHN of these settings; every number in it follows from `seed`."""
-    networks = [Network(space.modules(block), resolution=1) for block in space.examples(1)]
+    networks = examples(space, 1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return GHN(

@@ -16,6 +16,7 @@ from ghn_pipeline.model.network import Network, Trained, batch_statistics, run
 from ghn_pipeline.model.oneshot import OneShot
 from ghn_pipeline.model.operations import OPERATIONS
 from ghn_pipeline.space.classification import INPUTS, Classification, ClassificationSettings
+from ghn_pipeline.training.search import examples
 
 NAMES = tuple(ClassificationSettings.known)
 SPACE = Classification(NAMES, 2, 4, 4, (2, 4), 2, 10)
@@ -355,7 +356,7 @@ def test_initial_weights_have_variance_2_over_fan_in() -> None:
 
 
 def test_one_shot_holds_every_weight_that_is_asked_for() -> None:
-    model = OneShot(SPACE, 6, torch.Generator().manual_seed(0))
+    model = OneShot(examples(SPACE, 6), torch.Generator().manual_seed(0))
     asked = set()
     for seed in range(200):
         network = random_network(seed)
@@ -369,7 +370,7 @@ def test_one_shot_holds_every_weight_that_is_asked_for() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_one_shot_trains_exactly_the_path(seed: int) -> None:
-    model = OneShot(SPACE, 6, torch.Generator().manual_seed(0))
+    model = OneShot(examples(SPACE, 6), torch.Generator().manual_seed(0))
     network = random_network(seed)
     (weights,) = model([network])
     F.cross_entropy(run(network, weights, images()), torch.arange(5)).backward()

@@ -17,7 +17,7 @@ from ghn_pipeline.training.anytime import anytime_training
 from ghn_pipeline.training.distributed import Team
 from ghn_pipeline.training.finalist import Finalist, finalist_training
 from ghn_pipeline.training.fit import Training
-from ghn_pipeline.training.search import build, sampler, search_training
+from ghn_pipeline.training.search import build, examples, sampler, search_training
 from ghn_pipeline.training.sgd import sgd_training
 
 KINDS = ("ghn", "oneshot", "sgd", "anytime")
@@ -98,7 +98,7 @@ def small_training(kind: str, root, changes=None) -> Training:
             measured_at=config.correlation.steps,
         )
     if kind == "oneshot":
-        model, schedule = OneShot(space, 3, stream(0, "oneshot")), config.oneshot
+        model, schedule = OneShot(examples(space, 3), stream(0, "oneshot")), config.oneshot
     else:
         model, schedule = build(space, config.ghn, 0), config.ghn
     return search_training(
