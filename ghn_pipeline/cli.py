@@ -175,7 +175,9 @@ OTHERS: dict[str, tuple[Verb, dict[str, dict[str, object]]]] = {
 WITHOUT_SETTINGS = ("configure", "track", "completion", "ui")
 
 
-VERBS = [*kinds(), *OTHERS]
+def verbs() -> list[str]:
+    """Return the name of every verb."""
+    return [*kinds(), *OTHERS]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -183,7 +185,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         if unknown := re.search(r"argument VERB: invalid choice: '(.*?)'", message):
-            message = f"there is no verb {unknown[1]!r}{did_you_mean(unknown[1], VERBS)}"
+            message = f"there is no verb {unknown[1]!r}{did_you_mean(unknown[1], verbs())}"
         super().error(message)
 
 
@@ -242,7 +244,11 @@ def main() -> int:
         if isinstance(stream, io.TextIOWrapper):
             # a locale without ± or × must not end the work
             stream.reconfigure(errors="backslashreplace")
-    args = parser().parse_args()
+    try:
+        args = parser().parse_args()
+    except UserError as error:  # of an extension, which may declare verbs
+        print(f"ghn: {error}", file=sys.stderr)
+        return 1
     # torchrun supervises its workers itself
     if is_worker():
         return run(args)

@@ -12,7 +12,7 @@ import torch
 import yaml
 from workplace import ROOT
 
-from ghn_pipeline.cli import VERBS, WITHOUT_SETTINGS
+from ghn_pipeline.cli import WITHOUT_SETTINGS, verbs
 from ghn_pipeline.pipeline.stage import checkpoint_file
 from ghn_pipeline.settings.config import load
 
@@ -54,7 +54,7 @@ def config_of(place, changes=None):
 def test_help_names_every_verb(workplace):
     done = workplace.run("ghn", "--help")
     assert done.returncode == 0
-    for verb in VERBS:
+    for verb in verbs():
         assert re.search(rf"^ +{verb}\s+[A-Z]", done.stdout, re.MULTILINE), verb
 
 
@@ -81,7 +81,7 @@ def test_bash_completes_verbs(workplace):
     assert done.stdout.split() == ["search", "search_curves"]
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", verbs())
 def test_help_of_a_verb_says_what_it_reads_and_writes(verb, workplace):
     done = workplace.run("ghn", verb, "--help")
     assert done.returncode == 0

@@ -1,6 +1,6 @@
 """Writes dvc.yaml, the stages of a search space for DVC, from their declarations."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
@@ -16,7 +16,7 @@ HEAD = """\
 CURVES = (FIRST_GHN, "oneshot")
 
 
-def text(space: str, chapters: Sequence[str]) -> str:
+def text(space: str, chapters: tuple[str, ...]) -> str:
     """Return dvc.yaml for a search space of this name, which has these chapters."""
     there = needed(chapters)
     stages = "\n".join(_block({name(one): _stage(one, there)}, 1) for one in there)

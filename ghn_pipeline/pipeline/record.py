@@ -20,6 +20,7 @@ from ghn_pipeline.pipeline.stage import (
     all_settings,
     checkpoint_file,
     command,
+    kinds,
     result_folder,
     settings,
 )
@@ -170,10 +171,10 @@ def _fault(content: Any) -> str:
     """Return the faults of a record, "" where there are none."""
     try:
         found = schemas.Record.model_validate(content)
-        result = schemas.RESULTS.get(found.stage.partition("/")[0])
-        if result is None:
+        of_kind = kinds().get(found.stage.partition("/")[0])
+        if of_kind is None:
             return f"stage: there is no {found.stage}"
-        TypeAdapter(result).validate_python(found.result)
+        TypeAdapter(getattr(schemas, of_kind[0].result)).validate_python(found.result)
     except ValidationError as error:
         return faults(error)
     own = _own_sha256(content)

@@ -1,10 +1,9 @@
-"""The records of runs: which keys and values each kind of stage writes, and later stages may read.
+"""The schemas of records, which later stages may read; a declaration names that of its result.
 
 A file that was damaged or edited is refused here, so that no reader meets a missing key, a value of
 another type or an accuracy outside 0 to 1.
 """
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -91,7 +90,7 @@ class TreeOfImages(Schema):
     validation: Count
 
 
-class Counted(Schema):
+class CountedMobile(Schema):
     """An ImageNet-mobile network that was counted, for no images were given."""
 
     hash: Hash
@@ -101,7 +100,7 @@ class Counted(Schema):
     images: None
 
 
-class Mobile(Training):
+class TrainedMobile(Training):
     """An ImageNet-mobile network that was trained."""
 
     hash: Hash
@@ -113,9 +112,12 @@ class Mobile(Training):
     images: TreeOfImages
 
     @model_validator(mode="after")
-    def _final(self) -> "Mobile":
+    def _final(self) -> "TrainedMobile":
         self.at_end("top1")
         return self
+
+
+Mobile = CountedMobile | TrainedMobile
 
 
 class Anytime(Training):
@@ -192,22 +194,8 @@ class Export(Schema):
     test: Fraction
 
 
-#: What the result of a stage is, by the kind of the stage.
-RESULTS: Mapping[str, Any] = {
-    "architectures": Architectures,
-    "ghn": Training,
-    "oneshot": Training,
-    "sgd": Truth,
-    "short": Truth,
-    "scores": Scores,
-    "search": Search,
-    "winner": Winner,
-    "finalists": Finalist,
-    "mobile": Counted | Mobile,
-    "anytime": Anytime,
-    "memory": Memory,
-    "export": Export,
-}
+#: The result of a stage whose declaration names no other.
+AnyResult = dict[str, Any]
 
 
 def _time(text: str) -> str:

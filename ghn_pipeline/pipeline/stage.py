@@ -85,6 +85,7 @@ class Stage:
         chapters: the chapters that it belongs to; with none it is made where another reads it.
         root: the folder of its files, by default results/SCALE/STAGE.
         shown: the entries of the report, by file.
+        result: the name of the schema of its result, in `pipeline.schemas`.
         costs: says what a job takes; see pipeline/costs.py.
         like: stages whose jobs take the same have the same text here, by default their own name.
             With "{part}" each part has a line of its own in the plan.
@@ -104,6 +105,7 @@ class Stage:
     chapters: tuple[str, ...] = ()
     root: str = ""
     shown: Mapping[str, Shown] | None = None
+    result: str = "AnyResult"
     costs: "CostsOf | None" = None
     like: str = ""
 
@@ -191,7 +193,8 @@ def kinds() -> dict[str, list[Stage]]:
     return found
 
 
-def needed(chapters: Sequence[str]) -> list[Stage]:
+@cache
+def needed(chapters: tuple[str, ...]) -> list[Stage]:
     """Return the stages of some chapters, such as those of a space, and all that they read."""
     needed = {one.name for one in declared() if set(chapters) & set(one.chapters)}
     while (
@@ -375,7 +378,7 @@ def check_space(config: "Config", name: str) -> None:
 
 
 def _is_of_space(config: "Config", one: Stage) -> bool:
-    return not one.chapters or not set(one.chapters).isdisjoint(config.space.chapters)
+    return not one.chapters or one in needed(config.space.chapters)
 
 
 def _of_another_space(config: "Config", name: str, chapters: Sequence[str]) -> UserError:

@@ -82,6 +82,7 @@ def _trained(
     """Declare the trainings of one kind of networks with exits."""
     return stage(
         f"anytime/{name}",
+        result="Anytime",
         reads=("data", *read),
         settings=(*own, "evaluation.batch", *(f"anytime.{key}" for key in RECIPE)),
         writes=("model.pt", "curve.csv"),

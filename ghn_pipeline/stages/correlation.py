@@ -35,6 +35,7 @@ PARTS = ("figure5a", "figure5b", "table5")
 
 @stage(
     "scores/ghn/NAME",
+    result="Scores",
     reads=("data", DRAWN, "ghn/{part}: model.pt run.json"),
     settings=("evaluation",),
     each="correlation.ghns",
@@ -47,6 +48,7 @@ PARTS = ("figure5a", "figure5b", "table5")
 )
 @stage(
     "scores/oneshot",
+    result="Scores",
     reads=("data", DRAWN, "oneshot: model.pt run.json"),
     settings=("evaluation",),
     writes=("scores.csv",),
@@ -58,6 +60,7 @@ PARTS = ("figure5a", "figure5b", "table5")
 )
 @stage(
     "scores/proxies",
+    result="Scores",
     reads=("data", DRAWN),
     settings=(
         *INITIAL,
@@ -72,6 +75,7 @@ PARTS = ("figure5a", "figure5b", "table5")
 )
 @stage(
     "scores/sgd",
+    result="Scores",
     reads=("data", DRAWN),
     settings=(
         *INITIAL,

@@ -44,6 +44,7 @@ def data(job: Job) -> None:
 
 @stage(
     "architectures",
+    result="Architectures",
     writes=("architectures.json", "selection.json"),
     settings=(
         "space",

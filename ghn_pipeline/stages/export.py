@@ -7,6 +7,7 @@ from ghn_pipeline.stages.shared import Job, Shown, stage
 
 @stage(
     "export",
+    result="Export",
     reads=("data", "winner", "finalists/best/{finalists.seeds[0]}: model.pt run.json"),
     settings=("scale",),
     writes=("architecture.json", "model.pt", "model.onnx", "figure7.svg", "figure7.png"),

@@ -51,6 +51,7 @@ COST = (f"{FIRST_GHN}: run.json", CHOSEN_BY)
 
 @stage(
     "short/RANK",
+    result="Truth",
     reads=("data", CHOSEN_BY),
     settings=(*INITIAL, "sgd", "evaluation.batch"),
     each="finalists.ranks",
@@ -95,6 +96,7 @@ def short(job: Job) -> None:
 
 @stage(
     "winner",
+    result="Winner",
     reads=(CHOSEN_BY, "short/{finalists.ranks}"),
     settings=("finalists.ranks",),
     writes=(),
@@ -134,6 +136,7 @@ def _finalists(group: str, read: str, each: str, *own: str) -> Callable[[Work], 
     """Declare the trainings of a group of finalists, a part for each rank or seed."""
     return stage(
         f"finalists/{group}",
+        result="Finalist",
         reads=("data", read),
         settings=(
             *INITIAL,

@@ -9,6 +9,7 @@ from ghn_pipeline.system.files import write_atomically
 
 @stage(
     "memory",
+    result="Memory",
     settings=(
         "scale",
         "space",

@@ -48,6 +48,7 @@ def _costs(config: "Config", part: str) -> costs.Costs:
 
 @stage(
     "mobile",
+    result="Mobile",
     reads=("winner",),
     settings=(
         "network.stem_multiplier",

@@ -27,6 +27,7 @@ def _search(method: str, *own: str) -> Callable[[Work], Work]:
     """Declare the searches by one method, a part for each seed."""
     return stage(
         f"search/{method}/SEED",
+        result="Search",
         reads=("data", DRAWN, f"{FIRST_GHN}: model.pt run.json"),
         settings=("evaluation", "search.evaluations", *own, "seeds.search"),
         each="search.seeds",

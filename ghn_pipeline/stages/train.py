@@ -53,6 +53,7 @@ def sgd_costs(config: "Config", part: str) -> costs.Costs:
 
 @stage(
     "ghn/NAME",
+    result="Training",
     reads=("data", "architectures"),
     settings=(
         *INITIAL,
@@ -82,6 +83,7 @@ def ghn(job: Job) -> None:
 
 @stage(
     "oneshot",
+    result="Training",
     reads=("data", "architectures"),
     settings=(*INITIAL, "oneshot", "seeds.training_architectures"),
     writes=("model.pt", "curve.csv"),
@@ -103,6 +105,7 @@ def oneshot(job: Job) -> None:
 
 @stage(
     "sgd/INDEX",
+    result="Truth",
     reads=("data", "architectures"),
     settings=(
         *INITIAL,
