@@ -59,7 +59,7 @@ def configure(args: argparse.Namespace) -> None:
     from ghn_pipeline.settings.config import adopt
 
     config = adopt(Path("params.yaml"), [Path(file) for file in args.files])
-    write_atomically(Path("dvc.yaml"), dvc.text(config.space.name, config.space.chapters))
+    write_atomically(Path("dvc.yaml"), dvc.text(config))
     print(f"params.yaml and dvc.yaml are now of the scale {config.scale}")
 
 
@@ -155,7 +155,7 @@ OTHERS: dict[str, tuple[Verb, dict[str, dict[str, object]]]] = {
     "check": (check, {}),
     "configure": (
         configure,
-        {"files": {"metavar": "FILE", "nargs": "+", "help": "such as presets/quick.yaml"}},
+        {"files": {"metavar": "FILE", "nargs": "*", "help": "such as presets/quick.yaml"}},
     ),
     "calibrate": (
         calibrate,

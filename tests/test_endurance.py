@@ -8,10 +8,11 @@ import sys
 import pytest
 import trials
 import yaml
+from conftest import ROOT
 from kills import STAGES, WAYS, Ground, Round, difference, take_away
 
 from ghn_pipeline.pipeline import dvc
-from ghn_pipeline.space.spaces import SPACES
+from ghn_pipeline.settings.config import load
 
 pytestmark = [
     pytest.mark.slow,
@@ -83,8 +84,9 @@ def test_any_difference_is_seen(ground):
 def test_every_kind_of_stage_is_there():
     """Every command of the workflows, except for what only gets the images and for benchmarks."""
     named = {}
-    for space in ("classification", "anytime"):
-        stages = yaml.safe_load(dvc.text(space, SPACES[space].chapters))["stages"]
+    for preset in ("smoke", "anytime-smoke"):
+        config = load([ROOT / "params.yaml", ROOT / f"presets/{preset}.yaml"])
+        stages = yaml.safe_load(dvc.text(config))["stages"]
         named |= {name: one["cmd"].split()[1] for name, one in stages.items()}
     del named["data"]
     assert {stage.dvc.partition("@")[0]: stage.words.split()[0] for stage in STAGES} == named

@@ -5,26 +5,28 @@ from typing import Any
 
 import yaml
 
-from ghn_pipeline.pipeline.stage import FIRST_GHN, SCALE, Stage, command, needed, read_by
+from ghn_pipeline.pipeline.stage import FIRST_GHN, SCALE, Stage, command, needed, read_by, value
+from ghn_pipeline.settings.config import Config
 
 HEAD = """\
 # The stages of the space {space}, for `dvc repro`: the same commands, inputs and outputs as
 # Snakemake's. Written by `ghn configure`, from the declarations in ghn_pipeline/stages; a change
-# belongs there. DVC reads params.yaml alone.
+# belongs there. DVC reads params.yaml alone; after a change of correlation.architectures in it run
+# `ghn configure`, for DVC cannot count.
 """
 #: Trainings whose loss `dvc plots` shows.
 CURVES = (FIRST_GHN, "oneshot")
 
 
-def text(space: str, chapters: tuple[str, ...]) -> str:
-    """Return dvc.yaml for a search space of this name, which has these chapters."""
-    there = needed(chapters)
-    stages = "\n".join(_block({name(one): _stage(one, there)}, 1) for one in there)
+def text(config: Config) -> str:
+    """Return dvc.yaml for the search space of a configuration."""
+    there = needed(config.space.chapters)
+    stages = "\n".join(_block({name(one): _stage(config, one, there)}, 1) for one in there)
     literals = {one.literal for one in there}
     curves = [c for c in CURVES if c.partition("/")[0] in literals]
     y = {f"{_path(f'{SCALE}/{curve}')}/curve.csv": "loss" for curve in curves}
     plots = _block({"plots": [{"learning curves": {"x": "step", "y": y}}]}, 0)
-    return f"{HEAD.format(space=space)}\nstages:\n{stages}\n{plots}"
+    return f"{HEAD.format(space=config.space.name)}\nstages:\n{stages}\n{plots}"
 
 
 def name(one: Stage) -> str:
@@ -32,12 +34,11 @@ def name(one: Stage) -> str:
     return one.literal.replace("/", "-")
 
 
-def _stage(one: Stage, there: list[Stage]) -> dict[str, Any]:
+def _stage(config: Config, one: Stage, there: list[Stage]) -> dict[str, Any]:
     folder = _path(one.root or f"{SCALE}/{one.pattern}")
     found: dict[str, Any] = {}
     if one.each:
-        whole = _all_parts_are_read(one, there)
-        found["matrix"] = {"part": f"${{{one.each}}}" if whole else [f"${{{one.each}[0]}}"]}
+        found["matrix"] = {"part": _parts(config, one, there)}
     found["cmd"] = _path(command(one.pattern))
     found["deps"] = list(dict.fromkeys(_inputs(one)))
     found["params"] = [*(["method"] if one.record else []), *_params(one)]
@@ -51,6 +52,12 @@ def _stage(one: Stage, there: list[Stage]) -> dict[str, Any]:
         found["outs"] = [f for f in files if f not in (*numbers, *plots)]
         found |= {"metrics": numbers, "plots": plots}
     return {key: each for key, each in found.items() if each}
+
+
+def _parts(config: Config, one: Stage, there: list[Stage]) -> str | list[Any]:
+    if isinstance(count := value(config, one.each), int):
+        return _Row(range(count))
+    return f"${{{one.each}}}" if _all_parts_are_read(one, there) else [f"${{{one.each}[0]}}"]
 
 
 def _all_parts_are_read(one: Stage, there: list[Stage]) -> bool:
@@ -89,6 +96,17 @@ def _params(one: Stage) -> Iterator[str]:
 def _path(path: str) -> str:
     """Return a path of a declaration in DVC's notation."""
     return path.replace("{part}", "{item.part}").replace("{", "${")
+
+
+class _Row(list[Any]):
+    """A list that is written without a line for each entry."""
+
+
+def _write_row(dumper: yaml.SafeDumper, row: _Row) -> yaml.Node:
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", row, flow_style=True)
+
+
+yaml.SafeDumper.add_representer(_Row, _write_row)
 
 
 def _block(content: Any, depth: int) -> str:

@@ -245,7 +245,7 @@ def truths(config: Config) -> list[dict[str, Any]]:
     Raises:
         UserError: one is missing, or was made with other settings; it is named.
     """
-    stages = [f"sgd/{i}" for i in config.correlation.architectures]
+    stages = [f"sgd/{i}" for i in range(config.correlation.architectures)]
     return [record.read(config, stage) for stage in stages]
 
 

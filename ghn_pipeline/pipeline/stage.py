@@ -2,8 +2,8 @@
 
 A declaration is a decorator of the function that does the work. It names settings by their dotted
 paths. A path in braces stands for its value: `{search.seeds[0]}` is the first entry of a list, and
-`{search.seeds}` stands for every entry. `{part}` is the last word of the stage's own name: in
-`sgd/3` it is 3.
+`{search.seeds}` stands for every entry; a number n stands for 0 to n - 1. `{part}` is the last word
+of the stage's own name: in `sgd/3` it is 3.
 """
 
 import re
@@ -77,7 +77,7 @@ class Stage:
         reads: earlier stages, as "STAGE" for all their files or as "STAGE: FILE FILE".
         settings: the dotted paths of the settings that change its result. It also depends on all
             that the stages in `reads` depend on.
-        each: the setting that lists the parts; both engines make one job for each entry.
+        each: the setting that lists or counts the parts; both engines make one job for each.
         known: the setting that lists every possible part, if there are more.
         needs: the resources of a job.
         memory_mb, minutes: the limits of a job that needs "little".
@@ -144,7 +144,7 @@ class Stage:
     def parts(self, config: "Config", *, made: bool = False) -> list[str]:
         """Return all possible parts, or only those that the engines make."""
         listed = self.each if made else self.known or self.each
-        return [str(part) for part in value(config, listed)] if listed else [""]
+        return [str(part) for part in entries(value(config, listed))] if listed else [""]
 
     def names(self, config: "Config", *, made: bool = False) -> list[str]:
         """Return the whole names, such as ["sgd/0", "sgd/1"]."""
@@ -193,7 +193,6 @@ def kinds() -> dict[str, list[Stage]]:
     return found
 
 
-@cache
 def needed(chapters: tuple[str, ...]) -> list[Stage]:
     """Return the stages of some chapters, such as those of a space, and all that they read."""
     needed = {one.name for one in declared() if set(chapters) & set(one.chapters)}
@@ -232,6 +231,13 @@ def value(config: "Config", path: str) -> Any:
     return found
 
 
+def entries(value: Any) -> list[Any]:
+    """Return the entries of a list, the keys of a mapping, or the indices below a number."""
+    if isinstance(value, int):
+        return list(range(value))
+    return [value] if isinstance(value, str) else list(value)
+
+
 def filled(config: "Config", text: str, part: str = "") -> list[str]:
     """Return a text with each path in braces replaced by its value, once for each list entry."""
     found = [""]
@@ -239,8 +245,8 @@ def filled(config: "Config", text: str, part: str = "") -> list[str]:
     for match in _BRACES.finditer(text):
         path, first = match.groups()
         there = part if path == "part" else value(config, path)
-        entries = [there[0]] if first else there if isinstance(there, list) else [there]
-        found = [f"{f}{text[end : match.start()]}{entry}" for f in found for entry in entries]
+        named = there[:1] if first else entries(there)
+        found = [f"{f}{text[end : match.start()]}{entry}" for f in found for entry in named]
         end = match.end()
     return [f + text[end:] for f in found]
 

@@ -46,7 +46,7 @@ def _changed_batches(images: Images, ghn: Ghn, ghns: dict[str, Ghn]) -> list[str
 
 
 def _drawn(correlation: Correlation) -> list[str]:
-    more = len(correlation.architectures) > correlation.drawn
+    more = correlation.architectures > correlation.drawn
     return ["correlation.architectures: more than correlation.drawn"] if more else []
 
 

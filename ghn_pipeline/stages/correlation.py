@@ -163,7 +163,7 @@ def table4(job: Job) -> None:
     config = job.config
     rows, made_of = table4_rows(config)
     folder, bootstrap = Path("results", config.scale), bootstrap_of(config)
-    count = len(config.correlation.architectures)
+    count = config.correlation.architectures
     found = table4.measure_rows(rows, count, bootstrap)
     made = table4.table4(
         rows,
@@ -270,7 +270,7 @@ def ablations(job: Job) -> None:
     found = measure(
         pairs,
         of="the ablations",
-        architectures=len(config.correlation.architectures),
+        architectures=config.correlation.architectures,
         bootstrap=bootstrap_of(config),
     )
     _figure5(config, found)
@@ -291,7 +291,7 @@ def _figure5(config: "Config", found: "Mapping[str, Correlations]") -> None:
     setting = figure5.Setting(
         scale=config.scale,
         scale_note=config.scale_note,
-        architectures=len(config.correlation.architectures),
+        architectures=config.correlation.architectures,
         bootstrap=bootstrap_of(config),
     )
     ghns = {name: config.ghns[name] for name in found}
@@ -318,7 +318,7 @@ def _table5(config: "Config", found: "Mapping[str, Correlations]") -> None:
         {(g.share_parameters, g.pass_embeddings): found[name] for name, g in ghns.items()},
         scale=config.scale,
         scale_note=config.scale_note,
-        architectures=len(config.correlation.architectures),
+        architectures=config.correlation.architectures,
         bootstrap=bootstrap_of(config),
     )
     write(made, Path("results", config.scale, "table5"))

@@ -680,7 +680,7 @@ def _follow_and_send(folder, uri, barrier):
 @pytest.mark.slow
 def test_forty_processes_at_once_on_a_fresh_store_lose_nothing(stage, tmp_path, forkserver):
     store = f"sqlite:///{tmp_path}/fresh.db"  # the tables are not made yet
-    many = {"correlation.drawn": 40, "correlation.architectures": list(range(40))}
+    many = {"correlation.drawn": 40, "correlation.architectures": 40}
     folders = [tmp_path / stage(f"sgd/{i}", settings=many) for i in range(40)]
     barrier = forkserver.Barrier(40)
     children = [

@@ -55,7 +55,7 @@ PAPER = {
     "ghn.halve_at": [100, 150],
     # 5.3: "a fixed set of 100 random architectures", "train them for 50 epochs"
     "correlation.drawn": 100,
-    "correlation.architectures": list(range(100)),
+    "correlation.architectures": 100,
     # 7.3: "600 epochs", "across 32 GPUs", "initial linear warmup of 5 epochs", and as above
     "finalists.epochs": 600,
     "finalists.workers": 32,

@@ -119,7 +119,7 @@ TABLE = [
     # what is done of a scoring is kept by groups
     ("evaluation.together", 3, only("scores/oneshot", "scores/sgd", *PROXIES, *SCORED)),
     ("correlation.drawn", 7, OF_SPACE[:-1]),
-    ("correlation.architectures", [0, 1, 2, 3, 4, 5], only("table4", "ablations")),
+    ("correlation.architectures", 6, only("table4", "ablations")),
     ("correlation.steps", [5], only(*TRUTH)),
     ("correlation.resamples", 300, only(*COMPARED, "anytime_curves")),
     ("correlation.confidence", 0.9, only(*COMPARED, "anytime_curves")),
@@ -185,9 +185,9 @@ TABLE = [
     *(
         (f"anytime.{rival}.{key}", value, ["anytime_curves"])
         for rival, keys in {
-            "resnet_mc": {"blocks": 3, "channels": 3, "exits": [1]},
+            "resnet_mc": {"blocks": 9, "channels": 3, "exits": [1]},
             "resnet_ensemble": {"blocks": [3], "channels": 3},
-            "densenet_mc": {"layers": 3, "exits": [1]},
+            "densenet_mc": {"layers": 7, "exits": [1]},
             "densenet_ensemble": {"layers": [3]},
         }.items()
         for key, value in {**keys, **(OF_DENSENET if "dense" in rival else {})}.items()
