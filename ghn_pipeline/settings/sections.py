@@ -31,7 +31,7 @@ Folder = Annotated[
     str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=1000), AfterValidator(_nameable)
 ]
 
-Source = Annotated[str, AfterValidator(_known_source)]
+Source = Annotated[Name, AfterValidator(_known_source)]
 
 # A number has an upper bound far above any use: a slip of the keyboard is then a fault of the
 # configuration, and not a machine without memory.

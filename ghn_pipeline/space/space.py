@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Protocol
 from pydantic import Field, ValidationInfo, field_validator
 
 from ghn_pipeline.model.graph import Block, Module
-from ghn_pipeline.settings.sections import Macro, Nodes, Section
+from ghn_pipeline.settings.sections import Macro, Name, Nodes, Section
 from ghn_pipeline.system.errors import did_you_mean
 
 
@@ -85,7 +85,7 @@ class SpaceSettings(Section):
     nodes: Nodes
     max_inputs: Annotated[int, Field(ge=1, le=1000)] | None = None
     exits: Nodes | None = None
-    operations: Annotated[list[str], Field(min_length=2, max_length=100)]
+    operations: Annotated[list[Name], Field(min_length=2, max_length=100)]
 
     @field_validator("operations")
     @classmethod
