@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import spearmanr
+from test_docs import DOCS, blocks_of
 
 from ghn_pipeline.baselines import multiply_adds
 from ghn_pipeline.baselines.msdnet import MSDNet
@@ -154,3 +155,12 @@ def test_another_space_is_refused_in_one_line(made):
     done = made.run("ghn", "anytime_curves", "--config", "params.yaml", "presets/smoke.yaml")
     assert done.returncode == 1
     assert "space anytime" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_python_of_the_documentation_runs(made, monkeypatch):
+    monkeypatch.chdir(made.folder)
+    (code,) = blocks_of(DOCS / "explanation/anytime.md", "python")
+    small = code.replace("anytime-quick", "anytime-smoke").replace("16, 16", "8, 8")
+    names: dict[str, object] = {}
+    exec(small, names)
+    assert names["logits"].shape == (1, 10)

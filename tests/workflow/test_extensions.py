@@ -1,4 +1,4 @@
-"""A space, an operation, a proxy and a stage from outside the package: one file each."""
+"""A space, an operation, a proxy, a measure and a stage from outside the package: a file each."""
 
 import shutil
 
@@ -12,6 +12,7 @@ pytestmark = pytest.mark.slow
 SCALE = {
     "scale": "chains",
     "space": {"name": "chain", "operations": ["conv_1x1", "half"]},
+    "evaluation": {"measure": "probability"},
     "correlation": {"ghns": ["default"]},
     "ghn": {"epochs": 1, "halve_at": []},
     "ablations": {"figure5a": [], "figure5b": [], "table5": []},
@@ -48,7 +49,8 @@ def test_both_engines_make_the_stage_of_an_extension_and_what_it_reads(made):
     table = pd.read_csv(made[0].folder / RESULTS / "agreement/agreement.csv")
     # the smoke preset draws 6 architectures of 3 nodes, and stacks 2 blocks
     assert len(table) == 6
-    assert set(table.columns) == {"index", "hash", "accuracy", "likelihood", "halves"}
+    assert set(table.columns) == {"index", "hash", "probability", "halves"}
+    assert table["probability"].between(0.01, 0.5).all()
     assert set(table["halves"]) <= {0, 2, 4, 6} and table["halves"].max() > 0
     for name in ("agreement/agreement.csv", "architectures/architectures.json"):
         first, second = ((place.folder / RESULTS / name).read_bytes() for place in made)
