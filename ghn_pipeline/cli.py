@@ -293,9 +293,12 @@ def _do(args: argparse.Namespace) -> None:
     Raises:
         UserError: a fault of the configuration, no such stage in the space, or one of the work.
     """
+    from ghn_pipeline.pipeline import tracking
+
     parts = [args.part] if "part" in args else []
     name, config = "/".join([args.verb, *parts]), configuration(args)
     log = log_file(config, name)
+    tracking.at_once()  # a fault of the environment is said before the work
     # of processes that share the work
     if leads():
         logs.keep(log)

@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 from filelock import FileLock
-from workplace import ROOT, Workplace
+from workplace import ROOT, SMOKE, Workplace
 
 from ghn_pipeline import cli
 from ghn_pipeline.data import cifar10
@@ -194,8 +194,10 @@ def finished(tmp_path_factory, cifar10_folder) -> Workplace:
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
     with FileLock(f"{folder}.lock"):
         place = Workplace(folder, cifar10_folder)
-        done = place.snakemake()  # of which a second worker finds nothing to be done
-    assert done.returncode == 0, done.stderr[-3000:]
+        # a second worker finds nothing to be done
+        for words in (["snakemake", "--cores", "2", *SMOKE], ["ghn", "track"]):
+            done = place.run(*words)
+            assert done.returncode == 0, done.stderr[-3000:]
     return place
 
 

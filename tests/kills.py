@@ -27,6 +27,7 @@ from workplace import ROOT, WORKPLACE, Workplace
 
 from ghn_pipeline.pipeline import dvc
 from ghn_pipeline.pipeline import stage as declarations
+from ghn_pipeline.pipeline.tracking import WHEN
 from ghn_pipeline.settings.config import load
 
 PRESETS = {"smoke": "all", "anytime-smoke": "anytime_prediction"}
@@ -149,6 +150,7 @@ class Ground:
 
     def _settled(self, place: Workplace) -> Workplace:
         # one store for all: to make a new one takes longer than most stages
+        place.environment.pop(WHEN, None)  # a kill may hit what sends
         place.environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{self.folder}/mlflow.db"
         (place.folder / "endurance.yaml").write_text(yaml.safe_dump(SETTINGS), encoding="utf-8")
         return place

@@ -13,6 +13,8 @@ import leftovers
 import pytest
 import yaml
 
+from ghn_pipeline.pipeline.tracking import WHEN
+
 ROOT = Path(__file__).parents[1]
 SMOKE = ("--configfile", "presets/smoke.yaml")
 #: How the command line of a stage names its program.
@@ -22,7 +24,10 @@ WORKPLACE, COMMAND = "GHN_WORKPLACE", "GHN_COMMAND"
 
 
 class Workplace:
-    """A folder to run commands in, as a user's checkout is, with results of its own."""
+    """A folder to run commands in, as a user's checkout is, with results of its own.
+
+    Its jobs send nothing to MLflow, unless a test takes `WHEN` out of its environment.
+    """
 
     def __init__(self, folder: Path, data: Path) -> None:
         self.folder = folder
@@ -36,7 +41,7 @@ class Workplace:
             DVC_NO_ANALYTICS="1",
             # no cluster, even where Slurm is installed: its plugin would ask for one, in vain
             SLURM_CONF=os.devnull,
-            **{WORKPLACE: str(folder)},
+            **{WORKPLACE: str(folder), WHEN: "later"},
         )
 
     def _furnish(self, data: Path) -> None:

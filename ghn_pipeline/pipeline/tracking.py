@@ -12,6 +12,7 @@ settings. Runs of other folders, such as a colleague's on the same server, are l
 
 import csv
 import json
+import os
 import sys
 import threading
 import time
@@ -42,14 +43,31 @@ PLACE = "ghn.place"
 #: beside run.json: what was sent, and where to
 MARKER = "mlflow.json"
 
+#: If the environment has the word "later" here, jobs send nothing, and `ghn track` sends it all.
+WHEN = "GHN_TRACKING"
+
 Record = Mapping[str, Any]
 T = TypeVar("T")
 #: step, time in milliseconds, numbers
 Point = tuple[int, int, Mapping[str, float]]
 
 
+def at_once() -> bool:
+    """Whether jobs send their own results.
+
+    Raises:
+        UserError: the environment names another time than "later".
+    """
+    when = os.environ.get(WHEN, "")
+    if when not in ("", "later"):
+        raise UserError(f"{WHEN} is {when!r}: set it to later, or do not set it.")
+    return not when
+
+
 def prepare() -> None:
     """Make the store and its experiment before jobs share them; no answer costs a warning."""
+    if not at_once():
+        return
     try:
         store.in_time(_experiment)
     except Exception as error:
@@ -87,6 +105,9 @@ def follow(record: Record, folder: Path) -> Iterator[Callable[["Log"], None]]:
     Yields:
         What to call with the log after each checkpoint.
     """
+    if not at_once():
+        yield lambda log: None
+        return
     follower = _Follower(record, folder)
     follower.start()
     try:
@@ -96,6 +117,12 @@ def follow(record: Record, folder: Path) -> Iterator[Callable[["Log"], None]]:
         follower.join(store.PATIENCE)
         raise
     follower.become("FINISHED")
+
+
+def done(folder: Path) -> None:
+    """Send the stage whose files are in `folder`, unless `ghn track` is to send it later."""
+    if at_once():
+        send(folder)
 
 
 def send(folder: Path) -> str | None:

@@ -120,7 +120,7 @@ def scores(job: Job) -> None:
         "hashes": hashes,
     }
     search.publish(config, job.stage, model, found, result, ["scores.csv"])
-    tracking.send(folder)
+    tracking.done(folder)
 
 
 @stage(

@@ -71,7 +71,7 @@ def architectures(job: Job) -> None:
     result = {"architectures": len(test), "selection": len(selection)}
     outputs = ["architectures.json", "selection.json"]
     record.write(config, "architectures", result, seconds=0, outputs=outputs)
-    tracking.send(folder)
+    tracking.done(folder)
     print(f"drew {len(test)} architectures, and {len(selection)} others for choices")
 
 

@@ -56,5 +56,5 @@ def export(job: Job) -> None:
     result = {"of": best, "hash": block.hash, "test": measured["test"]}
     outputs = ["architecture.json", "model.pt", "model.onnx", "figure7.png", "figure7.svg"]
     record.write(config, "export", result, seconds=0, outputs=outputs)
-    tracking.send(folder)
+    tracking.done(folder)
     print(f"see {folder}: its accuracy on the test images is {100 * measured['test']:.2f}%")

@@ -128,7 +128,7 @@ def winner(job: Job) -> None:
         "of": accuracies,
     }
     record.write(config, "winner", result, seconds=0)
-    tracking.send(result_folder(config, "winner"))
+    tracking.done(result_folder(config, "winner"))
     print(f"rank {rank} wins with {100 * accuracies[rank]:.2f}% on the validation images")
 
 

@@ -63,5 +63,5 @@ def memory(job: Job) -> None:
     record.write(
         config, "memory", result, seconds=seconds, outputs=outputs, hardware=hardware(device)
     )
-    tracking.send(folder)
+    tracking.done(folder)
     print(f"see {folder}/memory.png")

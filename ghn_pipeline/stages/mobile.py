@@ -89,7 +89,7 @@ def _count(config: "Config") -> None:
     for name in ("model.pt", "curve.csv"):  # of an earlier one that was trained
         (folder / name).unlink(missing_ok=True)
     record.write(config, "mobile", {**counted, "images": None}, seconds=0)
-    tracking.send(folder)
+    tracking.done(folder)
     print("mobile.folder names no ImageNet: counted, not trained")
 
 

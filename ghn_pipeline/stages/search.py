@@ -80,7 +80,7 @@ def search(job: Job) -> None:
     result = {"evaluations": len(found), "best": best.score.values[by], "hash": best.score.hash}
     outputs = ["architectures.json", "curve.csv"]
     publish(config, job.stage, first_ghn(config), found, result, outputs)
-    tracking.send(folder)
+    tracking.done(folder)
     print(f"the best of {len(found)}: {best.score.hash}, {by} {best.score.values[by]:.4f}")
 
 

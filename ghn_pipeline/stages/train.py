@@ -274,4 +274,4 @@ def train(
             outputs=outputs,
             hardware=hardware(device),
         )
-        tracking.send(folder)
+        tracking.done(folder)

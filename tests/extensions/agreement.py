@@ -27,4 +27,4 @@ def agreement(job: Job) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     generated.assign(halves=counted["halves"]).to_csv(folder / "agreement.csv", index=False)
     record.write(job.config, "agreement", {}, seconds=0, outputs=["agreement.csv"])
-    tracking.send(folder)
+    tracking.done(folder)

@@ -417,6 +417,29 @@ def test_the_marker_tells_no_password(stage, monkeypatch):
     assert marker["store"] == "https://there:5000/mlflow"
 
 
+def test_what_is_to_be_sent_later_loads_no_mlflow_and_is_sent_by_track(stage, store, monkeypatch):
+    folder = stage()
+    monkeypatch.setenv(tracking.WHEN, "later")
+    code = f"""if True:
+        import sys
+        from pathlib import Path
+        from ghn_pipeline.pipeline import tracking
+        tracking.prepare()
+        with tracking.follow({{}}, Path({str(folder)!r})) as take:
+            take(None)
+        tracking.done(Path({str(folder)!r}))
+        assert not any(name.partition(".")[0] == "mlflow" for name in sys.modules)
+    """
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert not (folder / tracking.MARKER).exists()
+    monkeypatch.setenv(tracking.WHEN, "never")
+    with pytest.raises(UserError, match="GHN_TRACKING is 'never': set it to later"):
+        tracking.done(folder)
+    assert tracking.unsent([folder]) == [folder]
+    assert tracking.send(folder) is not None
+    assert tracking.unsent([folder]) == []
+
+
 def test_a_store_is_prepared(tmp_path, store, monkeypatch, capfd):
     for _ in range(2):
         tracking.prepare()

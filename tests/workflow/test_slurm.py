@@ -19,6 +19,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from slurm_cluster import Cluster, installed, wait_until
 
+from ghn_pipeline.pipeline.tracking import WHEN
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
@@ -56,6 +58,7 @@ THERE = ("architectures", *(f"sgd/{i}" for i in range(1, 5)), "scores/proxies")
 @pytest.fixture(scope="module")
 def place(workplaces, cluster, finished):
     place = workplaces("slurm")
+    del place.environment[WHEN]
     for name in THERE:
         stage = Path("results/smoke", name)
         shutil.copytree(finished.folder / stage, place.folder / stage)
