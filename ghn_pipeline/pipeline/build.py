@@ -1,4 +1,4 @@
-"""What a configuration describes, built: images, models before training, scorers, rivals."""
+"""What a configuration describes, built: images, models before training, scorers, baselines."""
 
 from pathlib import Path
 from random import Random
@@ -15,8 +15,8 @@ from ghn_pipeline.model.oneshot import OneShot
 from ghn_pipeline.pipeline.results import load_weights
 from ghn_pipeline.pipeline.spaces import CLASSES, space_of
 from ghn_pipeline.ranking.held_out import held_out
-from ghn_pipeline.ranking.rivals import proxy_scorer, sgd_scorer
 from ghn_pipeline.ranking.scoring import Scorer
+from ghn_pipeline.ranking.untrained import proxy_scorer, sgd_scorer
 from ghn_pipeline.ranking.weights import scorer
 from ghn_pipeline.settings.config import Config
 from ghn_pipeline.settings.sections import Recipe
@@ -32,14 +32,14 @@ def finalist_recipe(config: Config, group: str) -> Recipe:
     return Recipe(**{**shared, "cutout": config.finalists.cutout if group == "best" else 0})
 
 
-def rival(config: Config, name: str) -> MultiExit:
+def baseline(config: Config, name: str) -> MultiExit:
     """Return one of anytime.rivals, untrained; its weights are of torch's global generator."""
     return made(name, config.anytime, CLASSES)
 
 
 def comparable(config: Config) -> int:
-    """Return the multiply-adds of the first rival, which the best network may take (7.3)."""
-    return multiply_adds(rival(config, config.anytime.rivals[0]), config.images.resolution)[-1]
+    """Return the multiply-adds of the first baseline, which the best network may take (7.3)."""
+    return multiply_adds(baseline(config, config.anytime.rivals[0]), config.images.resolution)[-1]
 
 
 def images_of(config: Config, device: torch.device) -> Splits:
@@ -80,7 +80,7 @@ def untrained(config: Config, stage: str) -> nn.Module:
 
 
 def scorer_of(config: Config, stage: str, device: torch.device) -> Scorer:
-    """Return what scores blocks: the trained GHN or one-shot model of `stage`, or a rival.
+    """Return what scores blocks: the trained GHN or one-shot model of `stage`, or a baseline.
 
     Raises:
         UserError: the model is missing, truncated or of another configuration.

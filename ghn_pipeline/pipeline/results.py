@@ -117,7 +117,7 @@ def load_weights(config: Config, stage: str, model: nn.Module) -> None:
 def weights_of(config: Config, model: str) -> str:
     """Return the SHA-256 of a trained model's file: the same settings may give other weights.
 
-    Empty for a rival that has none.
+    Empty for a baseline that has none.
 
     Raises:
         UserError: it is missing.

@@ -297,7 +297,7 @@ class Mobile(Recipe):
 
 
 class MsdNet(Section):
-    """A rival of section 5.2; names of settings as in Huang et al. (2018)."""
+    """A baseline of section 5.2; names of settings as in Huang et al. (2018)."""
 
     blocks: Blocks
     base: Blocks
@@ -350,15 +350,15 @@ class DenseNets(Section):
     reduction: Annotated[float, Field(gt=0, le=1)]
 
 
-Rival = Literal["msdnet", "resnet_mc", "densenet_mc", "resnet_ensemble", "densenet_ensemble"]
+Baseline = Literal["msdnet", "resnet_mc", "densenet_mc", "resnet_ensemble", "densenet_ensemble"]
 
 
 class Anytime(Section):
-    """The best of the anytime search, random ones and rivals, trained (sections 5.2 and 7.3)."""
+    """The best of the anytime search, random ones and baselines, trained (sections 5.2 and 7.3)."""
 
     top: Annotated[list[Index], Field(min_length=1, max_length=1000)]
     random: Annotated[list[Index], Field(min_length=3, max_length=1000)]
-    rivals: Annotated[list[Rival], Field(min_length=1, max_length=100)]
+    rivals: Annotated[list[Baseline], Field(min_length=1, max_length=100)]
     msdnet: MsdNet
     resnet_mc: ResNet
     densenet_mc: DenseNet

@@ -62,13 +62,13 @@ def _best_costs(config: "Config", part: str) -> costs.Costs:
     return costs.Costs(costs.left_by_sgd(config.anytime, networks))
 
 
-def _rival_costs(config: "Config", part: str) -> costs.Costs:
+def _baseline_costs(config: "Config", part: str) -> costs.Costs:
     import torch
 
-    from ghn_pipeline.pipeline.build import rival
+    from ghn_pipeline.pipeline.build import baseline
 
     with torch.device("meta"):  # counted, not made
-        model = rival(config, part)
+        model = baseline(config, part)
     return costs.Costs(costs.left_by_model(model, config.anytime.momentum > 0))
 
 
@@ -100,16 +100,16 @@ def _trained(
 @_trained(
     "best",
     [CHOSEN_BY, "anytime/top/{anytime.top}"],
-    # it is made to cost what the first rival does; it is chosen by an area over the budgets
+    # it is made to cost what the first baseline does; it is chosen by an area over the budgets
     (*INITIAL, "anytime.top", "anytime.{anytime.rivals[0]}", "evaluation.budgets"),
     _best_costs,
 )
 @_trained(
-    "RIVAL",
+    "BASELINE",
     [],
     # it is of no search space
     (*(path for path in INITIAL if path != "network"), "anytime.{part}"),
-    _rival_costs,
+    _baseline_costs,
     each="anytime.rivals",
     like="anytime/{part}",
 )
@@ -118,7 +118,7 @@ def anytime(job: Job) -> None:
 
     It is top/RANK (of the search's best), random/INDEX (of the test architectures), best (the
     top architecture with the largest area on the validation images, made as wide as the first
-    rival's cost allows), or one of anytime.rivals.
+    baseline's cost allows), or one of anytime.rivals.
     Reads {data.folder}/cifar10.bin; for top results/SCALE/search/random/SEED, for random
     results/SCALE/architectures, for best both the search and results/SCALE/anytime/top/*.
     Writes results/SCALE/anytime/NAME: model.pt, curve.csv, run.json; checkpoints below
@@ -151,13 +151,13 @@ def _model(config: "Config", name: str) -> "tuple[Any, list[int], dict[str, Any]
     from ghn_pipeline.baselines import multiply_adds
     from ghn_pipeline.data.images import stream
     from ghn_pipeline.model.network import Network, Trained
-    from ghn_pipeline.pipeline.build import rival
+    from ghn_pipeline.pipeline.build import baseline
 
     generator = stream(config.seeds.initialisation, f"anytime/{name}")
     if name in config.anytime.rivals:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
-            model = rival(config, name)
+            model = baseline(config, name)
         spent = multiply_adds(model, config.images.resolution)
         return model, spent, {"parameters": sum(p.numel() for p in model.parameters())}
     space, block = stacked(config, name)
@@ -309,7 +309,7 @@ def _groups(config: "Config") -> "tuple[dict[str, Group], list[dict[str, Any]]]"
 
 
 def _methods(config: "Config", block: "Block") -> "tuple[dict[str, Method], list[dict[str, Any]]]":
-    """The best network, of `block`, and its rivals; the records."""
+    """The best network, of `block`, and its baselines; the records."""
     from ghn_pipeline.pipeline import record
     from ghn_pipeline.report.paper.anytime_table import Method
 

@@ -185,9 +185,9 @@ def _methods(config: "Config") -> "tuple[dict[str, Method], Curves, list[dict[st
             [predicted("oneshot")], trained["oneshot"]["accelerator_seconds"], each("oneshot")
         ),
     }
-    for rival in UNTRAINED:
-        for measure in scored[rival]["result"]["values"]:
-            methods[measure] = Method([predicted(rival, measure)], None, each(rival, measure))
+    for name in UNTRAINED:
+        for measure in scored[name]["result"]["values"]:
+            methods[measure] = Method([predicted(name, measure)], None, each(name, measure))
     if simpler := config.evaluation.held_against:
         alone = [predicted(name, simpler) for name in names]
         methods[LIKELIHOOD] = Method(alone, costs[0], None)

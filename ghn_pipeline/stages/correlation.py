@@ -90,11 +90,11 @@ PARTS = ("figure5a", "figure5b", "table5")
     chapters=("benchmark",),
 )
 def scores(job: Job) -> None:
-    """Score the test architectures: generated or shared weights (section 5.3), or a rival.
+    """Score the test architectures: generated or shared weights (section 5.3), or a baseline.
 
-    Reads {data.folder}/cifar10.bin, results/SCALE/architectures and results/SCALE/MODEL; the rivals
-    `proxies` and `sgd` have no model. If several architectures compute the same function, one is
-    scored for all of them. Proxies score each one, because the size of a network includes
+    Reads {data.folder}/cifar10.bin, results/SCALE/architectures and results/SCALE/MODEL; the
+    baselines `proxies` and `sgd` have no model. Architectures that compute the same function share
+    one score. The proxies score each architecture, because the size of a network includes
     operations that compute nothing.
     Writes results/SCALE/scores/MODEL: scores.csv, run.json; what is done below checkpoints/.
     """

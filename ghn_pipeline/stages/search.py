@@ -136,7 +136,7 @@ def search_curves(job: Job) -> None:
 def score(
     config: "Config", name: str, model: str, propose: "Strategy", count: int
 ) -> "list[Scored]":
-    """Score what a strategy proposes by a trained model or a rival; gone on with after a kill.
+    """Score what a strategy proposes by a trained model or a baseline; gone on with after a kill.
 
     Raises:
         UserError: the model is missing or stale, or as `scoring.score`.

@@ -1,4 +1,4 @@
-"""Training networks with exits to the end: searched ones and rivals alike (sections 5.2, 7.3)."""
+"""Training networks with exits to the end: searched ones and baselines (sections 5.2, 7.3)."""
 
 from collections.abc import Iterator
 from typing import Protocol, cast
@@ -20,7 +20,7 @@ from ghn_pipeline.training.schedule import divided
 
 
 class WithExits(Protocol):
-    """A network that predicts again and again: our own or a rival. It is an `nn.Module` too."""
+    """A network that predicts again and again: our own or a baseline. It is an `nn.Module` too."""
 
     def exits(self, images: Tensor) -> Iterator[Tensor]:
         """Yield the logits [B, classes] of each exit for normalised images [B, 3, R, R]."""

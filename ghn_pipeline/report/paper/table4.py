@@ -101,7 +101,7 @@ def table4(
                 "costs of its own GPUs"
             ),
             bootstrap_note(bootstrap),
-            *_rivals_note(rows),
+            *_untrained_note(rows),
         ),
     )
 
@@ -134,7 +134,7 @@ def _method(key: str) -> str:
     return named or f"SGD {key.removeprefix('sgd-')} Steps"
 
 
-def _rivals_note(rows: Mapping[str, Row]) -> tuple[str, ...]:
+def _untrained_note(rows: Mapping[str, Row]) -> tuple[str, ...]:
     """Return the footnote on the rows of proxies, if there are any."""
     names = [proxy.title for key, proxy in PROXIES.items() if key in rows]
     if not names:
