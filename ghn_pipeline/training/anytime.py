@@ -42,13 +42,13 @@ def anytime_training(
     validation and the test images, with running statistics.
 
     Args:
-        name: for messages.
-        network: what is trained.
+        name: the name in messages.
+        network: the network to train.
         splits: the images.
         recipe: epochs, batch, rate, momentum and weight decay.
-        padding: of the crops, in pixels.
-        seed: of the order of the images and their crops.
-        evaluation_batch: images that are judged together at the end.
+        padding: padding of the crops in pixels.
+        seed: seed of the order of the images and of their crops.
+        evaluation_batch: images per batch in the final evaluation.
     """
     model = cast(nn.Module, network)
     epoch = len(splits.train) // recipe.batch

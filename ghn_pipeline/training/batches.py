@@ -23,8 +23,8 @@ def training_batch(
         splits: the images, of which those for training are taken.
         step: counted from 0.
         batch: images in the whole batch.
-        padding: of the crops.
-        seed: of the order and the crops.
+        padding: padding of the crops in pixels.
+        seed: seed of the order and of the crops.
         part: the rows to return, the same as they stand in the whole batch.
     """
     chosen = batch_at(splits.train, step, batch, seed)

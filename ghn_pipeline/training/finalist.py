@@ -67,13 +67,13 @@ def losses_of(
     """Return the losses of a step, one for each group of images of this process.
 
     Args:
-        model: what is trained.
+        model: the model to train.
         recipe: batches, drop-path, CutOut and the weight of the head.
         batch_at: normalised images [B, 3, R, R] and labels [B] of a step: this process's share.
         steps: in all, over which drop-path grows in a line.
         seed: of drop-path and CutOut. They are drawn for the images of all processes.
         team: the processes.
-        dtype: of convolutions and products.
+        dtype: number type of convolutions and products.
     """
     parallel, device = team.parallel(model), team.device
     inputs = sum(count for count, _ in paths(model.trained.network).values())
@@ -133,15 +133,15 @@ def finalist_training(
     statistics of batch norm.
 
     Args:
-        name: for messages.
-        model: what is trained.
+        name: the name in messages.
+        model: the model to train.
         splits: the images.
-        recipe: of the training.
+        recipe: the recipe of the training.
         team: the processes.
-        padding: of the crops, in pixels.
-        seed: of the order of the images, their crops, CutOut and drop-path.
-        dtype: of convolutions and products.
-        evaluation_batch: images that are judged together at the end.
+        padding: padding of the crops in pixels.
+        seed: seed of the order of the images, their crops, CutOut and drop-path.
+        dtype: number type of convolutions and products.
+        evaluation_batch: images per batch in the final evaluation.
     """
     epoch = len(splits.train) // recipe.together
     steps = recipe.epochs * epoch

@@ -121,13 +121,13 @@ def fit(
     gradients in another order after a start, so theirs is the same result but for rounding.
 
     Args:
-        training: what is trained.
+        training: the training.
         path: of the checkpoint.
         digest: of the settings, which a checkpoint must have.
         made_by: the command that a message about the checkpoint names.
         checkpoint_seconds: between checkpoints.
-        log_seconds: between lines of the progress.
-        device: where it is trained.
+        log_seconds: seconds between lines of progress.
+        device: the device to train on.
         saved_as: is told what each checkpoint holds.
 
     Raises:

@@ -105,13 +105,13 @@ def footprint(
     activations of each. Of "network" each example is a model of its own; the largest counts.
 
     Args:
-        model: what is trained.
+        model: the model to train.
         space: the search space; its operations are K.
         nodes: N, of the blocks and of the one-shot model.
         settings: of the GHN; the one-shot model has their batch and rate too.
         sgd: how "network" is trained; its batch is that of `settings`.
         resolution: side of the images in pixels.
-        device: where to train.
+        device: the device to train on.
     """
     gc.collect()  # what is left of the last model need not stand beside this one
     chains = [space.modules(block) for block in space.examples(nodes)]
@@ -181,8 +181,8 @@ def sweep(
         nodes: of a block, as operations grow in number.
         node_counts: of a block, as nodes do.
         resolution: side of the images in pixels.
-        device: where to train.
-        log_seconds: between lines of the progress.
+        device: the device to train on.
+        log_seconds: seconds between lines of progress.
 
     Returns:
         A row for each axis ("operations" or "nodes"), point and model, with the columns axis,

@@ -33,13 +33,13 @@ def mobile_training(
     statistics of batch norm; top-5 where there are more than five classes.
 
     Args:
-        name: for messages.
-        model: what is trained.
+        name: the name in messages.
+        model: the model to train.
         imagenet: the images of the folder.
-        recipe: of the training.
+        recipe: the recipe of the training.
         team: the processes.
-        seed: of the order of the images, their crops, CutOut and drop-path.
-        dtype: of convolutions and products.
+        seed: seed of the order of the images, their crops, CutOut and drop-path.
+        dtype: number type of convolutions and products.
         loaders: processes that read files ahead, for each process of the team.
 
     Raises:

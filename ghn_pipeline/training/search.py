@@ -96,14 +96,14 @@ def search_training(
     """Train what gives weights to random architectures: a GHN or a one-shot model.
 
     Args:
-        name: for messages.
+        name: the name in messages.
         model: a GHN or a one-shot model: from networks to the weights of each.
         draw: the architecture of a step.
-        space: stacks blocks into networks.
+        space: the search space, which stacks blocks into networks.
         splits: the images.
         schedule: batch, rate and clip.
         resolution: side of the images in pixels.
-        padding: of the crops, in pixels.
+        padding: padding of the crops in pixels.
         order: seed of the order of the images and their crops.
         average: decay of a running mean of the weights; 0 keeps none.
         warmup: steps in which the rate rises.

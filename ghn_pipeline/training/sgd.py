@@ -32,14 +32,14 @@ def sgd_training(
     whole validation split.
 
     Args:
-        name: for messages.
-        model: what is trained.
+        name: the name in messages.
+        model: the model to train.
         splits: the images.
         recipe: epochs, batch, rate, momentum and weight decay.
         evaluation: the validation batches on which the accuracy is measured on the way.
-        padding: of the crops, in pixels.
-        seed: of the order of the images and their crops.
-        measured_at: numbers of steps.
+        padding: padding of the crops in pixels.
+        seed: seed of the order of the images and of their crops.
+        measured_at: the numbers of steps after which to measure.
     """
     steps = recipe.epochs * (len(splits.train) // recipe.batch)
 
@@ -77,7 +77,7 @@ def first_steps(training: Training, measured_at: Sequence[int]) -> dict[int, dic
 
     Args:
         training: begins here; it observes after each of these steps.
-        measured_at: numbers of steps.
+        measured_at: the numbers of steps after which to measure.
 
     Returns:
         By number of steps what was observed, and the "seconds" of training up to there.
