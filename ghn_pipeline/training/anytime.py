@@ -1,4 +1,4 @@
-"""Training networks with exits to the end: searched ones and baselines (sections 5.2, 7.3)."""
+"""The full training of networks with exits, searched ones and baselines (sections 5.2, 7.3)."""
 
 from collections.abc import Iterator
 from typing import Protocol, cast
@@ -20,7 +20,7 @@ from ghn_pipeline.training.schedule import divided
 
 
 class WithExits(Protocol):
-    """A network that predicts again and again: our own or a baseline. It is an `nn.Module` too."""
+    """A network with exits, our own or a baseline, which must also be an `nn.Module`."""
 
     def exits(self, images: Tensor) -> Iterator[Tensor]:
         """Yield the logits [B, classes] of each exit for normalised images [B, 3, R, R]."""
@@ -38,8 +38,8 @@ def anytime_training(
 ) -> Training:
     """Train `network` by the recipe of Huang et al. (2018): section 7.3, anytime.
 
-    The loss is the sum over its exits. At the end the accuracies of all exits are measured on the
-    validation and the test images, with running statistics.
+    The loss is the sum of the exits' losses. At the end the accuracies of all exits are measured on
+    the validation and the test images, with running statistics.
 
     Args:
         name: the name in messages.
