@@ -1,4 +1,4 @@
-"""Rivals of the anytime networks of section 5.2, and what their predictions cost.
+"""Baselines of the anytime networks of section 5.2, and what their predictions cost.
 
 They are those that Huang et al. (2018, "Multi-Scale Dense Networks for Resource Efficient Image
 Classification", arXiv 1703.09844) compare on CIFAR-10: MSDNet itself, a ResNet and a DenseNet with
@@ -19,7 +19,7 @@ from ghn_pipeline.settings.sections import Anytime, DenseNets, ResNets
 
 
 def made(name: str, settings: Anytime, classes: int) -> MultiExit:
-    """Make a rival, one of `settings.rivals`, with weights as they are before training."""
+    """Make a baseline, one of `settings.rivals`, with weights as they are before training."""
     of = getattr(settings, name)
     arguments = {**of.model_dump(), "classes": classes}
     if isinstance(of, ResNets):

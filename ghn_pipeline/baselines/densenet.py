@@ -29,7 +29,7 @@ def densenet(
 
     Args:
         layers: pairs of a 1×1 and a 3×3 convolution in each of three dense blocks.
-        channels: of the first convolution.
+        channels: channels of the first convolution.
         growth: channels that a pair adds.
         classes: number of classes.
         bottleneck: channels between the convolutions of a pair, over `growth`.

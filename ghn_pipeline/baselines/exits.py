@@ -1,4 +1,4 @@
-"""What the rivals are made of: networks with exits, classifiers, initial weights."""
+"""What the baselines are made of: networks with exits, classifiers, initial weights."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise

@@ -22,7 +22,7 @@ def resnet(blocks: int, channels: int, classes: int, *, exits: Collection[int] =
 
     Args:
         blocks: residual blocks at each of three resolutions.
-        channels: at the first resolution.
+        channels: channels at the first resolution.
         classes: number of classes.
         exits: after which blocks of each resolution, counted from 1, there is one more exit.
     """

@@ -205,10 +205,10 @@ def training_batches(
         steps: whose batches to yield, counted from the start of the training.
         batch: images in the whole batch.
         resolution: R, pixels a side.
-        seed: of the order, the crops and the flips.
+        seed: seed of the order, the crops and the flips.
         processes: that read files ahead of their use; 0: this process reads them when asked.
         part: the rows to read and yield, the same as they stand in the whole batch.
-        device: where they are put.
+        device: the device of the batches.
 
     Yields:
         float32 [B, 3, R, R] and int64 [B].

@@ -75,8 +75,8 @@ def split(
         train: how many training images to use, 1 to 45,000.
         validation: how many validation images to use, 0 to 5,000.
         resolution: pixels a side, a divisor of 32; whole blocks are averaged.
-        seed: of the permutation.
-        device: where the images are put.
+        seed: seed of the permutation.
+        device: the device of the images.
 
     Raises:
         UserError: a size or the resolution is out of its range.

@@ -1,4 +1,4 @@
-"""The graph hypernetwork: from computation graphs to every weight of the networks (Eq. 8 to 14)."""
+"""The graph hypernetwork, which generates all weights of networks from their graphs (Eq. 8-14)."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -19,19 +19,20 @@ class GHN(nn.Module):
 
     Args:
         node_types: the operations that a node may have; each has an embedding of its own.
-        branches: for each branch of the hypernetwork the shape of its largest weight.
-        modules: how many modules a network has.
-        passes: T.
+        branches: the shape of the largest weight of each branch of the hypernetwork.
+        modules: number of modules of a network.
+        passes: T, the number of propagation passes.
         scheme: "forward-backward" or "synchronous".
-        share_parameters: one propagation network for all modules (SP of Table 5).
-        pass_embeddings: each module hears the mean embedding of the one before (PE of Table 5).
-        size: D, numbers of an embedding.
+        share_parameters: whether all modules share one propagation network (SP of Table 5).
+        pass_embeddings: whether a module receives the mean embedding of the one before (PE of
+            Table 5).
+        size: D, the length of an embedding.
         message_hidden: hidden units of M.
         hidden: hidden units of H.
-        positions: whether the one-hot of a node has a second part, the place of its module in the
-            chain; without, only what is passed on tells one module from another.
-        scales: that a node may have; where several, another part of the one-hot (section 7.2).
-        exits: whether there are nodes with exits; if so, another part (section 7.2).
+        positions: whether the one-hot of a node has a part for the place of its module in the
+            chain; without it, only passed embeddings distinguish modules.
+        scales: the scales that a node may have; several add a part to the one-hot (section 7.2).
+        exits: whether nodes may have exits, which add a part to the one-hot (section 7.2).
     """
 
     def __init__(
@@ -67,10 +68,10 @@ class GHN(nn.Module):
         self.hypernetwork = Hypernetwork(size, hidden, branches)
 
     def forward(self, networks: Sequence[Network]) -> list[dict[str, Tensor]]:
-        """Generate the weights of `networks` together: for each, a tensor for every spec's name.
+        """Generate the weights of `networks` together, a tensor for the name of each spec.
 
         Raises:
-            ValueError: a network has another number of modules than this GHN was made for.
+            ValueError: a network does not have the number of modules of this GHN.
         """
         embeddings, starts = self.embed(networks)
         return self.generate(networks, embeddings, starts)
@@ -79,7 +80,7 @@ class GHN(nn.Module):
         """Propagate through the chain of modules (Eq. 12 to 14).
 
         Returns:
-            Embeddings of all nodes [B, nodes of all modules, D], and where each module starts.
+            Embeddings of all nodes [B, nodes of all modules, D], and the first node of each module.
         """
         if {len(n.modules) for n in networks} != {self.modules_of_network}:
             raise ValueError(f"this GHN weighs networks of {self.modules_of_network} modules")
@@ -89,7 +90,7 @@ class GHN(nn.Module):
         embeddings, known = [], {}
         for m in range(self.modules_of_network):
             blocks = [n.modules[m].block for n in networks]
-            key = tuple(map(id, blocks))  # repeated blocks have the same graph
+            key = tuple(map(id, blocks))  # repeated blocks share a graph
             if key not in known:
                 known[key] = Graphs.of(blocks, device), self.initial(blocks, device)
             graphs, h = known[key]
@@ -107,7 +108,7 @@ class GHN(nn.Module):
     def initial(self, blocks: Sequence[Block], device: torch.device) -> Tensor:
         """Embed the operation of every node, its scale and its exit (section 7.2): [B, V, D].
 
-        An embedding of each, summed, is one matrix times the one-hot vectors, concatenated.
+        The sum of their embeddings equals one matrix times the concatenated one-hot vectors.
         """
         h = self.embedding(self.numbered(blocks, lambda node: self.types[node.op], device))
         if self.scales is not None:
@@ -120,7 +121,7 @@ class GHN(nn.Module):
     def numbered(
         blocks: Sequence[Block], of: Callable[[Node], int], device: torch.device
     ) -> Tensor:
-        """Return a number of every node [B, V], zero where there is none."""
+        """Return a number of every node, [B, V], with 0 for padding."""
         V = max(len(block.nodes) for block in blocks)
         rows = [[of(node) for node in block.nodes] for block in blocks]
         return torch.tensor([row + [0] * (V - len(row)) for row in rows]).to(device)
@@ -128,7 +129,7 @@ class GHN(nn.Module):
     def generate(
         self, networks: Sequence[Network], embeddings: Tensor, starts: Sequence[int]
     ) -> list[dict[str, Tensor]]:
-        """Generate every weight from what `embed` returned (Eq. 8)."""
+        """Generate every weight from the values that `embed` returns (Eq. 8)."""
         groups: defaultdict[tuple[str, tuple[int, ...], bool], list[tuple[int, Spec]]]
         groups = defaultdict(list)
         for b, network in enumerate(networks):
@@ -141,7 +142,7 @@ class GHN(nn.Module):
             nodes = [b * width + starts[s.place[0]] + s.place[1] for b, s in members]
             if on_edge:
                 read = [b * width + starts[s.reads[0]] + s.reads[1] for b, s in members if s.reads]
-                # section 7.2: the activations of parent and child, concatenated
+                # section 7.2: a weight per edge takes the activations of parent and child
                 ends = torch.cat((rows[read], rows[nodes]), dim=1)
                 layer = F.relu(self.hypernetwork.edge(ends))
             else:
@@ -154,7 +155,7 @@ class GHN(nn.Module):
 
 
 def branch_shapes(networks: Sequence[Network]) -> dict[str, tuple[int, ...]]:
-    """Return for each branch the shape that holds every weight of it in `networks`."""
+    """Return for each branch the shape that contains all its weights in `networks`."""
     largest: dict[str, tuple[int, ...]] = {}
     for network in networks:
         for spec in network.specs:

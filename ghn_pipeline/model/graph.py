@@ -1,4 +1,4 @@
-"""Block graphs as plain immutable data: the architectures that are searched. No tensors here."""
+"""Block graphs, the architectures of a search, as plain immutable data without tensors."""
 
 import json
 import reprlib
@@ -10,8 +10,8 @@ from functools import cached_property
 from ghn_pipeline.model.isomorphism import canonical_form
 from ghn_pipeline.system.errors import UserError, did_you_mean
 
-#: Nodes that a block which is read may have; the paper's have 54 at most. Comparing a much larger
-#: one with others can take hours.
+#: The most nodes of a block that is read; the paper's have at most 54. Hashing a much larger block
+#: can take hours.
 MOST_NODES = 200
 
 
@@ -24,8 +24,8 @@ class Node:
     Attributes:
         op: key of `operations.OPERATIONS`.
         inputs: the nodes of its block that it reads.
-        scale: side of its module over the side of its own output; what it reads is pooled or
-            upsampled (section 5.2).
+        scale: ratio of its module's side to the side of its output; its inputs are pooled or
+            upsampled to it (section 5.2).
         exit: whether an early-exit classifier reads it (section 5.2).
     """
 
@@ -36,7 +36,7 @@ class Node:
 
     @property
     def label(self) -> str:
-        """What tells its kind from others: in all but an anytime space the operation."""
+        """The name of its kind: the operation, in an anytime space with scale and exit."""
         return self.op + (f"/{self.scale}" if self.scale > 1 else "") + "/exit" * self.exit
 
 
@@ -68,9 +68,9 @@ class Block:
 
     @cached_property
     def leaves(self) -> tuple[int, ...]:
-        """The nodes whose outputs, concatenated, are the block's output (section 7.1).
+        """The nodes whose concatenated outputs are the block's output (section 7.1).
 
-        They are the nodes that no other reads; an input node is one only if there is nothing else.
+        They are the nodes that no other node reads; input nodes count only if there are no others.
         """
         loose = [v for v, readers in enumerate(self.children) if not readers]
         computed = tuple(v for v in loose if self.nodes[v].inputs)
@@ -78,7 +78,7 @@ class Block:
 
     @cached_property
     def depths(self) -> tuple[int, ...]:
-        """The length of the longest path to each node. Nodes of equal depth exchange no message."""
+        """The length of the longest path to each node; nodes of one depth exchange no messages."""
         depths: list[int] = []
         for node in self.nodes:
             depths.append(1 + max((depths[u] for u in node.inputs), default=-1))
@@ -86,25 +86,26 @@ class Block:
 
     @cached_property
     def hash(self) -> str:
-        """Equal for isomorphic blocks (labels matched), different otherwise; 16 hex digits."""
+        """A hash of 16 hex digits, equal for blocks that are isomorphic with equal labels only."""
         return canonical_form([n.label for n in self.nodes], [n.inputs for n in self.nodes])
 
     def to_json(self) -> list[list[object]]:
-        """Return the block as `[[operation, [inputs]], ...]`, with scale and exit where any has."""
+        """Return the block as `[[operation, [inputs]], ...]`, with scales and exits if any."""
         plain = all(node.label == node.op for node in self.nodes)
         return [[n.op, list(n.inputs), *([] if plain else [n.scale, n.exit])] for n in self.nodes]
 
     @property
     def shown(self) -> str:
-        """Its JSON for a message; of a long one the beginning."""
+        """The beginning of its JSON, for a message."""
         return textwrap.shorten(json.dumps(self.to_json()), 300, placeholder=" ...")
 
     @classmethod
     def from_json(cls, value: object, known: Sequence[str]) -> "Block":
-        """Read what `to_json` wrote.
+        """Read a block that `to_json` wrote.
 
         Raises:
-            UserError: not a block, one of more than `MOST_NODES`, or an operation outside `known`.
+            UserError: the value is not a block, has more than `MOST_NODES` nodes, or has an
+                operation outside `known`.
         """
         if not isinstance(value, list):
             raise UserError(f"not a block, [[operation, [inputs]], ...]: {reprlib.repr(value)}")
@@ -145,11 +146,11 @@ class Module:
 
     Attributes:
         block: the graph computed here.
-        channels: channels that each of its nodes puts out.
-        scale: side of the network's input over the side of what such a node puts out.
+        channels: output channels of each of its nodes.
+        scale: ratio of the side of the network's input to the side of such a node's output.
         sources: for each node without inputs, in order, the module it reads; -1 is the image.
-        classes: of its nodes' exits.
-        number: of a searched block, from 1; 0 of what stands around these.
+        classes: number of classes of its nodes' exits.
+        number: number of a searched block, from 1; 0 for all other modules.
     """
 
     block: Block

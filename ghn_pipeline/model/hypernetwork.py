@@ -11,16 +11,16 @@ class Hypernetwork(nn.Module):
     """Generates weights from embeddings of nodes, or of edges for a weight per incoming edge.
 
     Args:
-        size: D, numbers of an embedding.
+        size: D, the length of an embedding.
         hidden: units of the hidden layer (64, section 5.1.1).
-        branches: for each branch the shape of its largest weight.
+        branches: the shape of the largest weight of each branch.
     """
 
     def __init__(self, size: int, hidden: int, branches: Mapping[str, Sequence[int]]) -> None:
         super().__init__()
         self.node = nn.Linear(size, hidden)
         self.edge = nn.Linear(2 * size, hidden)
-        bound = 1 / math.sqrt(hidden)  # as nn.Linear
+        bound = 1 / math.sqrt(hidden)  # the bound of nn.Linear
         self.kernels = nn.ParameterDict(
             {
                 b: torch.empty(*shape, hidden).uniform_(-bound, bound)
@@ -37,24 +37,24 @@ class Hypernetwork(nn.Module):
         Args:
             rows: [n, hidden], the hidden layer for each weight.
             branch: the output to slice.
-            shape: of each weight: leading channels, central window of the kernel.
+            shape: shape of each weight, a slice of leading channels and a central window.
             fan_in: [n]; each weight is scaled by sqrt(2 / fan-in) (GHN-2, Knyazev et al. 2021).
 
         Returns:
             [n, *shape].
         """
         window = central_window(self.offsets[branch].shape, shape)
-        # slicing before the product generates only what is used
+        # slicing before the product generates only the numbers in use
         kernel = self.kernels[branch][window].flatten(0, -2)
         weights = torch.addmm(self.offsets[branch][window].flatten(), rows, kernel.T)
         return (weights * torch.sqrt(2 / fan_in)[:, None]).view(-1, *shape)
 
 
 def central_window(full: Sequence[int], shape: Sequence[int]) -> tuple[slice, ...]:
-    """Slices that cut a weight of `shape` out of one of shape `full`.
+    """Return slices that cut a weight of `shape` out of one of shape `full`.
 
     Raises:
-        ValueError: it does not fit.
+        ValueError: the smaller shape does not fit into the larger.
     """
     if len(full) != len(shape) or any(s > f for s, f in zip(shape, full, strict=True)):
         raise ValueError(f"a weight of shape {tuple(shape)} does not fit into {tuple(full)}")

@@ -1,8 +1,8 @@
 """A hash of labelled acyclic graphs that is equal for isomorphic graphs and for no others.
 
-Colour refinement alone (Weisfeiler and Leman) confuses some graphs that differ. So cells of nodes
-that it cannot tell apart are broken up by individualising each member in turn and refining again
-(McKay 1981); the smallest description of the graph found that way depends on no node's number.
+Colour refinement alone (Weisfeiler and Leman) confuses some different graphs. A set of nodes that
+it cannot distinguish is therefore split by individualising each member in turn and refining again
+(McKay 1981). The smallest description found in this way is independent of the nodes' numbers.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ Colours = tuple[int, ...]
 
 
 def canonical_form(labels: Sequence[str], inputs: Sequence[Iterable[int]]) -> str:
-    """Return 16 hex digits for the graph with node `labels` and, per node, the nodes it reads."""
+    """Return 16 hex digits for the graph with these node `labels` and `inputs` of each node."""
     graph = _Graph(labels, inputs)
     return hashlib.sha256(repr(graph.smallest(graph.start)).encode()).hexdigest()[:16]
 
@@ -33,7 +33,7 @@ class _Graph:
         self.start = self.refine(_ranks(labels))
 
     def refine(self, colours: Colours) -> Colours:
-        """Split colours by the colours of parents and children until nothing splits."""
+        """Split colours by the colours of parents and children until no colour splits."""
         while True:
             finer = _ranks(
                 [
@@ -52,7 +52,7 @@ class _Graph:
     def branches(self, colours: Colours) -> Iterator[Colours]:
         """Individualise the members of the first colour that several nodes share.
 
-        Of twins, which read the same and are read by the same, one stands for all.
+        One of several twins, which have the same inputs and readers, stands for all.
         """
         shared = next((c for c in sorted(colours) if colours.count(c) > 1), None)
         if shared is None:
@@ -65,7 +65,7 @@ class _Graph:
             )
 
     def description(self, colours: Colours) -> tuple[object, ...]:
-        """The graph with its nodes renumbered by their colours, all different."""
+        """Return the graph with its nodes renumbered by their colours, which all differ."""
         order = sorted(range(len(colours)), key=colours.__getitem__)
         return tuple((self.labels[v], self._seen(colours, self.parents[v])) for v in order)
 
@@ -75,10 +75,10 @@ class _Graph:
         return self.description(colours)
 
     def smallest(self, colours: Colours) -> tuple[object, ...]:
-        """The smallest description below `colours`.
+        """Return the smallest description below `colours`.
 
-        Two branches with the same first leaf are images of each other under an automorphism, so
-        one of them is enough: without this, k equal twins would cost k! descriptions.
+        An automorphism maps two branches with the same first leaf onto each other, so one of them
+        is enough; without this, k equal twins would cost k! descriptions.
         """
         distinct = {self.first_leaf(branch): branch for branch in self.branches(colours)}
         return min(map(self.smallest, distinct.values()), default=self.description(colours))

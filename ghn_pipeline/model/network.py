@@ -1,7 +1,7 @@
 """A candidate network: one pure function of (architecture, weights, images).
 
-Three ways give it weights: a graph hypernetwork generates them, SGD trains them (`Trained`), a
-one-shot model shares them. Counting, running and weighing all read the same `Network`.
+Its weights have three sources: a graph hypernetwork generates them, SGD trains them (`Trained`), or
+a one-shot model shares them. Counting, running and generating all read the same `Network`.
 """
 
 import math
@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from ghn_pipeline.model.graph import Module
 from ghn_pipeline.model.operations import OPERATIONS, Operation
 
-#: (module, node): where in the network something stands.
+#: (module, node): a place in the network.
 Place = tuple[int, int]
-#: Batch norm: its name in the network and a tensor [B, C, H, W], to the same shape.
+#: A batch norm, from its name in the network and a tensor [B, C, H, W] to the same shape.
 NamedNorm = Callable[[str, Tensor], Tensor]
-#: What becomes of what a node made of its inputs: stacked on the batch axis [k·B, C, H, W] where
-#: each was put through the operation, else one tensor [B, C, H, W].
+#: A hook that changes a node's output: [k·B, C, H, W], stacked on the batch axis, if the node
+#: applies its operation to each of k inputs, else [B, C, H, W].
 Path = Callable[[Place, Tensor], Tensor]
 
 
@@ -32,11 +32,11 @@ class Spec:
     """One weight tensor of a network, known without building it.
 
     Attributes:
-        name: unique in the network, and the same in every network with that operation there.
-        branch: which output of the hypernetwork it is sliced from.
-        shape: of the tensor.
-        fan_in: how many inputs one output of the whole (concatenated) weight sums over.
-        applications: how often one image applies it: output positions × inputs of the node.
+        name: a name unique in the network, equal in all networks with that operation at its place.
+        branch: the output of the hypernetwork that it is sliced from.
+        shape: shape of the tensor.
+        fan_in: number of inputs that one output of the whole (concatenated) weight sums over.
+        applications: number of applications for one image: output positions × inputs of the node.
         place: the node it belongs to.
         reads: the node at the other end of its edge, for a weight per incoming edge.
     """
@@ -51,33 +51,33 @@ class Spec:
 
     @property
     def size(self) -> int:
-        """Numbers in the tensor."""
+        """The number of elements of the tensor."""
         return math.prod(self.shape)
 
 
 class Read(NamedTuple):
-    """What a node reads: whose output, its channels, and the network's side over its side."""
+    """An input of a node: its place, its channels, and the ratio of the network's side to its."""
 
     place: Place
     channels: int
     scale: int
 
 
-#: The images of a batch, as the stem reads them.
+#: The input of the stem: the images of a batch.
 IMAGE = Read((-1, 0), 3, 1)
 
 
 def weight_specs(
     op: str, place: Place, out: int, reads: Sequence[Read], positions: int
 ) -> list[list[Spec]]:
-    """List, for each weight of an operation, the tensors that it is made of.
+    """Return, for each weight of an operation, the tensors that make it up.
 
     Args:
         op: key of OPERATIONS.
-        place: where the operation stands.
-        out: channels that it puts out.
-        reads: what it reads: one tensor each for a weight per incoming edge, which are as wide as
-            what is read; the others are as wide as the first.
+        place: place of the operation.
+        out: output channels.
+        reads: the inputs. A weight per incoming edge has a tensor as wide as each input; the other
+            weights are as wide as the first input.
         positions: output positions times inputs, for one image.
     """
     weights = OPERATIONS[op].weights
@@ -87,7 +87,7 @@ def weight_specs(
         branch = weight.branch + (str(earlier + 1) if earlier else "")
         name = f"{place[0]:02d}/{place[1]:02d}/{op}/{branch}"
         shapes = [weight.shape(out, r.channels) for r in (reads if weight.per_input else reads[:1])]
-        # a convolution is applied at every position, a matrix once; adding a bias multiplies none
+        # a convolution applies at every position, a matrix once; a bias multiplies nothing
         applications = {4: positions, 2: 1, 1: 0}[len(shapes[0])]
         fan_in = sum(math.prod(shape[1:]) for shape in shapes)
         edges: list[tuple[str, Place | None]] = [(name, None)]
@@ -108,12 +108,12 @@ class Step:
 
     Attributes:
         op: key of OPERATIONS.
-        weights: for each weight of the operation, the tensors that it is made of.
+        weights: for each weight of the operation, the tensors that make it up.
         norms: names of its batch norms.
-        channels: that it puts out.
+        channels: output channels.
         reads: its inputs, in order.
-        scale: to which these are pooled or upsampled before.
-        stride: of its operation.
+        scale: the scale to which its inputs are first pooled or upsampled.
+        stride: stride of its operation.
     """
 
     op: str
@@ -126,12 +126,12 @@ class Step:
 
     @property
     def operation(self) -> Operation:
-        """The definition of what the node computes."""
+        """The definition of its operation."""
         return OPERATIONS[self.op]
 
     @property
     def multiply_adds(self) -> int:
-        """Of its convolutions and matrices, for one image."""
+        """The multiply-adds of its convolutions and matrices for one image."""
         return sum(s.size * s.applications for specs in self.weights for s in specs)
 
 
@@ -139,14 +139,14 @@ class Network:
     """The chain of modules of one architecture, with every weight and its shape.
 
     Args:
-        modules: the chain, as a search space's `modules(block)` gives it.
-        resolution: side of the input images in pixels; it matters for counting only.
+        modules: the chain, from `modules(block)` of a search space.
+        resolution: side of the input images in pixels, which only counting needs.
 
     Attributes:
-        exits: where predictions come from, in the order in which they are made: the classifiers
-            of nodes with an exit (for node v of module m the place (m, ~v)), or else the last node.
-            Each is the one that takes the fewest further multiply-adds; of equals the first.
-        steps: what has to be done for them, in order; nothing that no exit depends on.
+        exits: the places of the predictions, in the order of their computation: the classifiers of
+            nodes with an exit (for node v of module m the place (m, ~v)), or else the last node.
+            The next exit is the one with the fewest further multiply-adds; of equals the first.
+        steps: the steps that the exits depend on, in order, and no others.
     """
 
     def __init__(self, modules: Sequence[Module], resolution: int) -> None:
@@ -174,7 +174,7 @@ class Network:
         return found or [(last, v) for v in self.modules[last].block.leaves]
 
     def _needed(self, exit: Place) -> set[Place]:
-        """An exit and what it depends on."""
+        """Return an exit and all places that it depends on."""
         found: set[Place] = set()
         left = [exit]
         while left:
@@ -221,7 +221,7 @@ class Network:
         return tuple(Read((source, u), module.channels, module.scale * s) for u, s in scales)
 
     def _source(self, place: Place) -> int:
-        """The module that a node reads: its own, another, or -1 for the image."""
+        """Return the module that a node reads: its own, another, or -1 for the image."""
         m, v = place
         module = self.modules[m]
         if v < 0 or module.block.nodes[v].inputs:
@@ -231,49 +231,49 @@ class Network:
 
     @cached_property
     def specs(self) -> list[Spec]:
-        """Every free weight of the network, stem and classifiers included."""
+        """All free weights of the network, including those of stem and classifiers."""
         return [s for step in self.steps.values() for w in step.weights for s in w]
 
     @cached_property
     def norms(self) -> dict[str, int]:
-        """Every batch norm of the network and its channels."""
+        """The batch norms of the network, each with its channels."""
         return {n: step.channels for step in self.steps.values() for n in step.norms}
 
     @cached_property
     def parameters(self) -> int:
-        """Numbers that SGD trains: every weight, and the affine part of every batch norm."""
+        """The number of trained parameters: all weights, and the affine parts of batch norms."""
         return sum(spec.size for spec in self.specs) + 2 * sum(self.norms.values())
 
     @cached_property
     def multiply_adds(self) -> int:
-        """Multiply-adds of the convolutions and classifiers for one image."""
+        """The multiply-adds of the convolutions and classifiers for one image."""
         return self.spent[-1]
 
     @cached_property
     def spent(self) -> list[int]:
-        """For each exit the multiply-adds for one image of all that is done up to it."""
+        """For each exit the multiply-adds of all steps up to it, for one image."""
         sums = accumulate(step.multiply_adds for step in self.steps.values())
         return [sum for place, sum in zip(self.steps, sums, strict=True) if place in self.exits]
 
     @cached_property
     def last_reader(self) -> dict[Place, Place]:
-        """For each place that is read, the last step that reads it."""
+        """For each place that some step reads, the last such step."""
         return {read.place: place for place, step in self.steps.items() for read in step.reads}
 
 
 def _in_order(place: Place) -> tuple[int, bool, int]:
-    """Modules one after another, in each the nodes and then the classifiers of their exits."""
+    """Return a key that sorts by module, and within one puts exits' classifiers after nodes."""
     m, v = place
     return m, v < 0, v
 
 
 def batch_statistics(_: str, x: Tensor) -> Tensor:
-    """Batch norm by the statistics of the batch itself, with no affine part."""
+    """Normalise by the statistics of the batch itself, without an affine part."""
     return F.batch_norm(x, None, None, training=True)
 
 
 def keep_path(_: Place, x: Tensor) -> Tensor:
-    """Let every path pass."""
+    """Return the output unchanged."""
     return x
 
 
@@ -289,12 +289,12 @@ def run(
     Args:
         network: the architecture.
         weights: a tensor for the name of each of `network.specs`.
-        images: [B, 3, R, R], normalised.
-        norm: what a batch norm does.
-        path: what becomes of each input of a node once its operation was applied.
+        images: normalised images [B, 3, R, R].
+        norm: the function of a batch norm.
+        path: the hook on each node's output.
 
     Returns:
-        Logits [B, classes], of the last exit.
+        Logits [B, classes] of the last exit.
     """
     for logits in run_exits(network, weights, images, norm, path):  # noqa: B007
         pass
@@ -310,7 +310,7 @@ def run_exits(
 ) -> Iterator[Tensor]:
     """Run a candidate as `run` does, and yield the logits of each exit (section 5.2).
 
-    What comes after an exit is done when the next is asked for.
+    The steps after an exit run only if the caller asks for the next exit.
     """
     exits = set(network.exits)
     for place, x in run_steps(network, weights, images, norm, path):
@@ -325,19 +325,19 @@ def run_to_budget(
     budget: float,
     norm: NamedNorm = batch_statistics,
 ) -> Tensor:
-    """Run a candidate until the next exit would take more than `budget` multiply-adds an image.
+    """Run a candidate to its last exit within `budget` multiply-adds an image.
 
     Returns:
-        Logits [B, classes] of the last exit that was reached.
+        Logits [B, classes] of that exit.
 
     Raises:
-        ValueError: the first exit takes more, or the images are not of the network's resolution,
-            for which it was counted.
+        ValueError: the first exit exceeds the budget, or the images do not have the network's
+            resolution, which the counts are for.
     """
     expected = (IMAGE.channels, network.resolution, network.resolution)
     if images.shape[1:] != expected:
         counted, given = ("×".join(map(str, shape)) for shape in (expected, images.shape[1:]))
-        raise ValueError(f"the network is counted for images of {counted}, and these have {given}")
+        raise ValueError(f"the counts are for images of {counted}, and these have {given}")
     reached = sum(spent <= budget for spent in network.spent)
     if not reached:
         raise ValueError(
@@ -355,11 +355,11 @@ def run_steps(
     norm: NamedNorm = batch_statistics,
     path: Path = keep_path,
 ) -> Iterator[tuple[Place, Tensor]]:
-    """Run a candidate as `run` does, and yield what each step puts out [B, C, H, W]."""
+    """Run a candidate as `run` does, and yield the output [B, C, H, W] of each step."""
     values: dict[Place, Tensor] = {IMAGE.place: images}
     for place, step in network.steps.items():
         inputs = [rescale(values[r.place], r.scale, step.scale) for r in step.reads]
-        # what no later step reads need not stay in memory
+        # outputs that no later step reads need not stay in memory
         for read in step.reads:
             if network.last_reader[read.place] == place:
                 del values[read.place]
@@ -369,10 +369,7 @@ def run_steps(
 
 
 def rescale(x: Tensor, old: int, new: int) -> Tensor:
-    """Pool or upsample [B, C, H, W] from one scale to another (section 5.2).
-
-    Down by the mean, up to the nearest.
-    """
+    """Pool (by the mean) or upsample (to the nearest) [B, C, H, W] to another scale (5.2)."""
     if old == new:
         return x
     if old < new:
@@ -402,7 +399,7 @@ def _run_step(
 def _joined(inputs: list[Tensor], join: str) -> Tensor:
     if len(inputs) == 1 or join == "add":
         return reduce(torch.add, inputs)
-    # Eq. 7 applies one operation to every input: stacked on the batch axis it is one call
+    # Eq. 7 applies one operation to every input; stacking on the batch axis needs only one call
     return torch.cat(inputs, dim=0 if join == "sum" else 1)
 
 
@@ -414,8 +411,8 @@ def sum_chunks(x: Tensor, count: int) -> Tensor:
 class Trained(nn.Module):
     """A network with weights of its own, for SGD: affine batch norm with running statistics.
 
-    Weights start from the normal distribution of He et al. (2015), drawn in the order of the
-    names from `generator`; biases from zero.
+    Weights start from the normal distribution of He et al. (2015), drawn from `generator` in the
+    order of their names; biases start from zero.
     """
 
     def __init__(self, network: Network, generator: torch.Generator) -> None:
@@ -434,17 +431,17 @@ class Trained(nn.Module):
         return dict(self.tensors.items())
 
     def norm_of_batch(self, name: str, x: Tensor) -> Tensor:
-        """Batch norm of the batch itself, which leaves the running statistics alone."""
+        """Normalise by the batch, and leave the running statistics unchanged."""
         return F.batch_norm(x, None, None, self.scale[name], self.shift[name], training=True)
 
     def norm(self, name: str, x: Tensor) -> Tensor:
-        """Batch norm of the running statistics in evaluation, of the batch in training."""
+        """Normalise by the running statistics in evaluation, and by the batch in training."""
         mean, variance = self.get_buffer(f"mean/{name}"), self.get_buffer(f"variance/{name}")
         scale, shift = self.scale[name], self.shift[name]
         return F.batch_norm(x, mean, variance, scale, shift, self.training)
 
     def exits(self, images: Tensor) -> Iterator[Tensor]:
-        """Yield the logits of each exit for normalised images [B, 3, R, R], as `run_exits`."""
+        """Yield the logits of each exit for normalised images [B, 3, R, R]."""
         return run_exits(self.network, self.weights, images, self.norm)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -453,7 +450,7 @@ class Trained(nn.Module):
 
 
 def initial(spec: Spec, generator: torch.Generator) -> nn.Parameter:
-    """Draw the initial value of a weight: normal, variance 2 / fan-in; a bias is zero."""
+    """Draw a weight from a normal distribution with variance 2 / fan-in; a bias is zero."""
     if len(spec.shape) == 1:
         return nn.Parameter(torch.zeros(spec.shape))
     return nn.Parameter(torch.randn(spec.shape, generator=generator) * math.sqrt(2 / spec.fan_in))

@@ -1,4 +1,4 @@
-"""The one-shot model: weights for every operation of every node, shared (Pham et al. 2018)."""
+"""The one-shot model, with shared weights for each operation of each node (Pham et al. 2018)."""
 
 from collections.abc import Sequence
 
@@ -9,14 +9,14 @@ from ghn_pipeline.model.network import Network, initial
 
 
 class OneShot(nn.Module):
-    """Holds a weight for every name that a network can ask for.
+    """Holds a weight for every weight name of the search space.
 
     Bottlenecks and the classifier keep one slice for each node that may be a leaf.
 
     Args:
-        networks: hold between them every weight that one can ask for. Blocks of another number of
-            nodes have other names (section 5.3).
-        generator: of the initial values.
+        networks: networks that together use all names. Blocks with another number of nodes use
+            other names (section 5.3).
+        generator: generator of the initial values.
     """
 
     def __init__(self, networks: Sequence[Network], generator: torch.Generator) -> None:
@@ -27,5 +27,5 @@ class OneShot(nn.Module):
         )
 
     def forward(self, networks: Sequence[Network]) -> list[dict[str, Tensor]]:
-        """Return the shared weights of the path that each network is."""
+        """Return the shared weights of each network, a path of the model."""
         return [{spec.name: self.weights[spec.name] for spec in n.specs} for n in networks]

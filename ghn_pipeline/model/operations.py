@@ -1,8 +1,8 @@
-"""Every operation, defined once: the weights it needs and a pure function of input and weights.
+"""The definitions of all operations: their weights, and a pure function of input and weights.
 
-Counting, running, generating and sharing weights all read these definitions: a new operation is
-one entry of OPERATIONS. Order inside an operation: ReLU, convolution, batch norm (as NASNet,
-ENAS and DARTS).
+Counting, running, generating and sharing weights all read these definitions, so a new operation is
+one entry of OPERATIONS. The order within an operation is ReLU, convolution, batch norm, as in
+NASNet, ENAS and DARTS.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-#: Batch norm of an operation: its number within the operation and a tensor [B, C, H, W].
+#: A batch norm, from its number within the operation and a tensor [B, C, H, W] to the same shape.
 Norm = Callable[[int, Tensor], Tensor]
 
 
@@ -21,10 +21,10 @@ class Weight:
     """One weight tensor of an operation.
 
     Attributes:
-        branch: weights of one branch are slices of one output of the hypernetwork (section 7.2:
+        branch: name of the hypernetwork's output that the weight is a slice of (section 7.2:
             "smaller sized convolution kernels through the slicing of larger sized kernels").
-        shape: of (channels out, channels in) of the operation.
-        per_input: one such tensor for each incoming edge, concatenated along dimension 1.
+        shape: function from (channels out, channels in) of the operation to the weight's shape.
+        per_input: whether each incoming edge has such a tensor, concatenated along dimension 1.
     """
 
     branch: str
@@ -34,15 +34,16 @@ class Weight:
 
 @dataclass(frozen=True)
 class Operation:
-    """What a node computes.
+    """The operation of a node.
 
     Attributes:
-        apply: of (x [B, C_in, H, W], one tensor per weight, norm, stride) to [B, C_out, H', W'].
-        weights: in the order in which `apply` takes them.
-        norms: how many batch norms it calls.
-        join: several inputs are either each put through the operation with the same weights and
-            the results summed (Eq. 7), or concatenated first; "add": summed first, where that
-            comes to the same and spares copies.
+        apply: function of (x [B, C_in, H, W], one tensor per weight, norm, stride), which returns
+            [B, C_out, H', W'].
+        weights: its weights, in the order in which `apply` takes them.
+        norms: number of batch norms that it calls.
+        join: the treatment of several inputs. "sum": the operation is applied to each with the same
+            weights, and the results are summed (Eq. 7). "add": the inputs are summed first, which
+            is equal for linear operations and spares copies. "concatenate": they are concatenated.
     """
 
     apply: Callable[[Tensor, Sequence[Tensor], Norm, int], Tensor]
@@ -66,7 +67,7 @@ _BOTTLENECK = Weight("pointwise", _POINTWISE.shape, per_input=True)
 
 
 def _separable(first: Weight, second: Weight) -> Operation:
-    """Depthwise then pointwise, twice, as NASNet and DARTS do."""
+    """Return a depthwise and a pointwise convolution, twice, as in NASNet and DARTS."""
 
     def apply(x: Tensor, w: Sequence[Tensor], norm: Norm, stride: int) -> Tensor:
         x = norm(0, F.conv2d(_depthwise(F.relu(x), w[0]), w[1]))
@@ -76,7 +77,7 @@ def _separable(first: Weight, second: Weight) -> Operation:
 
 
 def _dilated(kernel: Weight) -> Operation:
-    """Depthwise with dilation 2 then pointwise, once, as in DARTS."""
+    """Return a depthwise convolution with dilation 2 and a pointwise one, as in DARTS."""
 
     def apply(x: Tensor, w: Sequence[Tensor], norm: Norm, stride: int) -> Tensor:
         return norm(0, F.conv2d(_depthwise(F.relu(x), w[0], dilation=2), w[1]))
@@ -87,10 +88,10 @@ def _dilated(kernel: Weight) -> Operation:
 def take_every(x: Tensor, stride: int) -> Tensor:
     """Return every `stride`-th pixel of x [B, C, H, W] in both directions.
 
-    A 1×1 convolution of these is a strided one. oneDNN's weight gradient of the strided one writes
+    A 1×1 convolution of these pixels equals a strided one, whose weight gradient in oneDNN writes
     out of bounds for few input channels in channels_last (uxlfoundation/oneDNN, issue 6035).
     """
-    # pooling windows of one pixel: on a CPU up to twice as fast as a slice, and the same numbers
+    # on a CPU, pooling one-pixel windows is up to twice as fast as a slice, with equal numbers
     return F.avg_pool2d(x, 1, stride) if stride > 1 else x
 
 
@@ -103,10 +104,10 @@ def _conv_3x3(x: Tensor, w: Sequence[Tensor], norm: Norm, stride: int) -> Tensor
 
 
 def _dense_conv(size: int) -> Operation:
-    """A bottleneck over concatenated inputs, then a convolution.
+    """Return a bottleneck over concatenated inputs, and a convolution.
 
-    Section 7.1, anytime: "nodes concatenate their inputs rather than sum"; 7.2: a slice of the
-    bottleneck for each edge.
+    Section 7.1, anytime: "nodes concatenate their inputs rather than sum". Section 7.2: each edge
+    has a slice of the bottleneck.
     """
 
     def apply(x: Tensor, w: Sequence[Tensor], norm: Norm, stride: int) -> Tensor:
@@ -118,7 +119,7 @@ def _dense_conv(size: int) -> Operation:
 
 
 def _dense_pool(pool: Callable[[Tensor], Tensor]) -> Operation:
-    """A bottleneck over concatenated inputs, then pooling."""
+    """Return a bottleneck over concatenated inputs, and pooling."""
 
     def apply(x: Tensor, w: Sequence[Tensor], norm: Norm, stride: int) -> Tensor:
         return pool(_pointwise(x, w, norm, stride))
@@ -148,7 +149,7 @@ def _classifier(x: Tensor, w: Sequence[Tensor], norm: Norm, stride: int) -> Tens
 
 _3x3, _5x5 = _kernel("depthwise", 3, 3), _kernel("depthwise", 5, 5)
 
-#: An input node: a 1×1 bottleneck over the concatenated leaves of an earlier module.
+#: The operation of input nodes: a 1×1 bottleneck over the concatenated leaves of another module.
 _INPUT = Operation(_pointwise, (_BOTTLENECK,), norms=1, join="concatenate")
 
 _FULL_3x3 = Weight("conv_3x3", lambda out, into: (out, into, 3, 3))
@@ -165,16 +166,16 @@ OPERATIONS: dict[str, Operation] = {
     "conv_1x7_7x1": _separable(_kernel("row", 1, 7), _kernel("column", 7, 1)),
     "max_pool_3x3": Operation(lambda x, w, norm, stride: _max_pool(x)),
     "avg_pool_3x3": Operation(lambda x, w, norm, stride: _avg_pool(x)),
-    # of the anytime space
+    # operations of the anytime space
     "dense_conv_1x1": _dense_conv(1),
     "dense_conv_3x3": _dense_conv(3),
     "dense_conv_5x5": _dense_conv(5),
     "dense_max_pool_3x3": _dense_pool(_max_pool),
     "dense_avg_pool_3x3": _dense_pool(_avg_pool),
-    # the two input nodes are types of their own: block i-1 and block i-2 (section 7.1)
+    # each input node has a type of its own, for block i-1 and block i-2 (section 7.1)
     "input_1": _INPUT,
     "input_2": _INPUT,
-    # what stands between the cells of NAS-Bench-201: a block of ResNet, and the last batch norm
+    # around the cells of NAS-Bench-201: blocks of ResNet, and the last batch norm
     "input": Operation(lambda x, w, norm, stride: x, join="concatenate"),
     "reduce_3x3": Operation(
         _conv_3x3,

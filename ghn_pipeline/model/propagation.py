@@ -1,6 +1,6 @@
 """Message passing on block graphs: the graph neural network G of Eq. 3 to 5 and 15.
 
-Shapes: B architectures, V nodes of a block (padded to the largest), D numbers of an embedding.
+Letters: B architectures, V nodes of a block (padded to the largest), D the length of an embedding.
 """
 
 from collections.abc import Sequence
@@ -16,18 +16,18 @@ from ghn_pipeline.model.recurrence import Recurrence
 
 @dataclass(frozen=True)
 class Graphs:
-    """A batch of block graphs as tensors; the same shapes for all graphs of a size.
+    """A batch of block graphs as tensors.
 
-    Nodes of one depth exchange no message, so they are updated together. The result is exactly
+    Nodes of one depth exchange no messages, so they are updated together; the result is exactly
     that of updating them one after another.
 
     Attributes:
-        edges: [B, V, V], 1 where the row's node reads the column's.
+        edges: [B, V, V], 1 if the row's node reads the column's.
         entries: [B, V, 1], 1 for the nodes that read another module.
         real: [B, V, 1], 1 for nodes, 0 for padding.
         forward: masks [B, V, 1] of the nodes to update, by growing depth.
-        backward: the same by falling depth, without the last node: it is not visited twice
-            (Eq. 15: 2|V| - 1 updates).
+        backward: the same masks by falling depth, without the last node, which is not visited
+            twice (Eq. 15: 2|V| - 1 updates).
     """
 
     edges: Tensor
@@ -81,8 +81,8 @@ class Propagation(nn.Module):
         Args:
             h: initial embeddings [B, V, D].
             graphs: the block graphs.
-            passed: embedding of the previous module [B, 1, D] (Eq. 14), zero for none. Input
-                nodes receive it as their message along forward edges.
+            passed: embedding of the previous module [B, 1, D] (Eq. 14), or zero. Input nodes
+                receive it as their message along forward edges.
             passes: T; one pass is one forward-backward phase, or one synchronous step.
             scheme: "forward-backward" (Eq. 15) or "synchronous" (Eq. 3, all nodes active, edges
                 in both directions).
@@ -112,10 +112,10 @@ class Propagation(nn.Module):
         return last.view_as(h)
 
     def _constant(self, edges: Tensor, outer: Tensor | float = 0.0) -> Tensor:
-        """What the input gates have besides the hidden messages: [n, 3D].
+        """Return the part of the input gates that does not depend on hidden messages, [n, 3D].
 
-        Between the hidden layer of M and the gates of U everything is linear: the last bias of M
-        counts once an edge, and a message from outside is added as it is.
+        The map from the hidden layer of M to the gates of U is linear, so the last bias of M counts
+        once for each edge, and a message from outside is added as it is.
         """
         m = edges.sum(2, keepdim=True) * self.second.bias + outer
         return F.linear(m, self.cell.weight_ih, self.cell.bias_ih).flatten(0, 1)

@@ -1,11 +1,11 @@
 """The serial part of propagation, differentiated by hand.
 
-A pass over a network is hundreds of updates of a few vectors of 32 numbers. The number of tensor
-operations decides its cost, not the arithmetic. Autograd would record some thirty operations for
-each update, and add to the gradient of every parameter each time. Here an update takes ten
-operations, and the gradient of each parameter is one product at the end.
+A pass over a network makes hundreds of updates of a few vectors of 32 numbers, so the number of
+tensor operations determines its cost. Autograd would record some thirty operations for each update,
+and add to the gradient of every parameter each time. Here an update takes ten operations, and the
+gradient of each parameter is one product at the end.
 
-Letters: K updates, n = B·V rows, D numbers of an embedding, S hidden units of the message MLP.
+Letters: K updates, n = B·V rows, D the length of an embedding, S hidden units of the message MLP.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-#: One update: whether messages come along forward edges, and the rows [n, 1] that it changes.
+#: One update: whether messages pass along forward edges, and the rows [n, 1] that it changes.
 Update = tuple[bool, Tensor]
 
 
@@ -36,7 +36,7 @@ class Recurrence(torch.autograd.Function):
     def forward(
         ctx: Any,
         h: Tensor,  # [n, D]
-        forth: Tensor,  # [n, 3D], what the input gates have besides messages, forward edges
+        forth: Tensor,  # [n, 3D], the constant part of the input gates, forward edges
         back: Tensor,  # [n, 3D], the same for backward edges
         first: Tensor,  # [S, D]
         offset: Tensor,  # [S]
@@ -72,7 +72,7 @@ class Recurrence(torch.autograd.Function):
         grad, edges = grads[0], ctx.edges
         h, hidden, summed, reset, update, new, own = map(torch.stack, zip(*ctx.trace, strict=True))
         active = torch.stack([rows for _, rows in ctx.updates])
-        # what each gate's input does to the new h, for all updates at once: [K, n, D]
+        # derivatives of the new h by each gate's input, for all updates at once: [K, n, D]
         to_new = active * (1 - update) * (1 - new * new)
         to_update = active * (h - new) * update * (1 - update)
         to_reset = to_new * own * reset * (1 - reset)

@@ -1,4 +1,4 @@
-"""What a configuration describes, built: images, models before training, scorers, rivals."""
+"""Builders of images, untrained models, scorers and baselines from a configuration."""
 
 from pathlib import Path
 from random import Random
@@ -15,8 +15,8 @@ from ghn_pipeline.model.oneshot import OneShot
 from ghn_pipeline.pipeline.results import load_weights
 from ghn_pipeline.pipeline.spaces import CLASSES, space_of
 from ghn_pipeline.ranking.held_out import held_out
-from ghn_pipeline.ranking.rivals import proxy_scorer, sgd_scorer
 from ghn_pipeline.ranking.scoring import Scorer
+from ghn_pipeline.ranking.untrained import proxy_scorer, sgd_scorer
 from ghn_pipeline.ranking.weights import scorer
 from ghn_pipeline.settings.config import Config
 from ghn_pipeline.settings.sections import Recipe
@@ -27,19 +27,19 @@ SEEDS_APART = 1000  # between the streams of GHNs that differ in their seed
 
 
 def finalist_recipe(config: Config, group: str) -> Recipe:
-    """Return how a group of finalists is trained: of Tables 1 and 2 only the second has CutOut."""
+    """Return the recipe of a group of finalists; only that of Table 2 has CutOut."""
     shared = {key: getattr(config.finalists, key) for key in Recipe.model_fields}
     return Recipe(**{**shared, "cutout": config.finalists.cutout if group == "best" else 0})
 
 
-def rival(config: Config, name: str) -> MultiExit:
-    """Return one of anytime.rivals, untrained; its weights are of torch's global generator."""
+def baseline(config: Config, name: str) -> MultiExit:
+    """Return an untrained baseline of anytime.rivals, its weights from torch's global generator."""
     return made(name, config.anytime, CLASSES)
 
 
 def comparable(config: Config) -> int:
-    """Return the multiply-adds of the first rival, which the best network may take (7.3)."""
-    return multiply_adds(rival(config, config.anytime.rivals[0]), config.images.resolution)[-1]
+    """Return the multiply-adds of the first baseline, which the best network may take (7.3)."""
+    return multiply_adds(baseline(config, config.anytime.rivals[0]), config.images.resolution)[-1]
 
 
 def images_of(config: Config, device: torch.device) -> Splits:
@@ -61,10 +61,10 @@ def images_of(config: Config, device: torch.device) -> Splits:
 
 
 def draw_held_out(config: Config) -> tuple[list[Block], list[Block]]:
-    """Draw the test architectures and the selection; the same again for the same settings.
+    """Draw the test architectures and the selection; equal settings give equal draws.
 
     Raises:
-        UserError: the space has not so many.
+        UserError: the space has fewer architectures.
     """
     draws = space_of(config).draws(Random(config.seeds.test_architectures), config.space.nodes)
     return held_out(draws, config.correlation.drawn, config.correlation.selection)
@@ -80,10 +80,10 @@ def untrained(config: Config, stage: str) -> nn.Module:
 
 
 def scorer_of(config: Config, stage: str, device: torch.device) -> Scorer:
-    """Return what scores blocks: the trained GHN or one-shot model of `stage`, or a rival.
+    """Return the scorer of `stage`: a trained GHN, a trained one-shot model, or a baseline.
 
     Raises:
-        UserError: the model is missing, truncated or of another configuration.
+        UserError: the model is missing, truncated, or from another configuration.
     """
     prepare_process(config.compute.threads)
     config = config.of_proxies if stage == "proxies" else config

@@ -1,4 +1,4 @@
-"""The commit that the package's own files are of."""
+"""The commit of the package's own files."""
 
 import os
 import subprocess
@@ -12,16 +12,16 @@ PATIENCE = 10
 
 
 def commit() -> dict[str, Any]:
-    """Return the commit of the package's own files and whether they were altered since.
+    """Return the commit of the package's own files, and whether they were changed since.
 
-    A repository that merely surrounds the package is not asked: both are then None.
+    Both are None if the package is in no repository, or in one that does not track it.
     """
     return _commit()[0]
 
 
 @cache
 def commit_or_warning() -> dict[str, Any]:
-    """Return the same as `commit`; where there is none, a warning says why, once per process."""
+    """Return the same as `commit`; if there is none, warn once per process and say why."""
     found, reason = _commit()
     if reason:
         print(f"warning: the record names no commit: {reason}", file=sys.stderr)
@@ -30,11 +30,11 @@ def commit_or_warning() -> dict[str, Any]:
 
 @cache
 def _commit() -> tuple[dict[str, Any], str]:
-    """Return the commit, and why there is none."""
+    """Return the commit, and the reason if there is none."""
     try:
-        # a copy inside another repository is in none of its commits
+        # no commit of a surrounding repository has the file of a mere copy
         found, _ = _git("rev-parse", "HEAD", "HEAD:./__init__.py").split()
-        # untracked files count even where the settings of git hide them
+        # untracked files count even if the settings of git hide them
         altered = _git("status", "--porcelain", "--untracked-files=all", "--", ".")
     except (OSError, subprocess.SubprocessError) as error:
         return {"commit": None, "dirty": None}, _reason(error)

@@ -1,6 +1,6 @@
-"""What jobs take, as the declarations of stages say it: disk, and what the paper's Table 4 states.
+"""The costs of jobs, for the declarations of stages: disk, and the times of the paper's Table 4.
 
-The declarations import this module, so what imports PyTorch is imported inside its functions.
+The declarations import this module, so its functions import modules that load PyTorch themselves.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,8 +24,7 @@ FLOAT = 4  # bytes of a number in model.pt and in checkpoints
 ADAM = 2  # copies of the weights in its state: both moments
 SAMPLES = 100  # architectures whose mean size is taken
 
-#: Digests of what `_stated` looks at in params.yaml as shipped: for no other settings does Table 4
-#: state costs.
+#: Digests of the settings in params.yaml, as shipped, for which Table 4 states costs.
 STATED_FOR = {
     "b954ff23b694e8e6",  # training the GHN
     "8a61f328404675cf",  # training the one-shot model
@@ -39,7 +38,7 @@ FREE = {"learning_rate", "halve_at", "clip", "seed", "average", "warmup", "posit
 
 @dataclass(frozen=True)
 class Rate:
-    """Accelerator-seconds of one job, None where they are not known, and who says so."""
+    """Accelerator-seconds of one job, None if they are unknown, and their source in words."""
 
     seconds: float | None
     source: str
@@ -50,12 +49,12 @@ NO_RATE = Rate(None, "no rate: none has finished, and Table 4 has none for these
 
 @dataclass(frozen=True)
 class Costs:
-    """What one job takes.
+    """The costs of one job.
 
     Attributes:
-        disk: bytes that it leaves behind; 0 for nothing but text and pictures.
-        rate: where no run has measured it; None in a plan for what needs no accelerator.
-        accelerators: how many share the work.
+        disk: bytes that it leaves behind, text and pictures not counted.
+        rate: the rate if no run has measured it; None in a plan for a job without accelerator.
+        accelerators: the number of accelerators that share the work.
     """
 
     disk: float = 0
@@ -63,7 +62,7 @@ class Costs:
     accelerators: int = 1
 
 
-#: Says what a job takes, given the configuration and the part.
+#: The costs of a job, from the configuration and the part.
 CostsOf = Callable[["Config", str], Costs]
 
 
@@ -71,21 +70,23 @@ CostsOf = Callable[["Config", str], Costs]
 
 
 def left_by_model(model: "nn.Module", copies: int) -> float:
-    """Return the bytes that training leaves behind, with so many copies of what is trained.
+    """Return the bytes that training leaves behind.
 
-    The copies are in the optimizer's state, or a running mean.
+    Args:
+        model: the model.
+        copies: the copies of its parameters in the optimizer's state and in a running mean.
     """
     held = sum(t.numel() for t in model.state_dict().values())
     return _left(sum(p.numel() for p in model.parameters()), held, copies)
 
 
 def _left(trained: float, held: float, copies: int, *, publishes: bool = True) -> float:
-    # of model.pt, if there is one, MLflow keeps a copy
+    # MLflow keeps a copy of model.pt, if there is one
     return FLOAT * (held + copies * trained + (2 * held if publishes else 0))
 
 
 def mean_size(networks: "Sequence[Network]") -> tuple[float, float]:
-    """Return the mean numbers of networks: those that are trained, and those that are kept."""
+    """Return the mean counts of the numbers that are trained, and of those that are kept."""
     trained = mean(network.parameters for network in networks)
     return trained, trained + 2 * mean(sum(network.norms.values()) for network in networks)
 
@@ -93,7 +94,7 @@ def mean_size(networks: "Sequence[Network]") -> tuple[float, float]:
 def left_by_sgd(
     recipe: "Sgd | Recipe | Anytime", networks: "Sequence[Network]", *, publishes: bool = True
 ) -> float:
-    """Return the bytes that training one of `networks` leaves behind, in the mean."""
+    """Return the mean bytes that training one of `networks` leaves behind."""
     import torch
 
     from ghn_pipeline.settings.sections import Recipe
@@ -101,14 +102,14 @@ def left_by_sgd(
 
     (trained, held), head = mean_size(networks), 0.0
     if isinstance(recipe, Recipe) and recipe.auxiliary_weight:
-        with torch.device("meta"):  # counted, not made
+        with torch.device("meta"):  # its weights are counted, not made
             heads = [AuxiliaryHead(network, recipe.auxiliary_channels) for network in networks]
         head = mean(sum(p.numel() for p in each.parameters()) for each in heads)
     return _left(trained + head, held + head, recipe.momentum > 0, publishes=publishes)
 
 
 def drawn(config: "Config") -> "list[Block]":
-    """Draw random architectures: those that will be trained are as large in the mean."""
+    """Draw random architectures, whose mean size is that of the trained ones."""
     from ghn_pipeline.pipeline.spaces import space_of
 
     rng = Random(config.seeds.test_architectures)
@@ -128,26 +129,26 @@ def networks(config: "Config") -> "list[Network]":
 
 
 def measured(config: "Config", stages: Sequence[str]) -> Rate | None:
-    """Return the mean rate of those of `stages` that have finished, None if none has."""
+    """Return the mean rate of the finished ones of `stages`, None if none has finished."""
     from ghn_pipeline.pipeline import record
 
     found = []
     for stage in stages:
         try:
             found.append(float(record.read(config, stage)["accelerator_seconds"]))
-        except UserError:  # missing, stale or not whole
+        except UserError:  # the record is missing, stale or damaged
             continue
     return Rate(mean(found), f"measured, {len(found)} of {len(stages)} runs") if found else None
 
 
 def initial(config: "Config", row: str, schedule: "Schedule") -> Rate:
-    """Return what Table 4 states for training what scores, the "ghn" or the "oneshot" model."""
+    """Return the rate that Table 4 states for training the "ghn" or the "oneshot" model."""
     hours = _table4(row)["initial"]
     return _stated(config, _schedule(config, row, schedule), 3600 * hours, f"Table 4's {hours} h")
 
 
 def scoring(config: "Config", row: str, schedule: "Schedule", count: int) -> Costs:
-    """Return what Table 4 states for scoring `count` architectures by either."""
+    """Return the costs that Table 4 states for scoring `count` architectures by either model."""
     each = _table4(row)["per_architecture"]
     settings = {**_schedule(config, row, schedule), "evaluation": config.evaluation.model_dump()}
     said = f"Table 4's {each} s an architecture, of how many images is not said"
@@ -155,14 +156,18 @@ def scoring(config: "Config", row: str, schedule: "Schedule", count: int) -> Cos
 
 
 def batches(config: "Config", batch: int, count: int, without: str = "") -> Rate:
-    """Return what Table 4 states for `count` batches of SGD; `without` says what it leaves out."""
-    each = _table4("sgd-1000")["per_architecture"] / 1000  # fewer steps are rounded more
+    """Return the rate that Table 4 states for `count` batches of SGD.
+
+    `without` says in words what the rate leaves out.
+    """
+    # the row with the most steps is rounded least
+    each = _table4("sgd-1000")["per_architecture"] / 1000
     said = f"{count:,} batches at Table 4's {each:g} s{without}"
     return _stated(config, {"batch": batch}, count * each, said)
 
 
 def _table4(row: str) -> dict[str, float]:
-    from ghn_pipeline.report.paper import numbers  # which reads YAML
+    from ghn_pipeline.report.paper import numbers  # slow: it loads a YAML reader
 
     rows: dict[str, dict[str, float]] = numbers.table("table4")["rows"]
     return rows[row]
@@ -173,7 +178,7 @@ def _schedule(config: "Config", row: str, schedule: "Schedule") -> dict[str, Any
 
 
 def _stated(config: "Config", settings: dict[str, Any], seconds: float, said: str) -> Rate:
-    """A rate, if these settings and those of the networks are the paper's."""
+    """Return a stated rate if these settings and those of the networks are the paper's."""
     stack = {key: getattr(config, key).model_dump() for key in ("space", "network")}
     found = digest({**stack, "resolution": config.images.resolution, **settings})
     return Rate(seconds, f"stated: {said}") if found in STATED_FOR else NO_RATE

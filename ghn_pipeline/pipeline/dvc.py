@@ -1,4 +1,4 @@
-"""Writes dvc.yaml, the stages of a search space for DVC, from their declarations."""
+"""The text of dvc.yaml, which lists the stages of a search space, from their declarations."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,9 +10,9 @@ from ghn_pipeline.settings.config import Config
 
 HEAD = """\
 # The stages of the space {space}, for `dvc repro`: the same commands, inputs and outputs as
-# Snakemake's. Written by `ghn configure`, from the declarations in ghn_pipeline/stages; a change
-# belongs there. DVC reads params.yaml alone; after a change of correlation.architectures in it run
-# `ghn configure`, for DVC cannot count.
+# Snakemake's. `ghn configure` writes this file from the declarations in ghn_pipeline/stages; change
+# those instead. DVC reads only params.yaml. After a change of correlation.architectures there, run
+# `ghn configure` again, because DVC cannot expand a number into jobs.
 """
 #: Trainings whose loss `dvc plots` shows.
 CURVES = (FIRST_GHN, "oneshot")
@@ -30,7 +30,7 @@ def text(config: Config) -> str:
 
 
 def name(one: Stage) -> str:
-    """Return the name of a stage in DVC, which adds @ and the part."""
+    """Return the name of a stage in DVC; DVC itself appends @ and the part."""
     return one.literal.replace("/", "-")
 
 
@@ -45,7 +45,8 @@ def _stage(config: Config, one: Stage, there: list[Stage]) -> dict[str, Any]:
     files = [f"{folder}/{file}" for file in one.files]
     numbers = [f"{folder}/{file}" for file in one.files if file == f"{one.kind}.json"]
     if one.kind == "data":
-        # verified, and the same from every source: never fetched twice or copied into a cache
+        # the data are verified and equal from every source, so DVC neither fetches them again nor
+        # caches them
         found["outs"] = [{file: {"cache": False, "persist": True}} for file in files]
     else:
         plots = [f for f in files if f.endswith(".png")]
@@ -61,7 +62,7 @@ def _parts(config: Config, one: Stage, there: list[Stage]) -> str | list[Any]:
 
 
 def _all_parts_are_read(one: Stage, there: list[Stage]) -> bool:
-    """Whether other stages of the space read more than the first part of this one."""
+    """Return whether other stages of the space read more than the first part of this one."""
     readers = [
         (reader, pattern)
         for reader in there
@@ -80,7 +81,7 @@ def _inputs(one: Stage) -> Iterator[str]:
     for pattern, only in one.inputs():
         read = read_by(pattern)
         if pattern.endswith("}") and not pattern.endswith(("{part}", "[0]}")):
-            yield _path(f"{SCALE}/{read.literal}")  # a list of files cannot be spread here
+            yield _path(f"{SCALE}/{read.literal}")  # DVC cannot expand a list of files here
             continue
         folder = _path(read.root or f"{SCALE}/{pattern}")
         yield from (f"{folder}/{file}" for file in only or read.files)
@@ -89,17 +90,17 @@ def _inputs(one: Stage) -> Iterator[str]:
 def _params(one: Stage) -> Iterator[str]:
     for path in one.settings:
         if path.startswith("ghns."):
-            yield "ghn"  # an entry of ghns only changes some of its keys
+            yield "ghn"  # an entry of ghns overrides only some of its keys
         yield _path(path)
 
 
 def _path(path: str) -> str:
-    """Return a path of a declaration in DVC's notation."""
+    """Return a declaration's path in DVC's notation."""
     return path.replace("{part}", "{item.part}").replace("{", "${")
 
 
 class _Row(list[Any]):
-    """A list that is written without a line for each entry."""
+    """A list that YAML shows in one line."""
 
 
 def _write_row(dumper: yaml.SafeDumper, row: _Row) -> yaml.Node:

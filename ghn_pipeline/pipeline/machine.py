@@ -1,4 +1,4 @@
-"""The machine that a configuration asks for."""
+"""The device that a configuration asks for."""
 
 import torch
 
@@ -8,10 +8,10 @@ from ghn_pipeline.system.errors import UserError
 
 
 def prepare_device(config: Config) -> torch.device:
-    """Return the device to work on, this process being prepared (see `prepare_process`).
+    """Prepare this process (see `prepare_process`) and return the device to work on.
 
     Raises:
-        UserError: there is no accelerator and the scale needs one, or the device is not there.
+        UserError: the scale needs an accelerator and there is none, or the device is missing.
     """
     prepare_process(config.compute.threads)
     device = chosen(config.compute.device)

@@ -1,4 +1,4 @@
-"""What a scale takes: jobs, hours of the accelerator, disk; counted, measured, stated, guessed."""
+"""The plan of a scale: its jobs, and their measured, stated or guessed hours and disk."""
 
 import math
 from collections import Counter, defaultdict
@@ -13,12 +13,12 @@ from ghn_pipeline.settings.sections import Compute
 
 @dataclass(frozen=True, kw_only=True)
 class Line(Costs):
-    """One line of a plan: what each of its jobs takes.
+    """One line of a plan, for jobs with equal costs.
 
     Attributes:
-        command: of `ghn` that makes it, what differs between its jobs in capitals.
-        jobs: how many.
-        trains: whether a job that is out of time goes on in a next one.
+        command: the verb of `ghn`, with a word in capitals for the part that differs between jobs.
+        jobs: the number of jobs.
+        trains: whether a job that runs out of time continues in another job.
     """
 
     command: str
@@ -27,16 +27,16 @@ class Line(Costs):
 
     @property
     def hours(self) -> float | None:
-        """Hours of all accelerators of all jobs, None where there is no rate."""
+        """The hours of all accelerators of all jobs, None if there is no rate."""
         if self.rate is None or self.rate.seconds is None:
             return None
         return self.jobs * self.rate.seconds / 3600
 
 
 def plan(config: Config) -> list[Line]:
-    """Return what each stage takes, finished or not, by the finished runs and by Table 4.
+    """Return the costs of each stage of the workflow, from the finished runs and Table 4.
 
-    The stages are those that the workflow runs. Parts that differ in cost have lines of their own.
+    Finished stages are included. Parts that differ in cost have lines of their own.
     """
     lines: dict[str, tuple[Stage, str]] = {}
     costs: dict[str, Costs] = {}
@@ -61,12 +61,12 @@ def plan(config: Config) -> list[Line]:
 
 
 def _made(config: Config) -> list[str]:
-    """The stages of the space's chapters and those that these read; tables and figures last."""
+    """Return the stages of the space's chapters and their inputs; tables and figures come last."""
     there = sorted(needed(config.space.chapters), key=lambda one: one.is_table)
     named = [(one, one.names(config, made=True)) for one in there]
     asked = [name for one, names in named if one.chapters for name in names]
     made = set(asked)
-    for name in asked:  # which grows meanwhile
+    for name in asked:  # the list grows meanwhile
         one, part = find(config, name)
         read = {below for text, _ in one.inputs() for below in filled(config, text, part)}
         asked += read - made
@@ -78,14 +78,14 @@ def _made(config: Config) -> list[str]:
 
 
 def show(config: Config) -> str:
-    """Return the plan as an aligned table, its totals below, and what they leave out."""
+    """Return the plan as an aligned table, with totals and notes on what they leave out."""
     lines = plan(config)
     rated = [line for line in lines if line.rate]
     known = [line.hours for line in rated if line.hours is not None]
     hours = "hours of the device" if config.cpu_is_enough else "accelerator-hours"
     head = ("stage", "jobs", hours, "disk in MB", "one training", "where the rate is from")
     jobs, disk = sum(line.jobs for line in lines), sum(line.jobs * line.disk for line in lines)
-    # what takes nothing says nothing of the others
+    # a sum of 0 says nothing about the stages without a rate
     total = ("in all", str(jobs), _hours(sum(known) or None), _megabytes(disk), "", "")
     table = _aligned([head, *(_cells(line, config.compute) for line in lines), total])
     missing = len(rated) - len(known)
@@ -114,8 +114,8 @@ def _one_training(line: Line, compute: Compute) -> str:
 
 
 def turns(seconds: float, compute: Compute) -> int:
-    """Return how many jobs, one after another, a training of so many seconds takes."""
-    # each is told to save and make way ahead of its end
+    """Return the number of successive jobs that a training of so many seconds takes."""
+    # each job is told to save some time before its limit
     return max(1, math.ceil(seconds / (60 * compute.minutes - compute.stop_seconds)))
 
 

@@ -1,4 +1,4 @@
-"""The record that lies beside every result: what made it, from what, where and when."""
+"""The record beside every result: its settings, code, inputs, machine and time."""
 
 import hashlib
 import json
@@ -33,11 +33,11 @@ PACKAGES = ("ghn-pipeline", "torch", "torchvision", "numpy", "scipy", "pandas", 
 
 
 def provenance(config: Config, stage: str) -> dict[str, Any]:
-    """Return what made a result: its run, settings and their digest, commit, packages, data, time.
+    """Return a result's run, settings and their digest, commit, packages, data and time.
 
     Raises:
-        UserError: the folder of the checkpoints cannot be written, or the file there that names the
-            run is damaged.
+        UserError: the folder of checkpoints cannot be written, or its file with the run's key is
+            damaged.
     """
     return {
         "run": _run(config, stage),
@@ -63,16 +63,16 @@ def write(
     hardware: dict[str, Any] | None = None,
     inputs: dict[str, str] | None = None,
 ) -> None:
-    """Write the `run.json` of a stage, whose outputs are written already.
+    """Write the `run.json` of a stage, whose outputs are already written.
 
     Args:
-        config: of the scale.
-        stage: its whole name, such as "sgd/3".
-        result: the numbers that the stage is for.
-        seconds: of the accelerator, over all resumes.
+        config: the configuration.
+        stage: the stage's whole name, such as "sgd/3".
+        result: the numbers that the stage computed.
+        seconds: accelerator-seconds over all resumes.
         outputs: names of the files in the stage's folder; the record has their SHA-256.
-        hardware: as `compute.hardware` describes it, for a stage that computes.
-        inputs: SHA-256 of the artifacts it was made from.
+        hardware: the description by `compute.hardware`, for a stage that computes.
+        inputs: SHA-256 of the artifacts that the stage read.
 
     Raises:
         UserError: an output is missing, a number of the result is out of its range, or the results
@@ -87,7 +87,7 @@ def write(
         "inputs": inputs or {},
         "outputs": {name: _sha256(read_bytes(folder / name, made_by)) for name in outputs},
     }
-    # as JSON has it: its keys are text, and lists are its only sequences
+    # as JSON reads it back, with text for keys and lists for sequences, for the SHA-256 below
     content = json.loads(json.dumps(content))
     content["sha256"] = _own_sha256(content)
     if fault := _fault(content):
@@ -96,7 +96,7 @@ def write(
 
 
 def write_provenance(config: Config, table: str, made_of: list[dict[str, Any]]) -> None:
-    """Write what made a table or figure, and the records of all the runs it was made of.
+    """Write the provenance of a table or figure, and the records of all the runs it is made of.
 
     Raises:
         UserError: the results folder cannot be written.
@@ -110,15 +110,15 @@ def read(config: Config, stage: str) -> dict[str, Any]:
     """Read the record of an earlier stage.
 
     Raises:
-        UserError: it is missing, damaged, or was made with other settings than those in force.
+        UserError: it is missing, damaged or stale.
     """
     path, made_by = result_folder(config, stage) / "run.json", command(stage)
     content = read_json(path, made_by)
     made, expected = _digest_in(content), digest(settings(config, stage))
     if made is not None and made != expected:
         raise UserError(
-            f"{path} is stale: it was made with other settings (digest {made}, those in force have "
-            f"{expected}). Run `{made_by}` again."
+            f"{path} is stale: it was made with other settings (digest {made}; the settings in "
+            f"force have {expected}). Run `{made_by}` again."
         )
     found = _checked(content, path, made_by)
     if found["stage"] != stage:
@@ -127,10 +127,10 @@ def read(config: Config, stage: str) -> dict[str, Any]:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a record, whatever settings made it.
+    """Read a record, stale or not.
 
     Args:
-        path: results/SCALE/STAGE/run.json.
+        path: the path results/SCALE/STAGE/run.json.
 
     Raises:
         UserError: it is missing or damaged.
@@ -140,19 +140,19 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def output(config: Config, stage: str, name: str) -> Path:
-    """Return the path of an output of an earlier stage, its bytes being those that were written.
+    """Return the path of an earlier stage's output, whose bytes are verified.
 
     Raises:
-        UserError: it or the record is missing, damaged or stale.
+        UserError: the output or the record is missing, damaged or stale.
     """
     path = result_folder(config, stage) / name
     if name not in (written := read(config, stage)["outputs"]):
-        raise UserError(f"{stage} has no {name} by its run.json. Run `{command(stage)}` again.")
+        raise UserError(f"the run.json of {stage} lists no {name}. Run `{command(stage)}` again.")
     found = _sha256(read_bytes(path, command(stage)))
     if found != written[name]:
         raise UserError(
-            f"{path} is not the file that was written: its SHA-256 is {found}, and run.json beside "
-            f"it says {written[name]}. Delete it and run `{command(stage)}` again."
+            f"{path} is not the file that was written: its SHA-256 is {found}, and the run.json "
+            f"beside it says {written[name]}. Delete it and run `{command(stage)}` again."
         )
     return path
 
@@ -160,7 +160,7 @@ def output(config: Config, stage: str, name: str) -> Path:
 def _checked(content: Any, path: Path, made_by: str) -> dict[str, Any]:
     if fault := _fault(content):
         raise UserError(
-            f"{path} is no whole record: it was damaged or edited, or is of an older version "
+            f"{path} is no whole record: it was damaged or edited, or comes from an older version "
             f"({fault}). Delete it and run `{made_by}` again."
         )
     whole: dict[str, Any] = content
@@ -168,7 +168,7 @@ def _checked(content: Any, path: Path, made_by: str) -> dict[str, Any]:
 
 
 def _fault(content: Any) -> str:
-    """Return the faults of a record, "" where there are none."""
+    """Return the faults of a record, "" if there are none."""
     try:
         found = schemas.Record.model_validate(content)
         of_kind = kinds().get(found.stage.partition("/")[0])
@@ -196,13 +196,13 @@ def _digest_in(content: Any) -> str | None:
 
 
 def _run(config: Config, stage: str) -> str:
-    """Return the key of a stage's work: the same after a kill, and for results made once more."""
+    """Return the key of a stage's work, which stays the same if the work is resumed or redone."""
     path = checkpoint_file(config, stage, ".run")
     if not path.exists():
         key = uuid.uuid4().hex
         own = path.with_name(f".{path.name}.{key}")
         write_atomically(own, key + "\n")
-        # of workers that start at once the first names the run: a link replaces nothing
+        # if workers start at once, the first names the run, because a link replaces no file
         try:
             os.link(own, path)
         except FileExistsError:

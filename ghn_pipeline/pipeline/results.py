@@ -1,4 +1,4 @@
-"""What earlier stages made, read back from the results folder as objects."""
+"""Readers of the results of earlier stages."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -28,24 +28,24 @@ from ghn_pipeline.training import checkpoint
 
 Floats = NDArray[np.float64]
 
-#: What scores without a model trained before.
+#: The baselines that score without a trained model.
 UNTRAINED = ("proxies", "sgd")
 
 
 def first_ghn(config: Config) -> str:
-    """Return the stage of the GHN that Table 4 shows and that searches."""
+    """Return the stage of the first GHN, which Table 4 shows and the search uses."""
     (name,) = filled(config, FIRST_GHN)
     return name
 
 
 def chooser(config: Config) -> str:
-    """Return the search that chooses the finalists: the paper's random one (section 5.1.1)."""
+    """Return the search that chooses the finalists, the paper's random search (section 5.1.1)."""
     (name,) = filled(config, CHOSEN_BY)
     return name
 
 
 def exported(config: Config) -> str:
-    """Return the training of the winner that is exported, the first of several."""
+    """Return the exported training of the winner, the first of several."""
     return f"finalists/best/{config.finalists.seeds[0]}"
 
 
@@ -53,16 +53,16 @@ def architectures_of(config: Config) -> list[Block]:
     """Return the test architectures that `ghn architectures` drew.
 
     Raises:
-        UserError: they are missing, stale or not whole.
+        UserError: they are missing, stale or damaged.
     """
     return _drawn(config, "architectures", config.correlation.drawn)
 
 
 def selection_of(config: Config) -> list[Block]:
-    """Return the architectures that `ghn architectures` drew for choices.
+    """Return the selection that `ghn architectures` drew.
 
     Raises:
-        UserError: they are missing, stale or not whole.
+        UserError: it is missing, stale or damaged.
     """
     return _drawn(config, "selection", config.correlation.selection)
 
@@ -71,7 +71,7 @@ def held_out(config: Config) -> set[str]:
     """Return the hashes of all architectures that training must not see.
 
     Raises:
-        UserError: they are missing, stale or not whole.
+        UserError: they are missing, stale or damaged.
     """
     return {block.hash for block in architectures_of(config) + selection_of(config)}
 
@@ -85,10 +85,10 @@ def _drawn(config: Config, which: str, count: int) -> list[Block]:
 
 
 def _listed(config: Config, stage: str, name: str) -> list[tuple[Block, dict[str, float]]]:
-    """Read a list of architectures that a stage wrote, each with the values of its measures.
+    """Read a stage's list of architectures, each with the values of its measures.
 
     Raises:
-        UserError: it is missing, damaged or stale, or an entry has another hash than its block.
+        UserError: it is missing, damaged or stale, or the hash of an entry is not its block's.
     """
     path, space = record.output(config, stage, name), space_of(config)
     try:
@@ -105,19 +105,19 @@ def _listed(config: Config, stage: str, name: str) -> list[tuple[Block, dict[str
 
 
 def load_weights(config: Config, stage: str, model: nn.Module) -> None:
-    """Give a model the weights that a finished training ended with.
+    """Load the final weights of a finished training into a model.
 
     Raises:
-        UserError: they are missing, damaged, stale, not finite, or of another model.
+        UserError: they are missing, damaged, stale, not finite, or from another model.
     """
     path = record.output(config, stage, "model.pt")
     checkpoint.load_model(path, digest(settings(config, stage)), command(stage), model)
 
 
 def weights_of(config: Config, model: str) -> str:
-    """Return the SHA-256 of a trained model's file: the same settings may give other weights.
+    """Return the SHA-256 of a trained model's file, "" for a baseline without one.
 
-    Empty for a rival that has none.
+    Equal settings may give other weights on another machine.
 
     Raises:
         UserError: it is missing.
@@ -129,25 +129,25 @@ def weights_of(config: Config, model: str) -> str:
 
 
 def scored_with(config: Config, stage: str, model: str) -> dict[str, Any]:
-    """Return the record of a scoring with the weights that `model` has now.
+    """Return the record of a scoring by the present weights of `model`.
 
     Raises:
-        UserError: it is missing or stale, or was made with other weights.
+        UserError: it is missing or stale, or other weights made it.
     """
     run = record.read(config, stage)
     if run["inputs"].get("model.pt", "") != weights_of(config, model):
         raise UserError(
-            f"{stage} was made with weights of {model} that are there no more. Run "
+            f"{stage} was made with earlier weights of {model}, which have been replaced. Run "
             f"`{command(stage)}` again."
         )
     return run
 
 
 def searched(config: Config, stage: str) -> list[tuple[Block, float]]:
-    """Return the architectures of a search, as they were evaluated, each with what ranks it.
+    """Return the architectures of a search in the order of evaluation, with their scores.
 
     Raises:
-        UserError: the search is missing, stale or not whole.
+        UserError: the search is missing, stale or damaged.
     """
     scored_with(config, stage, first_ghn(config))
     by = config.evaluation.measure
@@ -162,12 +162,12 @@ def searched(config: Config, stage: str) -> list[tuple[Block, float]]:
 
 
 def finalist(config: Config, group: str, rank: int) -> Block:
-    """Return the architecture of a finalist: "top", "random" or "best" (section 5.1.1).
+    """Return the architecture of a finalist of the group "top", "random" or "best" (5.1.1).
 
     The random ones are the first that the random search drew.
 
     Raises:
-        UserError: there is none of that rank, or what says which it is is missing or stale.
+        UserError: the rank does not exist, or the search or the winner is missing or stale.
     """
     if group == "best":
         return winner(config)
@@ -177,30 +177,30 @@ def finalist(config: Config, group: str, rank: int) -> Block:
 
 
 def by_rank(config: Config, group: str, ranks: Sequence[int]) -> list[Block]:
-    """Return all architectures that the search ranks for a group: "top" or "random".
+    """Return all architectures of the search in the order of the group "top" or "random".
 
-    The random ones are the first that the random search drew.
+    The random ones are in the order in which the random search drew them.
 
     Raises:
-        UserError: the search is missing, stale or not whole, or has not all of `ranks`.
+        UserError: the search is missing, stale or damaged, or lacks one of `ranks`.
     """
     found = searched(config, chooser(config))
     _check_rank(max(ranks), found)
     if group == "top":
-        found = sorted(found, key=lambda entry: -entry[1])  # of equals the first is better
+        found = sorted(found, key=lambda entry: -entry[1])  # of equals the first ranks higher
     return [block for block, _ in found]
 
 
 def _check_rank(rank: int, found: Sequence[object]) -> None:
     if not 0 <= rank < len(found):
-        raise UserError(f"rank {rank}: the architectures are ranked 0 to {len(found) - 1}")
+        raise UserError(f"there is no rank {rank}: the ranks are 0 to {len(found) - 1}")
 
 
 def winner(config: Config) -> Block:
     """Return the architecture that `ghn winner` chose.
 
     Raises:
-        UserError: it is missing, stale or not whole.
+        UserError: it is missing, stale or damaged.
     """
     result = record.read(config, "winner")["result"]
     return space_of(config).read(result.get("block", ()))
@@ -210,13 +210,13 @@ def trained_on(config: Config, stage: str, block: Block) -> dict[str, Any]:
     """Return the record of a training of `block`.
 
     Raises:
-        UserError: it is missing or stale, or of another architecture than is chosen now.
+        UserError: it is missing or stale, or its architecture is no longer the chosen one.
     """
     run = record.read(config, stage)
     if run["result"]["hash"] != block.hash:
         raise UserError(
-            f"{stage} is of the architecture {run['result']['hash']}, and {block.hash} is chosen "
-            f"now. Run `{command(stage)}` again."
+            f"{stage} trained the architecture {run['result']['hash']}, and {block.hash} is now "
+            f"the chosen one. Run `{command(stage)}` again."
         )
     return run
 
@@ -224,10 +224,10 @@ def trained_on(config: Config, stage: str, block: Block) -> dict[str, Any]:
 def ghn_pairs(
     config: Config, names: Sequence[str]
 ) -> tuple[dict[str, tuple[Floats, Floats]], list[dict[str, Any]]]:
-    """Return for each GHN the accuracies with its weights and the true ones, and their records.
+    """Return the predicted and the true accuracies for each GHN, and their records.
 
     Raises:
-        UserError: a stage is missing, or was made with other settings; it is named.
+        UserError: a stage is missing or stale; the message names it.
     """
     sgd = truths(config)
     truth = final_accuracies(sgd)
@@ -240,10 +240,10 @@ def ghn_pairs(
 
 
 def truths(config: Config) -> list[dict[str, Any]]:
-    """Return the records of the ground truth, in the order of the test architectures.
+    """Return the records of the ground truth in the order of the test architectures.
 
     Raises:
-        UserError: one is missing, or was made with other settings; it is named.
+        UserError: one is missing or stale; the message names it.
     """
     stages = [f"sgd/{i}" for i in range(config.correlation.architectures)]
     return [record.read(config, stage) for stage in stages]
@@ -255,10 +255,10 @@ def final_accuracies(sgd: Sequence[dict[str, Any]]) -> Floats:
 
 
 def scores_of(config: Config, model: str, sgd: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the record of the scores with weights of `model`.
+    """Return the record of the scores by `model`.
 
     Raises:
-        UserError: it is missing or stale, or of other architectures than the ground truth.
+        UserError: it is missing or stale, or its architectures are not those of the ground truth.
     """
     scored = scored_with(config, f"scores/{model}", model)
     if scored["result"]["hashes"][: len(sgd)] != [run["result"]["hash"] for run in sgd]:
@@ -270,5 +270,5 @@ def scores_of(config: Config, model: str, sgd: Sequence[dict[str, Any]]) -> dict
 
 
 def predicted(scored: dict[str, Any], truth: Floats, measure: str = "accuracy") -> Floats:
-    """Return the scores [n] of the architectures whose truth is known, the first of those drawn."""
+    """Return the scores [n] of the architectures with a truth [n], the first ones drawn."""
     return np.array(scored["result"]["values"][measure][: len(truth)])

@@ -1,7 +1,7 @@
-"""The schemas of records, which later stages may read; a declaration names that of its result.
+"""The schemas of records; the declaration of a stage names the schema of its result.
 
-A file that was damaged or edited is refused here, so that no reader meets a missing key, a value of
-another type or an accuracy outside 0 to 1.
+They refuse damaged and edited files, so that no reader meets a missing key, a value of another
+type or an accuracy outside 0 to 1.
 """
 
 from datetime import datetime
@@ -16,21 +16,21 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 #: The hash of an architecture, or the digest of settings.
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-#: A number of steps: a key of JSON is text.
+#: A number of steps, as text, because it is a key of JSON.
 Steps = Annotated[str, Field(pattern="^[1-9][0-9]*$")]
 
 
 class Architectures(Schema):
-    """What `ghn architectures` drew."""
+    """The numbers of architectures that `ghn architectures` drew."""
 
     architectures: Count
     selection: Index
 
 
 class Training(Schema):
-    """A training: of a GHN or a one-shot model, and what others add to it.
+    """A training of a GHN or a one-shot model; the schemas of other trainings extend it.
 
-    `measured` has the measurements by the number of steps after which they were taken.
+    The keys of `measured` are the numbers of steps after which the measurements were taken.
     """
 
     steps: Count
@@ -44,10 +44,10 @@ class Training(Schema):
         return self
 
     def at_end(self, *names: str) -> None:
-        """Check that these were measured after the last step.
+        """Check that the measurements of these names were taken after the last step.
 
         Raises:
-            ValueError: one was not.
+            ValueError: one of them was not.
         """
         there = self.measured.get(str(self.steps), {})
         if missing := [name for name in names if name not in there]:
@@ -55,7 +55,7 @@ class Training(Schema):
 
 
 class Truth(Training):
-    """SGD of one architecture: accuracies on the way, and the final one."""
+    """The ground truth of one architecture: the accuracies of SGD on the way and at the end."""
 
     hash: Hash
 
@@ -68,7 +68,7 @@ class Truth(Training):
 
 
 class Finalist(Training):
-    """A network trained by the full recipe, by so many processes."""
+    """A network trained by the full recipe."""
 
     hash: Hash
     parameters: Count
@@ -91,7 +91,7 @@ class TreeOfImages(Schema):
 
 
 class CountedMobile(Schema):
-    """An ImageNet-mobile network that was counted, for no images were given."""
+    """An ImageNet-mobile network that was counted and, without images, not trained."""
 
     hash: Hash
     channels: Count
@@ -121,7 +121,7 @@ Mobile = CountedMobile | TrainedMobile
 
 
 class Anytime(Training):
-    """A network with exits; those that the space does not have need no architecture."""
+    """A network with exits; a baseline has no hash, channels and block."""
 
     spent: Annotated[list[Count], Field(min_length=1)]
     parameters: Count
@@ -137,7 +137,7 @@ class Anytime(Training):
 
 
 class Scores(Schema):
-    """Scores of the test architectures: by measure, one value for each hash."""
+    """Scores of the test architectures: each measure has one value for each hash."""
 
     mean: Measured
     values: dict[str, list[float]]
@@ -157,7 +157,7 @@ class Scores(Schema):
 
 
 class Search(Schema):
-    """A search: how many architectures it scored, and the best."""
+    """A search: the number of architectures that it scored, and the best of them."""
 
     evaluations: Count
     best: float
@@ -166,7 +166,7 @@ class Search(Schema):
 
 
 class Winner(Schema):
-    """The best of the search's best by a short training; `of` has the accuracy of each rank."""
+    """The architecture with the best short training; `of` has the accuracies of all ranks."""
 
     rank: Index
     validation: Fraction
@@ -176,18 +176,18 @@ class Winner(Schema):
 
 
 class Footprint(Schema):
-    """What training a model takes."""
+    """The memory for training a model."""
 
     parameters: Count
     peak_bytes: Count
 
 
 class Memory(RootModel[dict[str, Footprint]]):
-    """Footprints by model, with all operations and the most nodes."""
+    """The footprints of the models with all operations and the most nodes."""
 
 
 class Export(Schema):
-    """The exported network: the training that it is of, and its accuracy on the test images."""
+    """The exported network: the stage that trained it, and its accuracy on the test images."""
 
     of: str
     hash: Hash
@@ -205,7 +205,7 @@ def _time(text: str) -> str:
 
 
 class Provenance(Schema):
-    """What made a result: settings, code, data, machine and time."""
+    """The provenance of a result: settings, code, data, machine and time."""
 
     run: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
     stage: str
@@ -221,10 +221,10 @@ class Provenance(Schema):
 
 
 class Record(Provenance):
-    """The `run.json` beside a result, `result` apart.
+    """The `run.json` beside a result; another schema checks `result`.
 
-    `inputs` and `outputs` have the SHA-256 of each file that was read and written; `sha256` is that
-    of the record itself, its other keys sorted.
+    `inputs` and `outputs` have the SHA-256 of each file that was read and written. `sha256` is the
+    SHA-256 of the record itself without this key, its keys sorted.
     """
 
     result: Any
@@ -236,7 +236,7 @@ class Record(Provenance):
 
 
 class Entry(Schema):
-    """One architecture of `architectures.json`; a search adds the values of its measures."""
+    """One architecture of an `architectures.json`; a search adds the values of its measures."""
 
     model_config = ConfigDict(extra="allow")
 

@@ -18,21 +18,21 @@ def space_of(config: Config, weights: Mapping[str, int] | None = None) -> Space:
 
 
 def paper_space(config: Config) -> Classification:
-    """Return the search space of a chapter of section 5.1.1: see `stage.check_space`."""
+    """Return the search space of a chapter of section 5.1.1, which `check_space` has checked."""
     space = space_of(config)
     assert isinstance(space, Classification)
     return space
 
 
 def anytime_space(config: Config) -> Anytime:
-    """Return the search space of the chapter of section 5.2: see `stage.check_space`."""
+    """Return the search space of the chapter of section 5.2, which `check_space` has checked."""
     space = space_of(config)
     assert isinstance(space, Anytime)
     return space
 
 
 def mobile_space(config: Config, images: ImageNet | None) -> Classification:
-    """Return how a block is stacked for ImageNet-mobile, its channels not chosen yet (5.1.2)."""
+    """Return the space that stacks blocks for ImageNet-mobile, with channels yet to be chosen."""
     settings = config.mobile
     return replace(
         paper_space(config),

@@ -17,16 +17,16 @@ from ghn_pipeline.system import extensions
 from ghn_pipeline.system.errors import UserError, did_you_mean
 from ghn_pipeline.system.files import digest
 
-if TYPE_CHECKING:  # the command line lists all stages without reading any settings
+if TYPE_CHECKING:  # the command line lists all stages without reading settings
     from ghn_pipeline.pipeline.costs import CostsOf
     from ghn_pipeline.settings.config import Config
 
-#: The folder of what tables and figures are written as.
+#: The folder of tables and figures.
 SCALE = "results/{scale}"
 RECORD = "run.json"
-#: The GHN that Table 4 shows and that searches.
+#: The first GHN, which Table 4 shows and the search uses.
 FIRST_GHN = "ghn/{correlation.ghns[0]}"
-#: The search that chooses the finalists: the paper's random one (section 5.1.1).
+#: The search that chooses the finalists, the paper's random search (section 5.1.1).
 CHOSEN_BY = "search/random/{search.seeds[0]}"
 
 #: The resources of a job; workflow/rules/common.smk turns them into numbers.
@@ -53,7 +53,7 @@ class Job:
         return self.stage.partition("/")[2]
 
 
-#: Does the work of a stage.
+#: The function that does the work of a stage.
 Work = Callable[[Job], None]
 
 
@@ -75,20 +75,20 @@ class Stage:
         work: the function that does the work.
         writes: the names of its files, except the record.
         reads: earlier stages, as "STAGE" for all their files or as "STAGE: FILE FILE".
-        settings: the dotted paths of the settings that change its result. It also depends on all
-            that the stages in `reads` depend on.
+        settings: the dotted paths of the settings that change its result, except those that change
+            the stages in `reads`.
         each: the setting that lists or counts the parts; both engines make one job for each.
         known: the setting that lists every possible part, if there are more.
         needs: the resources of a job.
         memory_mb, minutes: the limits of a job that needs "little".
-        first: the priority; of the jobs that are ready, an engine starts the highest first.
-        chapters: the chapters that it belongs to; with none it is made where another reads it.
+        first: the priority; of the ready jobs, an engine starts those with the highest first.
+        chapters: the chapters that it belongs to; without any it runs if another stage reads it.
         root: the folder of its files, by default results/SCALE/STAGE.
         shown: the entries of the report, by file.
         result: the name of the schema of its result, in `pipeline.schemas`.
-        costs: says what a job takes; see pipeline/costs.py.
-        like: stages whose jobs take the same have the same text here, by default their own name.
-            With "{part}" each part has a line of its own in the plan.
+        costs: the function that returns the costs of a job; see pipeline/costs.py.
+        like: the name of a line in the plan, by default the stage's own. Stages with the same text
+            share a line; with "{part}" each part has a line of its own.
     """
 
     name: str
@@ -126,7 +126,7 @@ class Stage:
 
     @property
     def is_table(self) -> bool:
-        """Whether it only shows the results of others; it has no folder and no MLflow run."""
+        """Whether it only shows results of other stages, without a folder and an MLflow run."""
         return self.root == SCALE
 
     @property
@@ -151,7 +151,7 @@ class Stage:
         return [f"{self.literal}/{p}".rstrip("/") for p in self.parts(config, made=made)]
 
     def inputs(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Yield each entry of `reads` as a stage and its files; no files means all."""
+        """Yield each entry of `reads` as a stage and its files; () stands for all files."""
         for entry in self.reads:
             name, _, files = entry.partition(":")
             yield name, tuple(files.split())
@@ -161,7 +161,7 @@ _STAGES: dict[str, Stage] = {}
 
 
 def stage(name: str, *, costs: "CostsOf | None" = None, **more: Any) -> Callable[[Work], Work]:
-    """Declare a stage whose work the decorated function does; `Stage` has the keywords."""
+    """Declare a stage whose work the decorated function does; `Stage` explains the keywords."""
 
     def declare(work: Work) -> Work:
         _STAGES[name] = Stage(name, work, costs=costs, **more)
@@ -173,11 +173,11 @@ def stage(name: str, *, costs: "CostsOf | None" = None, **more: Any) -> Callable
 @cache
 def declared() -> list[Stage]:
     """Return the declarations of all stages; do not change the list."""
-    # imported here because the stages import this module; each declares itself
+    # the stages import this module and declare themselves, so the import stands here
     import ghn_pipeline.stages  # noqa: F401
 
     extensions.load()
-    # the decorators of one function are applied from the last to the first
+    # Python applies the decorators of a function from the last to the first
     of_work: dict[Work, list[Stage]] = {}
     for one in _STAGES.values():
         of_work.setdefault(one.work, []).insert(0, one)
@@ -186,7 +186,7 @@ def declared() -> list[Stage]:
 
 @cache
 def kinds() -> dict[str, list[Stage]]:
-    """Return the declarations by their kind, the first word of their names."""
+    """Return the declarations by kind, the first word of the name."""
     found: dict[str, list[Stage]] = {}
     for one in declared():
         found.setdefault(one.kind, []).append(one)
@@ -194,7 +194,7 @@ def kinds() -> dict[str, list[Stage]]:
 
 
 def needed(chapters: tuple[str, ...]) -> list[Stage]:
-    """Return the stages of some chapters, such as those of a space, and all that they read."""
+    """Return the stages of some chapters, such as those of a space, and all stages they read."""
     needed = {one.name for one in declared() if set(chapters) & set(one.chapters)}
     while (
         more := {
@@ -239,7 +239,7 @@ def entries(value: Any) -> list[Any]:
 
 
 def filled(config: "Config", text: str, part: str = "") -> list[str]:
-    """Return a text with each path in braces replaced by its value, once for each list entry."""
+    """Return the texts in which values replace the paths in braces, one for each list entry."""
     found = [""]
     end = 0
     for match in _BRACES.finditer(text):
@@ -277,7 +277,7 @@ def find(config: "Config", name: str) -> tuple[Stage, str]:
 
 
 def placeholders(stages: Sequence[Stage]) -> str:
-    """Return in words which settings list the parts of some stages."""
+    """Return the settings that list the parts of some stages, in words."""
     lists = {one.name.rpartition("/")[2]: one.known or one.each for one in stages if one.each}
     return "".join(f", {part} one of {path}" for part, path in lists.items())
 
@@ -287,9 +287,9 @@ def _listed(words: Sequence[str]) -> str:
 
 
 def settings(config: "Config", name: str) -> dict[str, Any]:
-    """Return everything that changes the result of a stage.
+    """Return all settings that change the result of a stage.
 
-    These are its own settings, and a digest for each stage that it reads.
+    They are its own settings, and a digest for each stage that it reads.
 
     Raises:
         UserError: there is no such stage.
@@ -301,8 +301,8 @@ def settings(config: "Config", name: str) -> dict[str, Any]:
 def all_settings(config: "Config", name: str) -> dict[str, Any]:
     """Return the settings of a stage and of the stages that it reads, to compare runs by.
 
-    If it reads every part of a stage, such as all GHNs, only the records of these have their
-    settings.
+    If it reads every part of a stage, such as all GHNs, their settings stand only in their own
+    records.
     """
     one, part = find(config, name)
     found: dict[str, Any] = {}
@@ -311,7 +311,7 @@ def all_settings(config: "Config", name: str) -> dict[str, Any]:
         if len(below) == 1:
             found |= all_settings(config, below[0])
     found |= _own(config, one, part)
-    # one stage may depend on a section, and another on a single setting of it
+    # a section that some stage depends on includes the single settings of others
     return {
         path: each
         for path, each in found.items()
@@ -323,7 +323,7 @@ def _own(config: "Config", one: Stage, part: str) -> dict[str, Any]:
     paths = [path for text in one.settings for path in filled(config, text, part)]
     if one.record:
         paths.insert(0, "method")
-    # two GHNs with the same settings have the same digest, whatever their names are
+    # GHNs with equal settings have equal digests, whatever their names are
     return {re.sub(r"^ghns\..*", "ghn", path): _plain(value(config, path)) for path in paths}
 
 
@@ -388,7 +388,7 @@ def _is_of_space(config: "Config", one: Stage) -> bool:
 
 
 def _of_another_space(config: "Config", name: str, chapters: Sequence[str]) -> UserError:
-    from ghn_pipeline.space.spaces import SPACES  # not needed to list the stages
+    from ghn_pipeline.space.spaces import SPACES  # listing the stages does not need it
 
     spaces = [space for space in SPACES.values() if set(chapters) & set(space.chapters)]
     presets = ", ".join(f"presets/{preset}.yaml" for of in spaces for preset in of.presets)
@@ -403,7 +403,7 @@ def log_file(config: "Config", name: str) -> Path:
     """Return the file that keeps everything a stage has printed.
 
     Raises:
-        UserError: there is no such stage, or not in this space.
+        UserError: there is no such stage, or this space does not have it.
     """
     check_space(config, name)
     return Path("results", config.scale, "logs", f"{name}.log")
@@ -413,8 +413,8 @@ def checkpoint_file(config: "Config", name: str, suffix: str = ".pt", of: str = 
     """Return the checkpoint of a stage.
 
     It lies outside `results`, because a workflow engine deletes the outputs of a failed job. Its
-    name has the digest of the settings: with other settings the stage starts anew, and with the
-    old ones it goes on.
+    name has the digest of the settings, so that a stage starts anew with other settings and resumes
+    with the same ones.
 
     Args:
         config: all settings.

@@ -1,8 +1,8 @@
-"""The store of MLflow's runs: its address, a connection to it, and how long to wait for it.
+"""The store of MLflow's runs: its address, the connection, and the limits of waiting for it.
 
-Two kinds of waiting are told apart. A server or a database on another machine that says nothing is
-given up after `PATIENCE` seconds. An SQLite file is never silent, only locked: another process
-holds it for a while, so this one waits up to `LOCK_PATIENCE` seconds more, and nothing is lost.
+There are two kinds of waiting. A silent server or database on another machine is given up after
+`PATIENCE` seconds. An SQLite file is never silent, only locked by another process, so this one
+waits for the lock up to `LOCK_PATIENCE` seconds, and nothing is lost.
 """
 
 import logging
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DEFAULT = "sqlite:///mlflow.db"
-#: seconds in all that a process waits for a store that says nothing
+#: seconds in all that a process waits for a silent store
 PATIENCE = 6
-#: seconds that a process waits for others to be done with an SQLite store
+#: seconds that a process waits for the lock of an SQLite store
 LOCK_PATIENCE = 300
-#: bytes a second at which an artifact is sent at the least
+#: the lowest rate of sending an artifact, in bytes per second
 SLOWEST = 1e6
 
 
@@ -46,7 +46,7 @@ def address() -> str:
 
 
 def public(uri: str) -> str:
-    """Return an address without its secret parts: user, password, parameters, query, fragment.
+    """Return an address without its secrets: user, password, parameters, query and fragment.
 
     If the end of a password or of a query is unclear, more of the address is left out.
     """
@@ -54,7 +54,7 @@ def public(uri: str) -> str:
     assert match
     scheme, slashes, rest = match[1] or "", match[2], match[3]
     shown, tail = _cut(rest)
-    # a path to a file may hold an @
+    # the path of a file may hold an @, so it has no user part
     if not (re.match("sqlite|file:|$", scheme) and slashes not in ("", "//")):
         if "@" not in tail:
             shown = shown.rpartition("@")[2]
@@ -69,13 +69,13 @@ def _cut(rest: str) -> tuple[str, str]:
 
 
 def gives_away(text: str, uri: str) -> bool:
-    """Return whether `text` holds a part of what `public` leaves out of the address.
+    """Return whether `text` holds a part of the address that `public` leaves out.
 
-    A library may say it encoded, in another case, or in pieces.
+    A library may print it encoded, in another case, or in pieces.
     """
     hidden = _words(uri) - _words(public(uri))
     if not uri.lower().startswith("http"):
-        # the user of a database is no secret; that of a server may be a token
+        # the user of a database is no secret; the user of a server may be a token
         user = re.match(r"[\w+.-]+://([^:/?#;&@]+):", uri)
         hidden -= _words(user[1]) if user else set()
     for variable in ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD"):
@@ -85,12 +85,12 @@ def gives_away(text: str, uri: str) -> bool:
 
 
 def _words(text: str) -> set[str]:
-    """Return the words of a text and of all that it may be an encoding of, in lower case."""
+    """Return the words of a text and of its decoded forms, in lower case."""
     found: set[str] = set()
     while True:
-        # in capitals as well: a dotless i is then an I, whose small letter is another
+        # also from capitals, which turn a dotless i into I and so into a plain i
         for form in (text, text.upper()):
-            # of ASCII alone as well: other letters may be escaped
+            # also words of ASCII alone, because other letters may be escaped
             words = re.findall(r"\w+", form) + re.findall("[A-Za-z0-9]+", form)
             found |= {word.lower() for word in words}
         if (plain := unquote_plus(text)) == text:
@@ -102,7 +102,7 @@ def _words(text: str) -> set[str]:
 
 
 def reason(error: Exception) -> str:
-    """Say in one line why the store cannot be used, and how to mend it; no secret is in it."""
+    """Return a line on why the store cannot be used and how to mend it, without secrets."""
     if version := re.search(r"out-of-date database schema \(found version (\w+)", str(error)):
         return _mend_schema(version[1])
     if unknown := re.search(r"Can't locate revision identified by '(\w+)'", str(error)):
@@ -118,7 +118,7 @@ def reason(error: Exception) -> str:
 
 
 def _mend_schema(version: str) -> str:
-    """Say how to mend a database whose schema has another version than this MLflow's."""
+    """Return how to mend a database whose schema is not that of this version of MLflow."""
     import mlflow
     import mlflow.store.db_migrations
 
@@ -126,13 +126,13 @@ def _mend_schema(version: str) -> str:
     known = Path(mlflow.store.db_migrations.__file__).parent / "versions"
     if version != "None" and not list(known.glob(f"{version}_*.py")):
         return (
-            f"{shown} was made by a newer MLflow than the {mlflow.__version__} here; run "
+            f"{shown} was made by a newer MLflow than this one, {mlflow.__version__}; run "
             "`pip install --upgrade mlflow`"
         )
     secret = "" if shown == address() else " (with the parts of the address left out here)"
     return (
-        f"{shown} has the schema of another MLflow than the {mlflow.__version__} here; make a copy "
-        f"of it, then run `mlflow db upgrade {shown}`{secret}"
+        f"{shown} has the schema of another MLflow than this one, {mlflow.__version__}; make a "
+        f"copy of it, then run `mlflow db upgrade {shown}`{secret}"
     )
 
 
@@ -140,12 +140,12 @@ def _mend_schema(version: str) -> str:
 
 
 class _Silence:
-    """How long this process has waited since a store last answered.
+    """The time that this process has waited since a store last answered.
 
     Attributes:
-        answers: how many there were.
-        allowed: seconds more for what is being sent now.
-        seconds: of silence so far, over all that was asked.
+        answers: the number of answers.
+        allowed: further seconds for the file that is being sent.
+        seconds: seconds of silence so far, over all requests.
     """
 
     def __init__(self) -> None:
@@ -157,7 +157,7 @@ class _Silence:
         """Wait for an answer.
 
         Raises:
-            TimeoutError: the store has said nothing for too long.
+            TimeoutError: the store has been silent for too long.
         """
         heard = self.answers
         while not answer.done():
@@ -172,7 +172,7 @@ class _Silence:
 
 
 class _Heard:
-    """A client of which every answer is noted."""
+    """A client that notes every answer."""
 
     def __init__(self, client: "MlflowClient", silence: _Silence) -> None:
         self._client, self._silence = client, silence
@@ -186,7 +186,7 @@ class _Heard:
         return ask
 
     def log_artifact(self, run: str, path: str) -> None:
-        """Send a file, which may take as long as it is large."""
+        """Send a file, with a time limit in proportion to its size."""
         self._silence.allowed = os.path.getsize(path) / SLOWEST
         try:
             self._client.log_artifact(run, path)
@@ -197,22 +197,22 @@ class _Heard:
 
 # by address
 _silences: defaultdict[str, _Silence] = defaultdict(_Silence)
-# one thread at a time: the last of what follows a training must not cross with the final sending
+# one thread at a time: the last update of a training must not cross with the final sending
 _turn = threading.Lock()
 
 
 def in_time(work: Callable[["MlflowClient"], T]) -> T:
-    """Return what `work` does with a client of the store.
+    """Return the result of `work` with a client of the store.
 
-    It is done in a thread of its own, for nothing else ends a question to a server that trickles,
-    to a name that is not resolved, or to a database's driver. A thread that was given up does not
-    keep the process alive; a store that was given up is not asked again.
+    The work runs in a thread of its own, because nothing else ends a request to a server that
+    trickles, to a name that is not resolved, or to a database's driver. An abandoned thread does
+    not keep the process alive, and an abandoned store is not asked again.
 
     Raises:
-        TimeoutError: the store has said nothing for `PATIENCE` seconds in all.
-        Exception: of MLflow's.
+        TimeoutError: the store has been silent for `PATIENCE` seconds in all.
+        Exception: MLflow raises it.
     """
-    # takes seconds, which are not the store's
+    # imported here, so that its seconds do not count as silence of the store
     from mlflow.tracking import MlflowClient  # noqa: F401
 
     answer: Future[T] = Future()
@@ -220,7 +220,7 @@ def in_time(work: Callable[["MlflowClient"], T]) -> T:
     def ask() -> None:
         try:
             answer.set_result(_until_unlocked(work))
-        except BaseException as error:  # it is raised where the answer is waited for
+        except BaseException as error:  # the waiting thread raises it
             answer.set_exception(error)
 
     silence = _silences[address()]
@@ -237,7 +237,7 @@ def _until_unlocked(work: Callable[["MlflowClient"], T]) -> T:
             with connected() as client:
                 return work(client)
         except Exception as error:
-            # held by a process that is none of ours: what was done is gone on with
+            # another program holds the store: the work continues from what is done
             if "database is locked" not in str(error) or time.monotonic() >= end:
                 raise
         time.sleep(0.5)
@@ -245,16 +245,20 @@ def _until_unlocked(work: Callable[["MlflowClient"], T]) -> T:
 
 @contextmanager
 def connected() -> Iterator["MlflowClient"]:
-    """Give a client of the store, for one thread of this process at a time."""
+    """Provide a client of the store to one thread of this process at a time."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # the address with its secrets
+    # the printed address would show its secrets
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     uri = address()
     with _turn:
         from mlflow.tracking import MlflowClient
 
-        for library in ("mlflow", "urllib3"):  # they would log the address; errors are raised
+        for library in (
+            "mlflow",
+            "urllib3",
+        ):  # their logs would show the address; errors are raised
             logging.getLogger(library).setLevel(logging.CRITICAL)
         with _opened(uri):
             yield cast("MlflowClient", _Heard(MlflowClient(uri), _silences[uri]))
@@ -264,12 +268,12 @@ def connected() -> Iterator["MlflowClient"]:
 def _opened(uri: str) -> Iterator[None]:
     """Try a database, and let one process of this machine at a time into an SQLite store.
 
-    Of several that open a new one at once, all but one fail.
+    If several processes open a new SQLite store at once, all except one fail.
     """
     if not re.match("(sqlite|postgresql|mysql|mssql)[+:]", uri):
         yield
         return
-    # takes a second: not while the others wait
+    # the import takes a second, so it comes before others have to wait for the lock
     import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
     if not _is_sqlite(uri):
@@ -277,7 +281,7 @@ def _opened(uri: str) -> Iterator[None]:
         yield
         return
     with open(re.sub("^sqlite[^:]*:///", "", public(uri)) + ".lock", "w", encoding="utf-8") as file:
-        lock(file, LOCK_PATIENCE)  # its holder may be frozen, or on a node that is lost
+        lock(file, LOCK_PATIENCE)  # its holder may be frozen, or on a lost node
         if uri.startswith("sqlite:///"):
             _make(Path(uri.removeprefix("sqlite:///").partition("?")[0]))
         _try(uri)
@@ -285,7 +289,7 @@ def _opened(uri: str) -> Iterator[None]:
 
 
 def _make(path: Path) -> None:
-    """Make a new SQLite store, whole or not at all: MLflow cannot mend one half made by a kill."""
+    """Make a new SQLite store, whole or not at all, because MLflow cannot repair half a store."""
     if path.exists():
         return
     from mlflow.store.db import utils
@@ -298,17 +302,17 @@ def _make(path: Path) -> None:
     os.replace(new, path)
 
 
-@cache  # of a success
+@cache  # failures raise and are not cached
 def _try(uri: str) -> None:
-    """Connect to a database as MLflow does; it would itself try for minutes before it fails.
+    """Connect to a database once; MLflow itself would try for minutes before it fails.
 
     Raises:
-        Exception: there is no connection, or the schema is of another version.
+        Exception: there is no connection, or the schema has another version.
     """
     from mlflow.store.db import utils
 
     engine = utils.create_sqlalchemy_engine(uri)  # type: ignore[no-untyped-call]
-    # a new one has no version; an older one MLflow would change without a copy or a word
+    # a new database has no version; MLflow would upgrade an older one without a copy or a word
     if utils._get_schema_version(engine):  # type: ignore[no-untyped-call]
         utils._verify_schema(engine)  # type: ignore[no-untyped-call]
     engine.dispose()

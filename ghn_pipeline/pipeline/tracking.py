@@ -1,13 +1,13 @@
-"""MLflow: a run for every training and scoring, fed from the files that are the truth.
+"""MLflow: a run for every training and scoring, copied from the files of the results.
 
 A stage writes its files first and is sent when it is done; the curve of a training is sent as its
 checkpoints are written. A tracking server that does not answer costs a warning, never a result.
 
-One name is one run. A run is named SCALE/STAGE, like its folder in `results`. Where the same folder
+Each name belongs to one run. A run is named SCALE/STAGE, like its folder in `results`. If a folder
 gets another run, because results and checkpoints were deleted or the settings were changed, the
-name goes to the newer one. The older run of the same settings is deleted (MLflow keeps it among the
-deleted ones); one of other settings stays, renamed to SCALE/STAGE@DIGEST with the digest of its
-settings. Runs of other folders, such as a colleague's on the same server, are left alone.
+newer run takes the name. An older run with the same settings is deleted (MLflow can restore it); an
+older run with other settings is renamed to SCALE/STAGE@DIGEST, with the digest of its settings.
+Runs of other folders, such as a colleague's on the same server, are left alone.
 """
 
 import csv
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     from ghn_pipeline.training.fit import Log
 
 EXPERIMENT = "ghn-pipeline"
-#: makes the UI open on the runs, not on its pages for language models
+#: tags that make the UI open on the runs, not on its pages for language models
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 #: the tag with the key of a stage's work
 RUN = "ghn.run"
-#: the tag with a digest of the folder that the results stand in
+#: the tag with a digest of the results' folder
 PLACE = "ghn.place"
-#: beside run.json: what was sent, and where to
+#: the file beside run.json that says what was sent, and where to
 MARKER = "mlflow.json"
 
 #: If the environment has the word "later" here, jobs send nothing, and `ghn track` sends it all.
@@ -65,7 +65,7 @@ def at_once() -> bool:
 
 
 def prepare() -> None:
-    """Make the store and its experiment before jobs share them; no answer costs a warning."""
+    """Make the store and its experiment before jobs share them; warn if it does not answer."""
     if not at_once():
         return
     try:
@@ -78,7 +78,7 @@ def check() -> None:
     """Open the store.
 
     Raises:
-        UserError: that is not possible.
+        UserError: the store cannot be opened.
     """
     _asked(lambda client: client.get_experiment_by_name(EXPERIMENT))
 
@@ -87,23 +87,23 @@ def _asked(question: Callable[["MlflowClient"], T]) -> T:
     try:
         return store.in_time(question)
     except Exception as error:
-        # without its cause: the address may hold secrets
+        # the cause is hidden, because it may show the secrets of the address
         raise UserError(f"the store of the runs cannot be used: {store.reason(error)}") from None
 
 
 @contextmanager
 def follow(record: Record, folder: Path) -> Iterator[Callable[["Log"], None]]:
-    """Let MLflow show a training while it goes on; the training never waits for it.
+    """Show a running training in MLflow; the training never waits for it.
 
-    The run begins, or goes on, when the first log is handed over. Left by an exception it is
-    marked as killed; otherwise `send` is to finish it.
+    The run begins, or resumes, with the first log. An exception marks it as killed; otherwise
+    `send` must finish it.
 
     Args:
         record: the provenance of the stage.
-        folder: where its results will stand.
+        folder: the folder of its results.
 
     Yields:
-        What to call with the log after each checkpoint.
+        A function to call with the log after each checkpoint.
     """
     if not at_once():
         yield lambda log: None
@@ -128,12 +128,11 @@ def done(folder: Path) -> None:
 def send(folder: Path) -> str | None:
     """Send the stage whose files are in `folder` to MLflow; return the run's id.
 
-    The store is MLFLOW_TRACKING_URI, or mlflow.db in the working directory. What is there of the
-    same work is gone on with, not sent again.
+    The store is MLFLOW_TRACKING_URI, or mlflow.db in the working directory. A run of the same work
+    that is already there is completed, and nothing is sent twice.
 
     Returns:
-        The id, or None where the record is damaged or the store could not be used: a warning says
-        which, and why.
+        The id, or None with a warning if the record is damaged or the store cannot be used.
     """
     try:
         record = read_record(folder / "run.json")
@@ -146,7 +145,7 @@ def send(folder: Path) -> str | None:
         sent = {"run": run, "store": there, "finished": record["finished"]}
         write_atomically(folder / MARKER, json.dumps(sent) + "\n")
         return run
-    # whatever a tracking client raises must not cost a result that is already on disk
+    # an error of the tracking client must not cost a result that is already on disk
     except Exception as error:
         later = "The results are whole; send it later with `ghn track`."
         _warn(f"{folder} was not sent to MLflow", error, later)
@@ -154,7 +153,7 @@ def send(folder: Path) -> str | None:
 
 
 def unsent(folders: Sequence[Path]) -> list[Path]:
-    """Return the folders whose stages are not in the store in force as they are now.
+    """Return the folders whose present results are not in the store in force.
 
     Raises:
         UserError: the store cannot be used.
@@ -173,14 +172,14 @@ def _finished_runs(client: "MlflowClient") -> frozenset[str]:
 
 
 def _sent_as(folder: Path) -> str | None:
-    """Return the id of the run that the results in `folder`, as they are now, were sent as."""
+    """Return the id of the run as which the present results in `folder` were sent."""
     try:
         sent, record = (
             json.loads((folder / name).read_text(encoding="utf-8")) for name in (MARKER, "run.json")
         )
         as_now = sent["finished"] == record["finished"]
         return str(sent["run"]) if as_now else None
-    except (OSError, ValueError, TypeError, KeyError):  # missing, or not whole
+    except (OSError, ValueError, TypeError, KeyError):  # the marker is missing or damaged
         return None
 
 
@@ -199,14 +198,14 @@ def _experiment(client: "MlflowClient") -> str:
     try:
         return client.create_experiment(EXPERIMENT, tags=KIND)
     except MlflowException:
-        # a server takes several at a time: another process may have been faster
+        # another process may have created it on a server at the same time
         if found := client.get_experiment_by_name(EXPERIMENT):
             return found.experiment_id
         raise
 
 
 def _the_run(client: "MlflowClient", folder: Path, record: Record, start: int) -> "Run":
-    """Return the one run of this work, made where the store has none; it alone has the name."""
+    """Return the one run of this work, made if there is none; no other run keeps its name."""
     experiment, key, name = (
         _experiment(client),
         record["run"],
@@ -215,7 +214,7 @@ def _the_run(client: "MlflowClient", folder: Path, record: Record, start: int) -
 
     def found() -> "Sequence[Run]":
         runs = client.search_runs([experiment], f"tags.`{RUN}` = '{key}'")
-        # all processes must keep the same one of several that began in the same millisecond
+        # all processes must choose the same run, even of several from the same millisecond
         return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
 
     if not (runs := found()):
@@ -223,14 +222,14 @@ def _the_run(client: "MlflowClient", folder: Path, record: Record, start: int) -
         client.create_run(experiment, start, tags, name)
         runs = found()
     run, *doubles = runs
-    # a server that was slow to answer has been asked twice
+    # a slow server may have made a second run from a repeated request
     for double in doubles:
         client.delete_run(double.info.run_id)
     if run.info.run_name == f"{name}@{record['digest']}":  # the settings were changed back
         client.update_run(run.info.run_id, name=name)
     for used in (name, f"{name}@{record['digest']}"):
         for other in client.search_runs([experiment], f"attributes.run_name = '{used}'"):
-            # one without the tag is of an older version
+            # runs of older versions have no such tag
             here = other.data.tags.get(PLACE, _place(folder)) == _place(folder)
             if here and other.data.tags.get(RUN) != key:
                 _make_way(client, other, name, record)
@@ -250,7 +249,7 @@ def _place(folder: Path) -> str:
 
 
 def _begin(client: "MlflowClient", folder: Path, record: Record, start: int) -> "Run":
-    """Return the run of this work, with its settings and where it comes from."""
+    """Return the run of this work, with its settings and provenance."""
     from mlflow.entities import Param, RunTag
 
     run = _the_run(client, folder, record, start)
@@ -273,7 +272,7 @@ def _last_step(client: "MlflowClient", run: str) -> int:
 def _log(client: "MlflowClient", run: str, points: Sequence[Point]) -> None:
     from mlflow.entities import Metric
 
-    # a step goes as a whole, so that its loss tells that all of it is there
+    # each step is sent as a whole, so that a loss proves that all of its step is there
     for i in range(0, len(points), 100):
         part = points[i : i + 100]
         metrics = [Metric(k, v, at, step) for step, at, each in part for k, v in each.items()]
@@ -290,7 +289,8 @@ def _send(client: "MlflowClient", folder: Path, record: Record) -> str:
     final = {**dict(_numbers(record["result"])), "accelerator_seconds": seconds}
     _log(client, number, [(0, end, {k: v}) for k, v in final.items() if there.get(k) != v])
     for path in folder.iterdir():
-        if path.name != MARKER and not path.name.startswith("."):  # what a kill left half written
+        # a kill may have left a hidden file half written
+        if path.name != MARKER and not path.name.startswith("."):
             client.log_artifact(number, str(path))
     client.set_terminated(number, "FINISHED", end)
     return str(number)
@@ -300,7 +300,7 @@ def _send(client: "MlflowClient", folder: Path, record: Record) -> str:
 
 
 class _Follower(threading.Thread):
-    """Sends the curve of a training beside it."""
+    """A thread that sends the curve of a running training."""
 
     def __init__(self, record: Record, folder: Path) -> None:
         super().__init__(daemon=True)  # a server that hangs must not keep the process
@@ -314,21 +314,21 @@ class _Follower(threading.Thread):
         self.failed = False
 
     def take(self, log: "Log") -> None:
-        """Note what is new in the log."""
+        """Take the new entries of the log."""
         now = int(1000 * time.time())
         self.begun = self.begun or now - int(1000 * log.seconds)
         for step, loss, rate in log.curve[len(self.points) :]:
-            # a step keeps its time: MLflow drops what it is told twice only if all is the same
+            # a step keeps its time, because MLflow drops a repeated entry only if it is identical
             self.points.append((step, now, {"loss": loss, "learning_rate": rate}))
         self.news.set()
 
     def become(self, status: str) -> None:
-        """End with the run in `status`."""
+        """End the thread, and leave the run in `status`."""
         self.status = status
         self.news.set()
 
     def run(self) -> None:
-        """Send all news until the training ends."""
+        """Send new entries until the training ends."""
         status = "RUNNING"
         while status == "RUNNING":
             self.news.wait()
@@ -340,11 +340,11 @@ class _Follower(threading.Thread):
     def _send_or_warn(self, status: str, begun: int) -> None:
         try:
             with store.connected() as client:
-                # it may have been for long that the store was another's
+                # the status may have changed while this thread waited for the store
                 if self.status != "FINISHED":
                     self._send(client, status, begun)
         except Exception as error:
-            self.run_id = None  # what the store has is to be asked anew
+            self.run_id = None  # look the run up again next time
             if not self.failed:
                 later = "The training goes on; what is missing is sent when MLflow answers."
                 _warn(f"{self.folder} is not followed by MLflow", error, later)
@@ -386,7 +386,7 @@ def _numbers(result: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 
 
 def _curve(path: Path, time: int) -> Iterator[Point]:
-    """Yield the points of a curve, all of one time; a stage without a curve has none."""
+    """Yield the points of a curve, all with the same time; a stage without a curve has none."""
     if not path.exists():
         return
     with open(path, newline="", encoding="utf-8") as file:

@@ -63,7 +63,7 @@ def learning_curve(
     Args:
         training: of what weighs them.
         splits: the images; those for validation are judged.
-        space: stacks blocks into networks.
+        space: the search space, which stacks blocks into networks.
         blocks: the architectures.
         points: how often to measure.
         images: in the one batch that is judged.

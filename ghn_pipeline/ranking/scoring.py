@@ -84,7 +84,7 @@ def score(
     always the same, so how often a run was stopped does not change a bit of it.
 
     Args:
-        name: for messages.
+        name: the name in messages.
         propose: the strategy of the search; of its last generation only what is missing is scored.
         count: of architectures.
         make_scorer: called once in each process.
@@ -93,7 +93,7 @@ def score(
         partial: JSON file for what is done.
         digest: of the settings and of what the architectures are weighed with.
         made_by: the command that scores, for messages.
-        log_seconds: between lines in a log.
+        log_seconds: seconds between lines of progress in a log.
 
     Raises:
         UserError: the partial file cannot be written, is damaged or is of another search, a

@@ -22,7 +22,7 @@ def scorer(
 
     Args:
         model: from networks to the weights of each.
-        space: stacks blocks into networks.
+        space: the search space, which stacks blocks into networks.
         splits: the images; those for validation are judged.
         evaluation: the measure, and the batches that it takes.
         resolution: side of the images in pixels.

@@ -43,7 +43,7 @@ def measure(
         pairs: by the row or point that they are for.
         of: the table or figure, for the message of an error, such as 'Table 4'.
         architectures: n, the same for all.
-        bootstrap: of the intervals.
+        bootstrap: settings of the intervals.
 
     Raises:
         UserError: a pair is of another number of architectures, or see `correlate`.
@@ -94,8 +94,8 @@ def columns(
     """Return the columns of `cells`: Pearson's R beside the paper's, then the other two.
 
     Args:
-        architectures: how many ours are of.
-        confidence: of the intervals.
+        architectures: number of architectures in our columns.
+        confidence: confidence level of the intervals.
         paper: its table, with 'architectures' and 'better_half'.
     """
     random, top = names(architectures).values()

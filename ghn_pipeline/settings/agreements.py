@@ -1,4 +1,4 @@
-"""What the sections of a configuration must say together; every fault in a line of its own."""
+"""Checks of the sections of a configuration against one another; each fault is one line."""
 
 from collections.abc import Iterator, Mapping
 from inspect import signature
@@ -23,7 +23,7 @@ from ghn_pipeline.settings.sections import (
 from ghn_pipeline.space.space import Agreement, SpaceSettings
 from ghn_pipeline.system.errors import did_you_mean
 
-MOST_NODES = 20_000  # of all blocks of a network together; the paper's has 306
+MOST_NODES = 20_000  # in all blocks of a network together; the paper's has 306
 
 
 def _validation_images(evaluation: Evaluation, images: Images) -> list[str]:
@@ -79,7 +79,7 @@ def _reductions(network: Macro, images: Images, proxies: Proxies) -> list[str]:
 
 
 def _modules(space: SpaceSettings, network: Macro, proxies: Proxies) -> list[str]:
-    """As many modules as a network of such a size has take all memory before any training."""
+    """Return a fault for each network whose modules alone would fill the memory."""
     return [
         f"{key}.blocks: with space.nodes these are {count:,} nodes, more than {MOST_NODES:,}"
         for key, stack in stacks(network, proxies).items()
@@ -110,7 +110,7 @@ def _measure(space: SpaceSettings, evaluation: Measure) -> list[str]:
 def _published(
     space: SpaceSettings, correlation: Correlation, benchmark: Benchmark, proxies: Proxies
 ) -> list[str]:
-    """The settings of the chapter that holds methods against published accuracies."""
+    """Return the faults of settings that need published accuracies."""
     if "benchmark" in space.chapters:
         return []
     lacks = f"for the space {space.name}, which has no published accuracies"
@@ -119,7 +119,7 @@ def _published(
         faults.append(f"correlation.selection: must be 0 {lacks} to choose by")
     if benchmark.curve:
         faults.append(f"benchmark.curve: must be 0 {lacks}")
-    if proxies.network or proxies.resolution:  # Table 4 has no place to say so
+    if proxies.network or proxies.resolution:  # Table 4 has no footnote on them
         faults.append(f"proxies: network and resolution must be null for the space {space.name}")
     return faults
 
@@ -136,7 +136,7 @@ def _proxies(proxies: Proxies, images: Images) -> list[str]:
 def _warmup(ghns: dict[str, Ghn], images: Images, correlation: Correlation) -> list[str]:
     trained = {name: ghns[name] for name in correlation.ghns if name in ghns}
     return [
-        f"ghns.{name}.warmup: {one.warmup} steps are more than all of the training"
+        f"ghns.{name}.warmup: {one.warmup} steps are more than the whole training has"
         for name, one in trained.items()
         if one.warmup > one.epochs * (images.train // one.batch)
     ]
@@ -152,7 +152,7 @@ def _unknown(key: str, names: list[str], ghns: dict[str, Ghn]) -> list[str]:
 
 
 def _ablations(ablations: Ablations, correlation: Correlation, ghns: dict[str, Ghn]) -> list[str]:
-    """The GHNs of one figure or table that are trained differ in nothing but what it shows."""
+    """Return a fault if the trained GHNs of a figure or table differ in more than it shows."""
     shown = {
         "figure5a": ("nodes",),
         "figure5b": ("passes", "scheme"),
@@ -173,13 +173,13 @@ def _ablations(ablations: Ablations, correlation: Correlation, ghns: dict[str, G
 def _finalists(finalists: Finalists, search: Search, images: Images) -> list[str]:
     faults = []
     if max(finalists.ranks) >= search.evaluations:
-        faults.append("finalists.ranks: there are only as many as search.evaluations")
+        faults.append("finalists.ranks: must be below search.evaluations")
     if finalists.together > images.train:
-        faults.append("finalists.batch: of all workers together more than images.train")
+        faults.append("finalists.batch: for all workers together more than images.train")
     return faults
 
 
-#: What sections must say together, each a function of the sections that its parameters name.
+#: The checks; the parameters of each function name the sections that it reads.
 _AGREEMENTS: list[Agreement] = [
     _validation_images,
     _batches,
@@ -194,7 +194,7 @@ _AGREEMENTS: list[Agreement] = [
     _warmup,
     _named_ghns,
 ]
-#: Likewise, for spaces with a chapter.
+#: The checks that apply only to spaces with a chapter, by the chapter.
 _OF_CHAPTERS: dict[str, list[Agreement]] = {
     "correlation": [_drawn, _early_steps],
     "benchmark": [_early_steps],
@@ -204,7 +204,7 @@ _OF_CHAPTERS: dict[str, list[Agreement]] = {
 
 
 def disagreements(sections: Mapping[str, Any]) -> list[str]:
-    """Return the faults within and between those sections whose settings are each valid."""
+    """Return the faults within and between those sections that have no invalid setting."""
     space: SpaceSettings | None = sections.get("space")
     asked = [*_AGREEMENTS, *(space.agreements if space else ())]
     for chapter in space.chapters if space else ():
@@ -218,7 +218,7 @@ def disagreements(sections: Mapping[str, Any]) -> list[str]:
 
 
 def _within(path: str, value: Any) -> Iterator[str]:
-    """Yield the faults of a section and of those in it."""
+    """Yield the faults of a section and of the sections in it."""
     if isinstance(value, Section):
         yield from (f"{path}.{fault}" for fault in value.faults())
         for key, inner in value:

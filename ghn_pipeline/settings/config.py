@@ -1,4 +1,4 @@
-"""params.yaml and presets to typed, validated settings; every fault is reported at once."""
+"""The typed and validated settings of params.yaml and presets; all faults are reported at once."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -45,19 +45,19 @@ from ghn_pipeline.system.files import write_atomically
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-#: Scales that are the paper's own, params.yaml and presets/anytime.yaml, and what they take.
+#: The paper's own scales, of params.yaml and presets/anytime.yaml, and their costs in words.
 PAPER_SCALES = {
     "paper": "by the paper's figures some 500 hours of a GPU",
     "anytime": "at a cost that the paper does not state",
 }
 
 
-#: Sections whose fields depend on one of their settings: which, and the section by its values.
+#: Sections whose fields depend on one of their settings: the setting, and a class by its values.
 KINDS: dict[str, tuple[str, Mapping[str, type[Section]]]] = {
     "space": ("name", SPACES),
     "evaluation": ("measure", MEASURES),
 }
-extensions.load()  # which may add to them
+extensions.load()  # extensions may add to them
 if TYPE_CHECKING:
     OneSpace = SpaceSettings
     OneMeasure = Measure
@@ -98,7 +98,7 @@ class Config(Section):
 
     @property
     def of_proxies(self) -> "Config":
-        """The same with the networks and images that zero-cost proxies look at."""
+        """The configuration with the networks and images of the zero-cost proxies."""
         side = self.proxies.resolution or self.images.resolution
         images = self.images.model_copy(update={"resolution": side})
         network = self.proxies.network or self.network
@@ -108,7 +108,7 @@ class Config(Section):
         """Return the GHNs of "figure5a", "figure5b" or "table5" that are trained."""
         return [n for n in getattr(self.ablations, part) if n in self.correlation.ghns]
 
-    # The size of an experiment in words, for titles.
+    # the size of an experiment in words, for titles
 
     @property
     def network_note(self) -> str:
@@ -126,7 +126,7 @@ class Config(Section):
 
     @property
     def scale_note(self) -> str:
-        """The size of an experiment that is compared with the ground truth."""
+        """The size of an experiment on the ground truth."""
         return f"{self.images_note}, ground truth of {self.sgd.epochs} epochs"
 
     @property
@@ -161,7 +161,7 @@ class Config(Section):
 
     @property
     def notice(self) -> str:
-        """What somebody must know who may have forgotten a preset; "" at other scales."""
+        """A notice for somebody who may have forgotten a preset; "" at other scales."""
         if self.scale not in PAPER_SCALES:
             return ""
         small = self.space.presets[0]
@@ -172,12 +172,12 @@ class Config(Section):
         )
 
     def small(self, note: str) -> str:
-        """Return a note for a figure's title, which at the paper's scale needs none."""
+        """Return a note for a figure's title, "" at the paper's scale."""
         return "" if self.scale in PAPER_SCALES else note
 
     @property
     def scale_in_titles(self) -> str:
-        """'paper' at the paper's scale, of whatever chapter."""
+        """The scale's name in titles: 'paper' at any of the paper's own scales."""
         return "paper" if self.scale in PAPER_SCALES else self.scale
 
     @property
@@ -191,7 +191,7 @@ class Config(Section):
 
 
 def _whole_sections(settings: Mapping[str, Any], faulty: set[Any]) -> dict[str, Any]:
-    """Return the sections that have no fault, as objects."""
+    """Return the sections without faults, as objects."""
     return {
         name: TypeAdapter[Any](field.rebuild_annotation()).validate_python(settings[name])
         for name, field in Config.model_fields.items()
@@ -200,7 +200,7 @@ def _whole_sections(settings: Mapping[str, Any], faulty: set[Any]) -> dict[str, 
 
 
 def _line(fault: "ErrorDetails") -> str:
-    """Return the path of a fault and what is wrong there."""
+    """Return the path of a fault and its message."""
     keys, said = list(fault["loc"]), _message(fault)
     if keys[0] in KINDS:
         key, _ = KINDS[keys[0]]
@@ -211,7 +211,7 @@ def _line(fault: "ErrorDetails") -> str:
             if fault["type"] == "none_required" or fault["input"] is None:
                 must = "must" if fault["type"] == "none_required" else "must not"
                 said = f"{must} be null where {keys[0]}.{key} is {kind}"
-    # a key may be anything, also what would garble a terminal
+    # a key may hold characters that would garble a terminal
     path = ".".join(str(key) if str(key).isprintable() else repr(key) for key in keys)
     return f"{path}: {said}"
 
@@ -242,7 +242,7 @@ def _message(fault: "ErrorDetails") -> str:
 
 def _keys_at(path: Sequence[Any]) -> list[str]:
     """Return the keys of the section at `path`."""
-    if path[:1] == ["ghns"]:  # whose entries have names of the user's own
+    if path[:1] == ["ghns"]:  # the user names its entries
         return list(Ghn.model_fields)
     section: type[Section] = Config
     for key in path:
@@ -254,7 +254,7 @@ def _keys_at(path: Sequence[Any]) -> list[str]:
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `base` with `changes`; sections are merged, anything else is replaced."""
+    """Return `base` with `changes`: sections are merged, and all other values replaced."""
     both = dict(base)
     for key, value in changes.items():
         old = both.get(key)
@@ -265,7 +265,7 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 
 
 def _completed(settings: Mapping[str, Any]) -> Any:
-    """Return `ghns` with all that each entry takes from `ghn`: what it does not change itself."""
+    """Return `ghns`, each entry completed by the settings of `ghn` that it does not override."""
     base, entries = settings.get("ghn"), settings.get("ghns")
     if not (isinstance(base, Mapping) and isinstance(entries, Mapping)):
         return entries
@@ -277,12 +277,12 @@ def _completed(settings: Mapping[str, Any]) -> Any:
     }
 
 
-#: Keys of an entry of `ghns` that may be null, which means the same as leaving them out.
+#: Keys of an entry of `ghns` that may be null; null means the same as a missing key.
 _NULLABLE = frozenset(Ghn.model_fields)
 
 
 def _own_faults(error: ValidationError, settings: Mapping[str, Any]) -> "list[ErrorDetails]":
-    """Return the faults, those of `ghn` once and not for each entry of `ghns` again."""
+    """Return the faults, without repeating those of `ghn` for each entry of `ghns`."""
     entries = settings.get("ghns")
     own = {
         str(name): {"[key]", *map(str, entry)}
@@ -301,13 +301,13 @@ def _own_faults(error: ValidationError, settings: Mapping[str, Any]) -> "list[Er
 
 
 def validate(settings: Mapping[str, Any], where: str) -> Config:
-    """Turn plain settings into a Config; an entry of `ghns` holds what it changes of `ghn`.
+    """Turn plain settings into a Config; an entry of `ghns` holds the settings that differ.
 
     Raises:
-        UserError: with every fault and its path.
+        UserError: the settings have faults; the message lists all of them with their paths.
     """
     lines = [
-        f"{repr(key)[:200]}: a section's name is text"
+        f"{repr(key)[:200]}: the name of a section must be text"
         for key in settings
         if not isinstance(key, str)
     ]
@@ -327,11 +327,11 @@ def validate(settings: Mapping[str, Any], where: str) -> Config:
 
 
 def load(files: Sequence[Path]) -> Config:
-    """Read configuration files, each changing what stands before.
+    """Read configuration files, each of which overrides settings of those before it.
 
     Raises:
-        UserError: a file cannot be read or is not plain YAML, a preset is put on top of another
-            that the first file holds already, or the settings have faults.
+        UserError: a file cannot be read or is not plain YAML, a preset follows a first file that
+            already holds another preset, or the settings have faults.
     """
     settings: dict[str, Any] = {}
     base = None
@@ -341,20 +341,21 @@ def load(files: Sequence[Path]) -> Config:
             raise UserError(f"{file} must be a mapping of sections, as params.yaml is")
         base = base or content.get("scale")
         if base != "paper" and content.get("scale", base) != base:
-            # what the first preset changed and the second does not would stay, unseen
+            # settings that only the first preset changes would stay, unseen
             raise UserError(
-                f"{files[0]} is already of the scale {base!r}, and {file} is a preset of another: "
-                f"it would get a mixture. Restore {files[0]} first (git checkout {files[0]})."
+                f"{files[0]} is already of the scale {base!r}, and {file} is a preset of another "
+                f"scale: together they would make a mixture. Restore {files[0]} first (git "
+                f"checkout {files[0]})."
             )
         settings = merged(settings, content)
     return validate(settings, " + ".join(map(str, files)))
 
 
 def adopt(path: Path, files: Sequence[Path]) -> Config:
-    """Put the changes of `files` into the configuration at `path`, whose comments stay.
+    """Write the changes of `files` into the configuration at `path`, and keep its comments.
 
     Raises:
-        UserError: as `load`, and nothing is written; or the file cannot be written.
+        UserError: `load` raises it, and nothing is written; or the file cannot be written.
     """
     config, editor = load([path, *files]), plain_yaml.editor()
     settings = plain_yaml.read(path, editor)

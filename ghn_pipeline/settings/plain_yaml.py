@@ -1,6 +1,6 @@
-"""YAML of plain values, read strictly: what every engine reads alike, and nothing else.
+"""A strict reader of the part of YAML that every engine reads alike.
 
-The reader is DVC's own, ruamel, so that 1e-3 is a number and `yes` is text to both engines.
+It uses ruamel, as DVC does, so that 1e-3 is a number and `yes` is text to both engines.
 """
 
 from pathlib import Path
@@ -15,30 +15,30 @@ from ruamel.yaml.nodes import ScalarNode
 from ghn_pipeline.system.errors import UserError
 
 DEEPEST = 20  # params.yaml has 4 levels
-LONGEST = 10_000  # of a single value, which Python may refuse to make a number of
+LONGEST = 10_000  # characters of a value; Python refuses to convert some longer numbers
 _PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str")}
 
 
 class _Strict(Composer):
-    """Refuses what readers take differently, what grows without limit, and keys given twice."""
+    """Refuses syntax that readers take differently, unlimited sizes, and duplicate keys."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.parser.peek_event()
         if isinstance(event, AliasEvent) or event.anchor is not None:
-            # a change of one place would change the other
+            # a change in one place would also change the other
             _refuse("anchors (&name) and aliases (*name) are not read: write the value out", event)
         if event.ctag is not None:
             _refuse("tags (!name) are not read: write the plain value", event)
         if self.depth >= DEEPEST:
-            _refuse(f"nested more than {DEEPEST} deep", event)
+            _refuse(f"values are nested more than {DEEPEST} deep", event)
         return super().compose_node(parent, index)
 
     def compose_scalar_node(self, anchor: Any) -> Any:
         node = super().compose_scalar_node(anchor)
         if str(node.tag) not in _PLAIN:
-            _refuse(f"{node.value!r} is no plain value: put it in quotes if it is meant", node)
+            _refuse(f"{node.value!r} is no plain value: put it in quotes if it is text", node)
         if len(node.value) > LONGEST:
-            _refuse(f"a value of more than {LONGEST:,} characters", node)
+            _refuse(f"a value has more than {LONGEST:,} characters", node)
         return node
 
     def compose_mapping_node(self, anchor: Any) -> Any:
@@ -74,18 +74,18 @@ def read(file: Path, reader: YAML | None = None) -> Any:
     """Return the content of a YAML file.
 
     Args:
-        file: to be read.
-        reader: an `editor`, for content that can be written again with its comments.
+        file: the file to read.
+        reader: an `editor`, to read content that can be written back with its comments.
 
     Raises:
-        UserError: it cannot be read, or is not plain YAML; the line is named.
+        UserError: the file cannot be read, or is not plain YAML; the message names the line.
     """
     reader = reader or YAML(typ="safe", pure=True)
     reader.Composer = _Strict
     try:
         text = file.read_text(encoding="utf-8")
         for number, line in enumerate(text.splitlines(), 1):
-            if line.startswith("%"):  # %YAML 1.1 would make another value of `yes`
+            if line.startswith("%"):  # %YAML 1.1 would change the value of `yes`
                 raise UserError(
                     f"{file} is not plain YAML, line {number}: directives (%NAME) are not read"
                 )

@@ -1,4 +1,4 @@
-"""The sections of params.yaml and their single settings; each is checked by itself."""
+"""The sections of params.yaml; each setting is checked by itself, and within its section."""
 
 import os
 from itertools import pairwise
@@ -24,17 +24,17 @@ def _known_source(name: str) -> str:
     return name
 
 
-#: Becomes part of a path, and a word of a command, where a "-" in front would make it an option.
+#: A name becomes part of a path, and a word of a command, in which a leading "-" means an option.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$", max_length=100)]
-#: Of a folder. No file system takes a NUL, and no log a line break in the middle of a name.
+#: The path of a folder. File systems refuse a NUL, and a line break would break up log lines.
 Folder = Annotated[
     str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=1000), AfterValidator(_nameable)
 ]
 
 Source = Annotated[Name, AfterValidator(_known_source)]
 
-# A number has an upper bound far above any use: a slip of the keyboard is then a fault of the
-# configuration, and not a machine without memory.
+# The upper bounds of numbers are far above any use, so that a typing error is a fault of the
+# configuration and does not fill the memory of the machine.
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
 Steps = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Warmup = Annotated[int, Field(ge=0, le=1_000_000_000)]  # in steps
@@ -52,35 +52,35 @@ Resamples = Annotated[int, Field(ge=1, le=1_000_000)]
 Index = Annotated[int, Field(ge=0, le=1_000_000)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Processes = Annotated[int, Field(ge=1, le=10_000)]  # or threads, cores, machines
-Helpers = Annotated[int, Field(ge=0, le=10_000)]  # processes, of which 0 says something else
+Helpers = Annotated[int, Field(ge=0, le=10_000)]  # processes; 0 has a meaning of its own
 Megabytes = Annotated[int, Field(ge=1, le=100_000_000)]
 Minutes = Annotated[int, Field(ge=1, le=525_600)]  # a year
 Seconds = Annotated[int, Field(ge=1, le=60 * 525_600)]
 Rate = Annotated[float, Field(gt=0, le=1000)]
 Decay = Annotated[float, Field(ge=0, le=1000)]
 Norm = Annotated[float, Field(gt=0, le=1e6)]
-Loss = Annotated[float, Field(ge=0, le=1000)]  # the weight of one
+Loss = Annotated[float, Field(ge=0, le=1000)]  # the weight of a loss
 Share = Annotated[float, Field(ge=0, lt=1)]
 Millions = Annotated[int, Field(ge=1, le=1_000_000)]  # of multiply-adds
 Budget = Annotated[float, Field(gt=0, le=1e6)]  # in millions of multiply-adds
 Ghns = Annotated[list[Name], Field(max_length=1000)]
 BlockNumbers = Annotated[list[Blocks], Field(max_length=1000)]
-OperationWeight = Annotated[int, Field(ge=1, le=1000)]  # entries of a list that is drawn from
+OperationWeight = Annotated[int, Field(ge=1, le=1000)]  # entries in the list of the draw
 Milestones = Annotated[list[Epochs], Field(max_length=1000)]
 
 
 class Section(BaseModel):
-    """Unknown keys and wrong types are faults; values do not change."""
+    """A section; unknown keys and wrong types are faults, and values cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     def faults(self) -> list[str]:
-        """Return what the settings of the section say against one another: "KEY: message"."""
+        """Return the contradictions between settings of the section, as "KEY: message"."""
         return []
 
 
 class Data(Section):
-    """Where CIFAR-10 comes from; whatever the source, the bytes are the same."""
+    """The sources of CIFAR-10, all of which give the same bytes."""
 
     folder: Annotated[Folder, Field(min_length=1)]
     sources: Annotated[list[Source], Field(min_length=1, max_length=10)]
@@ -88,7 +88,7 @@ class Data(Section):
 
 
 class Images(Section):
-    """Which images take part, and how large they are."""
+    """The numbers of images in use, and their size."""
 
     train: Annotated[int, Field(ge=1, le=45000)]
     validation: Annotated[int, Field(ge=1, le=5000)]
@@ -97,7 +97,7 @@ class Images(Section):
 
 
 class Macro(Section):
-    """How blocks are stacked (section 5.1.1)."""
+    """The stack of blocks (section 5.1.1)."""
 
     blocks: Blocks
     channels: Width
@@ -105,12 +105,12 @@ class Macro(Section):
     stem_multiplier: Factor
 
     def faults(self) -> list[str]:
-        """A reduction of a block that is not there."""
+        """Return a fault for a reduction of a block that does not exist."""
         return _missing(self, "reductions", "blocks")
 
 
 class Schedule(Section):
-    """Training by Adam with a rate that is halved (section 7.2)."""
+    """Training by Adam with a halving learning rate (section 7.2)."""
 
     epochs: Epochs
     batch: Batch
@@ -149,7 +149,7 @@ class Sgd(Section):
 
 
 class Evaluation(Section):
-    """The validation batches on which generated weights are judged, and the measure.
+    """The validation batches and the measure that judge generated weights.
 
     Each measure has a subclass: see `ranking.measures`.
     """
@@ -166,7 +166,7 @@ class Correlation(Section):
     """Predicted against true accuracy (section 5.3)."""
 
     ghns: Annotated[Ghns, Field(min_length=1)]
-    drawn: Annotated[Architectures, Field(ge=5)]  # the better half of them: three
+    drawn: Annotated[Architectures, Field(ge=5)]  # so that the better half has three
     selection: Selection
     architectures: Annotated[int, Field(ge=5, le=1000)]
     steps: Annotated[list[Steps], Field(max_length=1000)]
@@ -174,12 +174,12 @@ class Correlation(Section):
     confidence: Annotated[float, Field(gt=0, lt=1)]
 
     def faults(self) -> list[str]:
-        """A GHN twice."""
+        """Return a fault if a GHN is listed twice."""
         return _twice(self, "ghns")
 
 
 class Proxies(Section):
-    """Ranking without training: on which networks and batch, and the steps of SGD after which."""
+    """The baselines without training: the proxies' networks and batch, and the steps of SGD."""
 
     batch: Batch
     network: Macro | None
@@ -188,7 +188,7 @@ class Proxies(Section):
 
 
 class Benchmark(Section):
-    """Held against accuracies that others published."""
+    """The comparison with published accuracies."""
 
     curve: Annotated[int, Field(ge=0, le=1000)]
     images: Batch
@@ -205,7 +205,7 @@ class Search(Section):
     generation: Architectures
 
     def faults(self) -> list[str]:
-        """A seed twice, or a larger group than the one that it is part of."""
+        """Return faults for a seed listed twice, or a group larger than the one it is part of."""
         sizes = ("sample", "population", "evaluations")
         return _twice(self, "seeds") + [
             f"{less}: more than search.{more}"
@@ -215,7 +215,7 @@ class Search(Section):
 
 
 class Ablations(Section):
-    """Which GHNs stand in which figure or table of section 5.4."""
+    """The GHNs of each figure and table of section 5.4."""
 
     figure5a: Ghns
     figure5b: Ghns
@@ -243,21 +243,21 @@ class Recipe(Section):
 
     @property
     def together(self) -> int:
-        """Images in a step of all workers."""
+        """The images in a step of all workers."""
         return self.batch * self.workers
 
     def faults(self) -> list[str]:
-        """Work that cannot be shared out evenly, or a warm-up that outlasts the training."""
+        """Return faults for work that cannot be shared evenly, or for too long a warm-up."""
         faults, groups = [], self.together // self.norm_batch
         if self.batch % self.norm_batch:
             faults.append("norm_batch: does not divide batch")
         elif groups % self.processes:
             faults.append(
-                f"processes: cannot share out evenly the {groups} groups of norm_batch images in a "
+                f"processes: cannot evenly share the {groups} groups of norm_batch images in a "
                 "step of all workers"
             )
         if self.processes % self.nodes:
-            faults.append("processes: not the same number on each of the nodes")
+            faults.append("processes: must be the same number on each of the nodes")
         if self.warmup_epochs > self.epochs:
             faults.append("warmup_epochs: more than epochs")
         return faults
@@ -270,7 +270,7 @@ class Finalists(Recipe):
     seeds: Annotated[list[Seed], Field(min_length=1, max_length=1000)]
 
     def faults(self) -> list[str]:
-        """As a recipe; a rank or a seed twice."""
+        """Return the faults of a recipe, or a fault if a rank or a seed is listed twice."""
         return super().faults() + _twice(self, "ranks", "seeds")
 
 
@@ -286,7 +286,7 @@ class Mobile(Recipe):
     decay: Annotated[float, Field(gt=0, le=1)]
 
     def faults(self) -> list[str]:
-        """As a recipe; reductions that the blocks or the images do not have."""
+        """Return the faults of a recipe, or faults for impossible reductions."""
         side = self.resolution // self.stem_stride
         small = side < 2 ** len(self.reductions)
         return (
@@ -297,7 +297,7 @@ class Mobile(Recipe):
 
 
 class MsdNet(Section):
-    """A rival of section 5.2; names of settings as in Huang et al. (2018)."""
+    """MSDNet, a baseline of section 5.2; Huang et al. (2018) use these names of settings."""
 
     blocks: Blocks
     base: Blocks
@@ -307,26 +307,26 @@ class MsdNet(Section):
 
 
 class ResNet(Section):
-    """Likewise."""
+    """A ResNet with several classifiers, a baseline of section 5.2."""
 
     blocks: Blocks
     channels: Width
     exits: BlockNumbers
 
     def faults(self) -> list[str]:
-        """An exit of a block that is not there."""
+        """Return a fault for an exit after a block that does not exist."""
         return _missing(self, "exits", "blocks")
 
 
 class ResNets(Section):
-    """Likewise: an ensemble of several depths."""
+    """An ensemble of ResNets of several depths, a baseline of section 5.2."""
 
     blocks: Annotated[BlockNumbers, Field(min_length=1)]
     channels: Width
 
 
 class DenseNet(Section):
-    """Likewise."""
+    """A DenseNet with several classifiers, a baseline of section 5.2."""
 
     layers: Blocks
     channels: Width
@@ -336,12 +336,12 @@ class DenseNet(Section):
     exits: BlockNumbers
 
     def faults(self) -> list[str]:
-        """An exit of a layer that is not there."""
+        """Return a fault for an exit after a layer that does not exist."""
         return _missing(self, "exits", "layers")
 
 
 class DenseNets(Section):
-    """Likewise: an ensemble of several depths."""
+    """An ensemble of DenseNets of several depths, a baseline of section 5.2."""
 
     layers: Annotated[BlockNumbers, Field(min_length=1)]
     channels: Width
@@ -350,15 +350,15 @@ class DenseNets(Section):
     reduction: Annotated[float, Field(gt=0, le=1)]
 
 
-Rival = Literal["msdnet", "resnet_mc", "densenet_mc", "resnet_ensemble", "densenet_ensemble"]
+Baseline = Literal["msdnet", "resnet_mc", "densenet_mc", "resnet_ensemble", "densenet_ensemble"]
 
 
 class Anytime(Section):
-    """The best of the anytime search, random ones and rivals, trained (sections 5.2 and 7.3)."""
+    """The trainings of networks with exits: top, random and baselines (sections 5.2 and 7.3)."""
 
     top: Annotated[list[Index], Field(min_length=1, max_length=1000)]
     random: Annotated[list[Index], Field(min_length=3, max_length=1000)]
-    rivals: Annotated[list[Rival], Field(min_length=1, max_length=100)]
+    rivals: Annotated[list[Baseline], Field(min_length=1, max_length=100)]
     msdnet: MsdNet
     resnet_mc: ResNet
     densenet_mc: DenseNet
@@ -373,24 +373,24 @@ class Anytime(Section):
     weight_decay: Decay
 
     def faults(self) -> list[str]:
-        """A network twice."""
+        """Return a fault if a network is listed twice."""
         return _twice(self, "top", "random", "rivals")
 
 
 class Memory(Section):
-    """Measuring what the one-shot model and the GHN take (section 7.1)."""
+    """The measurement of the memory of the one-shot model and the GHN (section 7.1)."""
 
     nodes: Annotated[list[Nodes], Field(min_length=2, max_length=1000)]
 
 
 class Tables(Section):
-    """How tables are written."""
+    """The form of tables."""
 
     costs: bool
 
 
 class Seeds(Section):
-    """One stream of random numbers each."""
+    """The seeds; each starts a stream of random numbers."""
 
     split: Seed
     test_architectures: Seed
@@ -402,7 +402,7 @@ class Seeds(Section):
 
 
 class Compute(Section):
-    """How, not what: part of no digest."""
+    """The use of the machine; these settings change no result and are part of no digest."""
 
     device: Literal["auto", "cpu", "cuda", "mps", "xpu"]
     threads: Processes
@@ -417,9 +417,9 @@ class Compute(Section):
     cores: Processes
 
     def faults(self) -> list[str]:
-        """No time to work in."""
+        """Return a fault if a job has no time left to work in."""
         late = self.stop_seconds >= 60 * self.minutes
-        return ["stop_seconds: no less than all of compute.minutes"] if late else []
+        return ["stop_seconds: must be less than compute.minutes"] if late else []
 
 
 def _twice(section: Section, *keys: str) -> list[str]:

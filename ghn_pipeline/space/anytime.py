@@ -1,4 +1,4 @@
-"""The search space of anytime prediction: scales, early exits, blocks that differ (5.2, 7.1)."""
+"""The search space of anytime prediction: scales, early exits, unequal blocks (5.2, 7.1)."""
 
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -17,21 +17,22 @@ from ghn_pipeline.system.errors import UserError
 
 @dataclass(frozen=True)
 class Anytime:
-    """An architecture is a chain of blocks that differ, written as one graph, one after the other.
+    """An architecture is a chain of unequal blocks, written one after the other in one graph.
 
-    Each block begins with its two input nodes, at its finest scale. Of `blocks` blocks the first
-    has `nodes` computed nodes and the last `nodes / blocks`, in equal steps: 24, 16 and 8 (section
+    Each block begins with its two input nodes, at its finest scale. The first of the blocks has
+    `nodes` computed nodes and the last `nodes / blocks`, in equal steps: 24, 16 and 8 (section
     5.2). The scales of a block's nodes are its finest and all coarser ones (section 7.1: 32×32,
-    16×16, 8×8; without the first; the last alone). The last node always has an exit.
+    16×16 and 8×8 in the first block, the last two in the second, and 8×8 in the third). The last
+    node always has an exit.
 
     Attributes:
         operations: names of the operations that a node may have (section 7.1).
-        max_inputs: a node reads 1 to this many earlier nodes, each number equally likely.
-        exits: how many nodes have early exits; of an architecture with fewer nodes, all.
-        blocks: how many there are (3, section 5.2).
-        channels: of the nodes of the first block.
+        max_inputs: the most earlier nodes that a node reads; 1 to this many are equally likely.
+        exits: number of nodes with early exits; if there are fewer nodes, all have exits.
+        blocks: number of blocks (3, section 5.2).
+        channels: channels of the nodes of the first block.
         reductions: blocks, counted from 1, that leave out the finest scale and double the channels.
-        stem_multiplier: channels of the stem over those of the first block.
+        stem_multiplier: ratio of the channels of the stem to those of the first block.
         classes: number of classes.
     """
 
@@ -55,13 +56,13 @@ class Anytime:
         return tuple(2**i for i in range(len(self.reductions) + 1))
 
     def scales_of(self, block: int) -> tuple[int, ...]:
-        """The scales of the nodes of a block, counted from 0."""
+        """Return the scales of the nodes of a block, counted from 0."""
         return self.scales[sum(block + 1 >= reduction for reduction in self.reductions) :]
 
     def examples(self, nodes: int) -> list[Block]:
         """Return an architecture for each operation, all of whose nodes are leaves with exits.
 
-        Between them they hold a weight of every shape that one of so many nodes can ask for.
+        Together they use a weight of every shape that any architecture of so many nodes uses.
         """
         return [
             joined(
@@ -75,9 +76,9 @@ class Anytime:
         ]
 
     def sample(self, rng: Random, nodes: int, *, fewer: bool = False) -> Block:
-        """Draw an architecture at random, whose first block has `nodes` computed nodes.
+        """Draw a random architecture whose first block has `nodes` computed nodes.
 
-        Each block has at most so many as it should where `fewer` (section 7.2).
+        With `fewer` each block has at most its number of nodes (section 7.2).
         """
         counts = [rng.randint(1, n) if fewer else n for n in sizes(nodes, self.blocks)]
         drawn = joined(self._block(rng, b, count) for b, count in enumerate(counts))
@@ -98,23 +99,23 @@ class Anytime:
                 return block
 
     def _reads(self, rng: Random, v: int) -> tuple[int, ...]:
-        """Draw what node v reads."""
+        """Draw the inputs of node v."""
         return tuple(sorted(rng.sample(range(v), rng.randint(1, min(self.max_inputs, v)))))
 
     def _ingests(self, block: Block) -> bool:
-        """Whether a block ingests both of its inputs, or has too few nodes for that."""
+        """Return whether a block ingests both of its inputs, or has too few nodes for that."""
         few = self.max_inputs * (len(block.nodes) - len(INPUTS)) < len(INPUTS)
         return few or ingests_both(block)
 
     def draws(self, rng: Random, nodes: int) -> Iterator[Block]:
-        """Yield random architectures, no two isomorphic, until 1000 draws have given no new one."""
+        """Yield random architectures, none isomorphic, until 1000 draws give no new one."""
         return different(lambda: self.sample(rng, nodes))
 
     def read(self, value: object) -> Block:
         """Read an architecture of this space from JSON.
 
         Raises:
-            UserError: it is not a block, or not one of this space.
+            UserError: the value is not an architecture of this space.
         """
         block = Block.from_json(value, self.node_types)
         parts = split(block)
@@ -134,11 +135,11 @@ class Anytime:
         )
         if wrong:
             raise UserError(
-                f"an architecture of this space is {self.blocks} blocks, each the nodes input_1 "
-                "and input_2 at its finest scale and others that read 1 to "
-                f"{self.max_inputs} of the block, at its scales, of {', '.join(self.operations)}; "
-                f"{self.exits} have exits (of fewer, all), and the last has an exit: "
-                f"not {block.shown}"
+                f"an architecture of this space has {self.blocks} blocks. A block has the nodes "
+                "input_1 and input_2 at its finest scale, and others at its scales with "
+                f"{', '.join(self.operations)}, which read 1 to {self.max_inputs} nodes of the "
+                f"block. {self.exits} nodes have exits (all, if there are fewer), and the last has "
+                f"an exit: not {block.shown}"
             )
         return block
 
@@ -165,7 +166,7 @@ class Anytime:
         return replace(node, exit=True)
 
     def modules(self, block: Block) -> tuple[Module, ...]:
-        """Return the chain stem, blocks; block i reads blocks i-1 and i-2, or else the stem."""
+        """Return the chain stem, blocks; block i reads blocks i-1 and i-2, or the stem before."""
         chain = [Module(STEM, self.channels * self.stem_multiplier, 1, (-1,))]
         for b, part in enumerate(split(block)):
             channels = self.channels * self.scales_of(b)[0]
@@ -175,12 +176,12 @@ class Anytime:
 
 
 def sizes(nodes: int, blocks: int) -> list[int]:
-    """Return the computed nodes of each of so many blocks, of which the first has `nodes`."""
+    """Return the numbers of computed nodes of so many blocks, the first of which has `nodes`."""
     return [max(1, nodes * left // blocks) for left in range(blocks, 0, -1)]
 
 
 def _same_exits(rng: Random, mutant: Block, block: Block) -> Block:
-    """Take an exit of `block` away where the mutant has one more; the last one stays."""
+    """Remove an exit of `block` if the mutant has one more; the last exit stays."""
     before = [v for v, node in enumerate(block.nodes) if node.exit]
     exits = {v for v, node in enumerate(mutant.nodes) if node.exit}
     if len(exits) > len(before):
@@ -194,7 +195,7 @@ def with_exits(block: Block, exits: Container[int]) -> Block:
 
 
 def joined(blocks: Iterable[Block]) -> Block:
-    """Return blocks as one graph, whose parts are not connected."""
+    """Join blocks into one graph with unconnected parts."""
     nodes: list[Node] = []
     for block in blocks:
         first = len(nodes)
@@ -203,10 +204,10 @@ def joined(blocks: Iterable[Block]) -> Block:
 
 
 def split(block: Block) -> list[Block]:
-    """Return the blocks of which an architecture was joined; each begins with its first input.
+    """Split an architecture into its blocks, each of which begins with its first input.
 
     Raises:
-        UserError: it begins otherwise, or a node reads one of another block.
+        UserError: the first node is not that input, or a node reads a node of another block.
     """
     starts = [v for v, node in enumerate(block.nodes) if node.op == INPUTS[0].op]
     if starts[:1] != [0]:
@@ -252,7 +253,7 @@ def _trainings(
 
 
 class AnytimeSettings(SpaceSettings):
-    """The search space of anytime prediction (sections 5.2 and 7.1)."""
+    """The settings of the search space of anytime prediction (sections 5.2 and 7.1)."""
 
     makes = Anytime
     known = (

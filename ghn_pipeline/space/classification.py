@@ -22,11 +22,11 @@ class Classification:
 
     Attributes:
         operations: names of the operations that a node may have (section 7.1).
-        max_inputs: a node reads 1 to this many earlier nodes, each number equally likely.
-        blocks: how many times the block is stacked (18, section 5.1.1).
-        channels: F, channels in the first blocks (32, Table 1).
+        max_inputs: the most earlier nodes that a node reads; 1 to this many are equally likely.
+        blocks: number of times the block is stacked (18, section 5.1.1).
+        channels: F, the channels in the first blocks (32, Table 1).
         reductions: blocks, counted from 1, that halve the side and double the channels.
-        stem_multiplier: channels of the stem over F.
+        stem_multiplier: ratio of the channels of the stem to F.
         classes: number of classes.
         stem_stride: stride of the stem (2 for ImageNet, section 5.1.2).
     """
@@ -51,15 +51,15 @@ class Classification:
     def examples(self, nodes: int) -> list[Block]:
         """Return a block for each operation, of `nodes` nodes that are all leaves.
 
-        Between them they hold every weight that a block of so many nodes can ask for.
+        Together they use every weight that any block of so many nodes uses.
         """
         return [Block(INPUTS + (Node(op, (0, 1)),) * nodes) for op in self.operations]
 
     def sample(self, rng: Random, nodes: int, *, fewer: bool = False) -> Block:
-        """Draw a block of `nodes` operation nodes at random (section 5.1.1: 17).
+        """Draw a random block of `nodes` operation nodes (section 5.1.1: 17).
 
-        A block ingests both of its inputs (section 7.1); draws that ignore one are drawn again.
-        It has from 2 to `nodes` nodes where `fewer`.
+        A block ingests both of its inputs (section 7.1); blocks that ignore one are drawn again.
+        With `fewer` it has from 2 to `nodes` nodes.
         """
         nodes = rng.randint(2, nodes) if fewer else nodes
         while True:
@@ -72,14 +72,14 @@ class Classification:
                 return block
 
     def draws(self, rng: Random, nodes: int) -> Iterator[Block]:
-        """Yield random blocks, no two isomorphic, until 1000 draws have given no new one."""
+        """Yield random blocks, no two isomorphic, until 1000 draws in a row give no new one."""
         return different(lambda: self.sample(rng, nodes))
 
     def read(self, value: object) -> Block:
         """Read a block of this space from JSON.
 
         Raises:
-            UserError: it is not a block, or not one of this space.
+            UserError: the value is not a block of this space.
         """
         block = Block.from_json(value, self.node_types)
         inputs, computed = block.nodes[: len(INPUTS)], block.nodes[len(INPUTS) :]
@@ -91,8 +91,8 @@ class Classification:
         )
         if wrong:
             raise UserError(
-                "a block of this space starts with the nodes input_1 and input_2, and every other "
-                f"node is one of {', '.join(self.operations)} and reads 1 to {self.max_inputs}: "
+                "a block of this space starts with the nodes input_1 and input_2; every other node "
+                f"is one of {', '.join(self.operations)} and reads 1 to {self.max_inputs} nodes: "
                 f"not {block.shown}"
             )
         return block
@@ -117,7 +117,7 @@ class Classification:
     def modules(self, block: Block) -> tuple[Module, ...]:
         """Return the chain stem, blocks, classifier.
 
-        Block i reads blocks i-1 and i-2; what is missing before the first block is the stem.
+        Block i reads blocks i-1 and i-2; the stem takes the place of blocks before the first.
         """
         chain = [Module(STEM, self.channels * self.stem_multiplier, self.stem_stride, (-1,))]
         for i in range(1, self.blocks + 1):
@@ -129,12 +129,12 @@ class Classification:
 
 
 def ingests_both(block: Block) -> bool:
-    """Whether both input nodes are read, so that no stacked block is left out of the network."""
+    """Return whether a block reads both inputs, so that the network uses every block."""
     return all(block.children[v] for v in range(len(INPUTS)))
 
 
 class ClassificationSettings(SpaceSettings):
-    """The search space of section 7.1, and the chapters of the paper that search it."""
+    """The settings of the search space of section 7.1."""
 
     makes = Classification
     known = (

@@ -1,4 +1,4 @@
-"""As many channels as a limit on multiply-adds allows (sections 5.1.2 and 7.3)."""
+"""The choice of the most channels within a limit on multiply-adds (sections 5.1.2 and 7.3)."""
 
 from bisect import bisect_right
 from dataclasses import replace
@@ -20,14 +20,14 @@ def fitted(space: S, block: Block, resolution: int, limit: int, of: str) -> S:
     (section 5.1.2); of anytime networks "such that the number of FLOPS is comparable" (7.3).
 
     Args:
-        space: stacks the block; its own number of channels does not matter.
-        block: of the network.
+        space: the search space; its own number of channels does not matter.
+        block: the block of the network.
         resolution: side of the images in pixels.
-        limit: on the multiply-adds for one image.
-        of: what sets the limit, for the message.
+        limit: the limit on the multiply-adds for one image.
+        of: the name of the limit in the message.
 
     Raises:
-        UserError: a network of one channel takes more.
+        UserError: a network with one channel exceeds the limit.
     """
 
     def stacked(channels: int) -> S:
@@ -37,7 +37,8 @@ def fitted(space: S, block: Block, resolution: int, limit: int, of: str) -> S:
         return Network(stacked(channels).modules(block), resolution).multiply_adds
 
     least = multiply_adds(1)
-    # each weight has the channels on one side or on both: F of them take at least F times as many
+    # each weight grows with the channels on one side or both, so F channels take at least F times
+    # the multiply-adds of one channel
     channels = bisect_right(range(1, limit // least + 1), limit, key=multiply_adds)
     if channels == 0:
         raise UserError(

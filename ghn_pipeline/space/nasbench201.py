@@ -1,7 +1,7 @@
 """The space of NAS-Bench-201 (Dong and Yang, ICLR 2020), whose trained accuracies are published.
 
-A cell is a graph of four sums in which each reads all earlier ones, by one of five operations an
-edge. Here a node stands for each sum and for each edge's operation.
+A cell is a graph of four sums. Each sum reads all earlier ones, and each edge has one of five
+operations. Here each sum and each operation of an edge is a node.
 """
 
 from collections import Counter
@@ -21,10 +21,10 @@ from ghn_pipeline.system.errors import UserError
 
 #: The operations of an edge, in the order in which the published tables number them.
 EDGES = ("none", "identity", "conv_1x1", "conv_3x3", "avg_pool_3x3")
-#: Computed sums of a cell of the published tables.
+#: Number of computed sums of a cell in the published tables.
 NODES = 3
 NORM = Block((Node("norm"),))
-#: Before a stage: a residual block of ResNet that halves the side and doubles the channels.
+#: A residual block of ResNet, before a stage, which halves the side and doubles the channels.
 REDUCTION = Block(
     (
         Node("reduce_3x3"),
@@ -36,14 +36,14 @@ REDUCTION = Block(
 
 
 class Cell(Block):
-    """A cell: the node "input", then for each computed sum its edges' operations and the sum."""
+    """A cell: the node "input", and then for each sum the operations of its edges and the sum."""
 
     @classmethod
     def of(cls, operations: Sequence[str]) -> "Cell":
         """Return the cell with these operations of the edges 0→1, 0→2, 1→2, 0→3, 1→3, 2→3.
 
         Raises:
-            ValueError: so many edges are no cell's.
+            ValueError: no cell has so many edges.
         """
         nodes, sums, left = [Node("input")], [0], list(operations)
         while left or len(sums) == 1:
@@ -57,7 +57,7 @@ class Cell(Block):
 
     @classmethod
     def of_key(cls, key: str) -> "Cell":
-        """Return the cell of a key of the published tables: a digit for each edge."""
+        """Return the cell of a key of the published tables, which has a digit for each edge."""
         return cls.of([EDGES[int(digit)] for digit in key])
 
     @cached_property
@@ -73,21 +73,22 @@ class Cell(Block):
 
     @cached_property
     def hash(self) -> str:
-        """Equal for cells that compute the same function, whatever their weights.
+        """The hash, equal for cells that compute the same function for all weights.
 
-        A convolution of a sum counted twice is kept apart from one of the sum itself, although the
-        batch norm behind makes them equal but for its epsilon.
+        A convolution of twice a sum differs here from one of the sum itself, although the batch
+        norm after it makes both equal, except for its epsilon.
         """
         labels, inputs = simplified(self.edges)
         return canonical_form(labels, inputs)
 
 
 def simplified(edges: Sequence[str]) -> tuple[list[str], list[tuple[int, ...]]]:
-    """Return the operations that are left of a cell's function, and what each reads.
+    """Return the operations that a cell's function needs, and the inputs of each.
 
-    A sum is kept as how often it counts each result: "none" adds nothing, an identity all that its
-    source counts, pooling the pooled results of its source, for it is linear, and a convolution
-    one result of its own, unless its source is zero. What the output does not count is left out.
+    A sum is represented by how often it counts each result. An edge with "none" adds nothing, an
+    identity adds all results of its source, pooling adds the pooled results of its source (pooling
+    is linear), and a convolution adds one new result unless its source is zero. Results that the
+    output does not count are left out.
     """
     found = _Simplification(edges)
     found.name_sum(found.counts(found.last))
@@ -109,13 +110,13 @@ class _Simplification:
         self.named: dict[frozenset[tuple[int, int]], int] = {}
 
     def counts(self, v: int) -> Counter[int]:
-        """How often the sum v counts each result."""
+        """Return how often the sum v counts each result."""
         if v not in self.known:
             self.known[v] = sum((self.adds(u, v) for u in range(v)), Counter())
         return self.known[v]
 
     def adds(self, u: int, v: int) -> Counter[int]:
-        """How often the edge from u to v does."""
+        """Return how often the edge from u to v counts each result."""
         op = self.ops[u, v]
         if op == "none" or not (source := self.counts(u)):
             return Counter()
@@ -126,16 +127,16 @@ class _Simplification:
         return Counter([self.add(op, [self.name_sum(source)])])
 
     def pool(self, result: int) -> int:
-        """The pooled result, the same for all that pool it."""
+        """Return the pooled result, one and the same for all edges that pool it."""
         if result not in self.pooled:
             self.pooled[result] = self.add("avg_pool_3x3", [result])
         return self.pooled[result]
 
     def name_sum(self, counts: Counter[int]) -> int:
-        """The result that a sum is, the same for all that read it."""
+        """Return the result that a sum is, one and the same for all its readers."""
         key = frozenset(counts.items())
         if key not in self.named:
-            # a result counted twice is read a second time by another name
+            # a node reads an input only once, so a second count gets a node of its own
             again = [self.add("again", [u]) for u in (counts - Counter(set(counts))).elements()]
             alone = counts.total() == 1
             self.named[key] = next(iter(counts)) if alone else self.add("sum", [*counts, *again])
@@ -149,14 +150,14 @@ class _Simplification:
 
 @dataclass(frozen=True)
 class NasBench201:
-    """Cells stacked in stages, with a residual reduction before each stage but the first.
+    """Cells stacked in stages, with a residual reduction before each stage except the first.
 
     Attributes:
-        operations: names of the operations that an edge may have, of `EDGES`.
-        blocks: how many times the cell is stacked (15: three stages of 5).
-        channels: of the first stage (16).
-        reductions: cells, counted from 1, before which a reduction stands (6 and 11).
-        stem_multiplier: channels of the stem over those of the first stage.
+        operations: names of the operations that an edge may have, from `EDGES`.
+        blocks: number of times the cell is stacked (15: three stages of 5).
+        channels: channels of the first stage (16).
+        reductions: cells, counted from 1, with a reduction before them (6 and 11).
+        stem_multiplier: ratio of the channels of the stem to those of the first stage.
         classes: number of classes.
     """
 
@@ -179,19 +180,19 @@ class NasBench201:
     def examples(self, nodes: int) -> list[Block]:
         """Return for each operation the cell of `nodes` sums that has it on all edges.
 
-        Between them they hold every weight that a cell of so many sums can ask for.
+        Together they use every weight that any cell of so many sums uses.
         """
         return [Cell.of([op] * (nodes * (nodes + 1) // 2)) for op in self.operations]
 
     def sample(self, rng: Random, nodes: int, *, fewer: bool = False) -> Block:
-        """Draw a cell of `nodes` sums, or at most so many, the operation of each edge at random."""
+        """Draw a random cell of `nodes` sums, or with `fewer` of at most so many."""
         nodes = rng.randint(1, nodes) if fewer else nodes
         return Cell.of([rng.choice(self.operations) for _ in range(nodes * (nodes + 1) // 2)])
 
     def draws(self, rng: Random, nodes: int) -> Iterator[Block]:
         """Yield all cells of `nodes` sums in random order.
 
-        Cells that compute the same function are several: each has accuracies of its own.
+        Cells with the same function are all yielded, because each has accuracies of its own.
         """
         cells = list(product(self.operations, repeat=nodes * (nodes + 1) // 2))
         rng.shuffle(cells)
@@ -201,7 +202,7 @@ class NasBench201:
         """Read a cell of this space from JSON.
 
         Raises:
-            UserError: it is not a block, or no cell of this space.
+            UserError: the value is not a cell of this space.
         """
         block = Block.from_json(value, self.node_types)
         try:
@@ -218,7 +219,7 @@ class NasBench201:
         return cell
 
     def mutate(self, rng: Random, block: Block) -> Block:
-        """Change the operation of one edge, and of others until the function is another."""
+        """Change the operation of one edge, and of further edges until the function changes."""
         edges = list(Cell(block.nodes).edges)
         while True:
             edge = rng.randrange(len(edges))
@@ -243,7 +244,7 @@ class NasBench201:
 
 
 def _stem(network: Macro, proxies: Proxies) -> list[str]:
-    """The first cell sums what the stem puts out with what it makes of it."""
+    """Return a fault for a wider stem, whose output the first cell could not add to its own."""
     stacks = {"network": network, "proxies.network": proxies.network}
     return [
         f"{key}.stem_multiplier: must be 1 for nasbench201"
@@ -259,20 +260,20 @@ def _published(
         return []
     faults = []
     if space.nodes != NODES:
-        faults.append(f"benchmark.curve: must be 0, for accuracies are published of {NODES} nodes")
+        faults.append(f"benchmark.curve: must be 0 unless space.nodes is {NODES}, as published")
     if correlation.selection < 3:
-        faults.append("benchmark.curve: a correlation needs 3 or more of correlation.selection")
+        faults.append("benchmark.curve: correlation.selection must be 3 or more")
     return faults
 
 
 class NasBench201Settings(SpaceSettings):
-    """The search space of NAS-Bench-201; a cell reads all earlier nodes."""
+    """The settings of the search space of NAS-Bench-201."""
 
     makes = NasBench201
     known = EDGES
     chapters = ("benchmark",)
     presets = ("nasbench201", "nasbench201-long")
-    size = "images_note"  # it is held against published accuracies
+    size = "images_note"  # its truth is published, not trained here
     agreements = (_stem, _published)
 
     name: Literal["nasbench201"]
@@ -280,6 +281,6 @@ class NasBench201Settings(SpaceSettings):
     exits: None = None
 
     def faults(self) -> list[str]:
-        """An operation twice, or a cell of another size than the published tables know."""
+        """Return a fault if an operation is listed twice, or no published cell has the size."""
         sizes = [] if 2 <= self.nodes <= NODES else ["nodes: a cell of nasbench201 has 2 or 3"]
         return super().faults() + sizes

@@ -1,4 +1,4 @@
-"""What a search space is, and what its entry says; everything else works with any."""
+"""The interface of a search space and of its settings; the rest of the package needs no more."""
 
 from collections.abc import Callable, Iterator, Mapping
 from random import Random
@@ -12,11 +12,11 @@ from ghn_pipeline.system.errors import did_you_mean
 
 
 class Space(Protocol):
-    """Blocks that can be searched, and how a block is stacked into a network."""
+    """A search space: its blocks, and the way to stack a block into a network."""
 
     @property
     def operations(self) -> tuple[str, ...]:
-        """Names of the operations that are searched."""
+        """The names of the searched operations."""
 
     @property
     def node_types(self) -> tuple[str, ...]:
@@ -28,50 +28,50 @@ class Space(Protocol):
 
     @property
     def exits(self) -> int:
-        """How many nodes of a network have early exits."""
+        """The number of nodes of a network that have early exits."""
 
     def examples(self, nodes: int) -> list[Block]:
-        """Return blocks that hold between them every weight that one of `nodes` can ask for."""
+        """Return blocks that together use every weight that any block of `nodes` nodes uses."""
 
     def sample(self, rng: Random, nodes: int, *, fewer: bool = False) -> Block:
-        """Draw a block of `nodes` computed nodes at random; where `fewer`, of so many at most."""
+        """Draw a random block of `nodes` computed nodes, or with `fewer` of at most so many."""
 
     def draws(self, rng: Random, nodes: int) -> Iterator[Block]:
-        """Yield blocks of `nodes` computed nodes at random, none twice."""
+        """Yield random blocks of `nodes` computed nodes, none twice."""
 
     def read(self, value: object) -> Block:
         """Read a block of this space from JSON.
 
         Raises:
-            UserError: it is not a block, or not one of this space.
+            UserError: the value is not a block of this space.
         """
 
     def mutate(self, rng: Random, block: Block) -> Block:
-        """Change an operation or an input of a block, or a few."""
+        """Change one or a few operations or inputs of a block."""
 
     def modules(self, block: Block) -> tuple[Module, ...]:
         """Return the chain of modules of the network that stacks `block`."""
 
 
-#: What sections of the configuration must say together: a function of those that its parameters
-#: name, to one line for each fault.
+#: A check of sections against one another: its parameters name the sections, and it returns one
+#: line for each fault.
 Agreement = Callable[..., list[str]]
 
 
 class SpaceSettings(Section):
-    """The section `space`. Each space has a subclass, which says all that others know of it.
+    """The section `space`. Each space has a subclass, the only part that others read.
 
-    Its fields are the settings of the space. A setting that another space has, and this one lacks,
-    is null.
+    Its fields are the settings of the space. A setting that this space lacks, and another has, is
+    null.
 
     Attributes:
-        makes: what stacks the blocks, from `operations` (names), `blocks`, `channels`,
+        makes: the constructor of the space, from `operations` (names), `blocks`, `channels`,
             `reductions`, `stem_multiplier` and `classes`, and from the settings of its own.
         known: the names of the operations that its nodes may have.
-        chapters: the tables and figures that it has; an engine is asked for one by its name.
-        presets: its presets for a laptop, the first of which a newcomer is pointed to.
-        size: which of the configuration's notes says how large the whole is.
-        agreements: what the space needs of other sections.
+        chapters: the names of its groups of tables and figures, which engines take as targets.
+        presets: its presets for a laptop; messages name the first.
+        size: the name of the configuration's note on the size of the whole workflow.
+        agreements: the checks of other sections that the space needs.
     """
 
     makes: ClassVar[Callable[..., Space]]
@@ -96,7 +96,7 @@ class SpaceSettings(Section):
         return operations
 
     def faults(self) -> list[str]:
-        """An operation twice."""
+        """Return a fault if an operation is listed twice."""
         twice = len(set(self.operations)) < len(self.operations)
         return ["operations: an operation is listed twice"] if twice else []
 
@@ -104,10 +104,10 @@ class SpaceSettings(Section):
         """Return the search space.
 
         Args:
-            network: how its blocks are stacked.
+            network: the stack of its blocks.
             classes: number of classes.
-            weights: an operation is drawn so many times as often as one that is not named here.
-                Networks are the same.
+            weights: by operation, how many times as often it is drawn as one without a weight.
+                The weights do not change the networks.
         """
         listed = [op for op in self.operations for _ in range((weights or {}).get(op, 1))]
         own: dict[str, Any] = self.model_dump(
@@ -125,7 +125,7 @@ class SpaceSettings(Section):
 
 
 def different(draw: Callable[[], Block]) -> Iterator[Block]:
-    """Yield what is drawn, no two isomorphic, until 1000 draws have given no new one."""
+    """Yield drawn blocks, no two isomorphic, until 1000 draws in a row give no new one."""
     seen: set[str] = set()
     while block := next((b for b in (draw() for _ in range(1000)) if b.hash not in seen), None):
         seen.add(block.hash)

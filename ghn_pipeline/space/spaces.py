@@ -1,11 +1,11 @@
-"""The search spaces: an entry says all that the rest of the package knows of one."""
+"""The search spaces; the rest of the package knows a space only by its entry here."""
 
 from ghn_pipeline.space.anytime import AnytimeSettings
 from ghn_pipeline.space.classification import ClassificationSettings
 from ghn_pipeline.space.nasbench201 import NasBench201Settings
 from ghn_pipeline.space.space import SpaceSettings
 
-#: By the name that the setting `space.name` has; a file in `extensions` may add its own.
+#: The spaces by the value of `space.name`; a file in `extensions` may add its own.
 SPACES: dict[str, type[SpaceSettings]] = {
     "classification": ClassificationSettings,
     "nasbench201": NasBench201Settings,

@@ -1,6 +1,6 @@
-"""The stages, a file for each chapter of the paper; each declares itself when it is imported.
+"""The stages, in one file for each chapter of the paper; each declares itself on import.
 
-A new one is a line here, in the order of the work.
+A new file needs a line here, in the order of the work.
 """
 
 from ghn_pipeline.stages import (  # noqa: I001

@@ -1,4 +1,4 @@
-"""Anytime prediction: networks with exits, trained; Figures 3, 4 and 8 to 10 (5.2, 7.3, 7.5.2)."""
+"""Anytime prediction: training networks with exits; Figures 3, 4, 8 to 10 (5.2, 7.3, 7.5.2)."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ghn_pipeline.space.anytime import Anytime
 
 
-#: How a network with exits is trained (section 7.3).
+#: The settings of the recipe for networks with exits (section 7.3).
 RECIPE = (
     "epochs",
     "batch",
@@ -42,8 +42,8 @@ RECIPE = (
     "weight_decay",
 )
 FIGURES = (3, 4, 8, 9, 10)
-#: What limits the multiply-adds of the best.
-LIMIT = "what the first of anytime.rivals takes"
+#: The limit on the multiply-adds of the best network, in words.
+LIMIT = "the cost of the first network in anytime.rivals"
 
 
 def _costs(config: "Config", part: str) -> costs.Costs:
@@ -62,13 +62,13 @@ def _best_costs(config: "Config", part: str) -> costs.Costs:
     return costs.Costs(costs.left_by_sgd(config.anytime, networks))
 
 
-def _rival_costs(config: "Config", part: str) -> costs.Costs:
+def _baseline_costs(config: "Config", part: str) -> costs.Costs:
     import torch
 
-    from ghn_pipeline.pipeline.build import rival
+    from ghn_pipeline.pipeline.build import baseline
 
-    with torch.device("meta"):  # counted, not made
-        model = rival(config, part)
+    with torch.device("meta"):  # its weights are counted, not made
+        model = baseline(config, part)
     return costs.Costs(costs.left_by_model(model, config.anytime.momentum > 0))
 
 
@@ -79,7 +79,7 @@ def _trained(
     costs: costs.CostsOf = _costs,
     **more: Any,
 ) -> "Callable[[Work], Work]":
-    """Declare the trainings of one kind of networks with exits."""
+    """Declare the trainings of one kind of network with exits."""
     return stage(
         f"anytime/{name}",
         result="Anytime",
@@ -94,31 +94,31 @@ def _trained(
     )
 
 
-# the best waits for the top ones
+# the top networks train first, because the best waits for them
 @_trained("top/RANK", [CHOSEN_BY], INITIAL, each="anytime.top", first=5, like="anytime")
 @_trained("random/INDEX", ["architectures"], INITIAL, each="anytime.random", like="anytime")
 @_trained(
     "best",
     [CHOSEN_BY, "anytime/top/{anytime.top}"],
-    # it is made to cost what the first rival does; it is chosen by an area over the budgets
+    # its width depends on the cost of the first baseline, and its choice on an area over budgets
     (*INITIAL, "anytime.top", "anytime.{anytime.rivals[0]}", "evaluation.budgets"),
     _best_costs,
 )
 @_trained(
-    "RIVAL",
+    "BASELINE",
     [],
-    # it is of no search space
+    # a baseline belongs to no search space
     (*(path for path in INITIAL if path != "network"), "anytime.{part}"),
-    _rival_costs,
+    _baseline_costs,
     each="anytime.rivals",
     like="anytime/{part}",
 )
 def anytime(job: Job) -> None:
     """Train a network with exits by the recipe of Huang et al. (section 7.3, anytime).
 
-    It is top/RANK (of the search's best), random/INDEX (of the test architectures), best (the
-    top architecture with the largest area on the validation images, made as wide as the first
-    rival's cost allows), or one of anytime.rivals.
+    The network is top/RANK (one of the search's best), random/INDEX (a test architecture), best
+    (the top architecture with the largest area on the validation images, as wide as the cost of
+    the first baseline allows), or a baseline of anytime.rivals.
     Reads {data.folder}/cifar10.bin; for top results/SCALE/search/random/SEED, for random
     results/SCALE/architectures, for best both the search and results/SCALE/anytime/top/*.
     Writes results/SCALE/anytime/NAME: model.pt, curve.csv, run.json; checkpoints below
@@ -145,19 +145,19 @@ def anytime(job: Job) -> None:
 
 
 def _model(config: "Config", name: str) -> "tuple[Any, list[int], dict[str, Any]]":
-    """The untrained network, its multiply-adds up to each exit, and what the record says of it."""
+    """Return the untrained network, its multiply-adds up to each exit, and its record entries."""
     import torch
 
     from ghn_pipeline.baselines import multiply_adds
     from ghn_pipeline.data.images import stream
     from ghn_pipeline.model.network import Network, Trained
-    from ghn_pipeline.pipeline.build import rival
+    from ghn_pipeline.pipeline.build import baseline
 
     generator = stream(config.seeds.initialisation, f"anytime/{name}")
     if name in config.anytime.rivals:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
-            model = rival(config, name)
+            model = baseline(config, name)
         spent = multiply_adds(model, config.images.resolution)
         return model, spent, {"parameters": sum(p.numel() for p in model.parameters())}
     space, block = stacked(config, name)
@@ -167,10 +167,10 @@ def _model(config: "Config", name: str) -> "tuple[Any, list[int], dict[str, Any]
 
 
 def stacked(config: "Config", name: str) -> "tuple[Anytime, Block]":
-    """Return the architecture of top/RANK, random/INDEX or best, and the space that stacks it.
+    """Return the space that stacks top/RANK, random/INDEX or best, and the architecture.
 
     Raises:
-        UserError: what says which it is is missing or stale.
+        UserError: a result that determines the architecture is missing or stale.
     """
     from ghn_pipeline.pipeline.build import comparable
     from ghn_pipeline.pipeline.spaces import anytime_space
@@ -188,7 +188,7 @@ def members(config: "Config", group: str) -> "list[Block]":
     """Return the architectures of "top" by rank, or of "random" as `ghn architectures` drew them.
 
     Raises:
-        UserError: what says which they are is missing or stale.
+        UserError: a result that determines the architectures is missing or stale.
     """
     from ghn_pipeline.pipeline.results import architectures_of, by_rank
 
@@ -198,10 +198,10 @@ def members(config: "Config", group: str) -> "list[Block]":
 
 
 def best(config: "Config") -> "Block":
-    """Return the architecture of the top ones that has the largest area on validation images.
+    """Return the top architecture with the largest area on the validation images.
 
     Raises:
-        UserError: a training is missing, stale, or of another architecture than is chosen now.
+        UserError: a training is missing or stale, or its architecture is no longer the chosen one.
     """
     from ghn_pipeline.training.batches import area
 
@@ -247,7 +247,9 @@ def best(config: "Config") -> "Block":
     },
 )
 def anytime_curves(job: Job) -> None:
-    """Make Figures 3, 4 and 8 to 10 and the tables of areas (5.2, 7.5.2); export the best network.
+    """Make Figures 3, 4 and 8 to 10 and the tables of areas (5.2, 7.5.2).
+
+    It also exports the best network.
 
     Reads results/SCALE/anytime/*, scores/ghn/NAME, search/random/SEED, architectures, and
     {data.folder}/cifar10.bin.
@@ -274,10 +276,10 @@ def anytime_curves(job: Job) -> None:
     write(anytime_table.methods_table(methods, **scale), folder / "anytime")
     title_note = config.small(note)
     curves = {key: method.curve for key, method in methods.items()}
-    # an ensemble may take several times what is compared
+    # the axis ends here, because an ensemble may cost several times as much
     until = 1.2 * comparable(config)
     save(figure3.figure3(curves, until=until, scale_note=title_note), folder / "figure3")
-    # as many random ones as top ones: Figure 4 shows ten of each
+    # Figure 4 shows as many random networks as top ones, in the paper ten of each
     shown = {key: group.curves[: len(config.anytime.top)] for key, group in groups.items()}
     drawn = figure4.figure4(shown, budgets=budgets, scale_note=title_note)
     save(drawn, folder / "figure4")
@@ -291,7 +293,7 @@ def anytime_curves(job: Job) -> None:
 
 
 def _groups(config: "Config") -> "tuple[dict[str, Group], list[dict[str, Any]]]":
-    """The search's best and random networks, trained and as they were predicted; the records."""
+    """Return the top and random networks, with trained and predicted areas, and the records."""
     from ghn_pipeline.pipeline import record
     from ghn_pipeline.pipeline.results import chooser, first_ghn, scored_with, searched
     from ghn_pipeline.report.paper.anytime_table import Group
@@ -309,7 +311,7 @@ def _groups(config: "Config") -> "tuple[dict[str, Group], list[dict[str, Any]]]"
 
 
 def _methods(config: "Config", block: "Block") -> "tuple[dict[str, Method], list[dict[str, Any]]]":
-    """The best network, of `block`, and its rivals; the records."""
+    """Return the best network, of `block`, and the baselines, and the records."""
     from ghn_pipeline.pipeline import record
     from ghn_pipeline.report.paper.anytime_table import Method
 
@@ -321,7 +323,7 @@ def _methods(config: "Config", block: "Block") -> "tuple[dict[str, Method], list
 
 
 def _of_block(config: "Config", name: str, block: "Block") -> dict[str, Any]:
-    """The record of a training of `block`."""
+    """Return the record of a training of `block`."""
     from ghn_pipeline.pipeline.results import trained_on
 
     return trained_on(config, f"anytime/{name}", block)
@@ -330,12 +332,12 @@ def _of_block(config: "Config", name: str, block: "Block") -> dict[str, Any]:
 def _budgets(config: "Config") -> tuple[float, float]:
     from ghn_pipeline.ranking.measures import Area
 
-    assert isinstance(config.evaluation, Area)  # as this space needs it
+    assert isinstance(config.evaluation, Area)  # this space allows no other measure
     return config.evaluation.range
 
 
 def _curve(run: dict[str, Any], images: str = "test") -> "Curve":
-    """What was measured at the end of a training."""
+    """Return the accuracies measured at the end of a training."""
     from ghn_pipeline.report.paper.curves import Curve
 
     spent, (measured,) = run["result"]["spent"], run["result"]["measured"].values()
@@ -343,7 +345,7 @@ def _curve(run: dict[str, Any], images: str = "test") -> "Curve":
 
 
 def _draw_best(config: "Config", space: "Anytime", block: "Block", note: str) -> None:
-    """Figures 8 to 10: the blocks of the best architecture."""
+    """Draw Figures 8 to 10, the blocks of the best architecture."""
     from ghn_pipeline.model.network import Network
     from ghn_pipeline.report.figure import save
     from ghn_pipeline.report.paper.figure8 import figure8
@@ -355,7 +357,7 @@ def _draw_best(config: "Config", space: "Anytime", block: "Block", note: str) ->
 
 
 def _export_best(config: "Config", space: "Anytime", block: "Block") -> None:
-    """The best network as files, to be run to any budget."""
+    """Write the best network as files, which can be run to any budget."""
     import torch
 
     from ghn_pipeline import export
@@ -372,9 +374,9 @@ def _export_best(config: "Config", space: "Anytime", block: "Block") -> None:
 
 
 def _growth(config: "Config") -> dict[str, int]:
-    """Parameters of the GHN; of one for the same blocks and channels at one scale (section 5.2).
+    """Return the parameters of the GHN, and those it would have at one scale (section 5.2).
 
-    That has the same branches of the hypernetwork, and no embedding of a scale.
+    A GHN for one scale has the same hypernetwork, and no embedding of scales.
     """
     from ghn_pipeline.pipeline.build import untrained
     from ghn_pipeline.pipeline.results import first_ghn

@@ -1,4 +1,4 @@
-"""Held against accuracies that others published: NAS-Bench-201, which is no part of the paper."""
+"""The comparison with the published accuracies of NAS-Bench-201, which is no part of the paper."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -110,13 +110,13 @@ def benchmark(job: Job) -> None:
 
 
 def check_held_out(config: "Config", blocks: "Sequence[Block]") -> None:
-    """Make sure that no choice could have been made by what is reported on.
+    """Check that no choice was made by the architectures that are reported on.
 
-    Training draws its architectures by `sampler`, which refuses what `results.held_out` names.
+    Training draws its architectures by `sampler`, which refuses those of `results.held_out`.
 
     Raises:
-        UserError: a test architecture computes what one of the selection does, or either was not
-            drawn as `draw_held_out` draws.
+        UserError: a test architecture computes the function of one in the selection, or
+            `draw_held_out` draws other architectures.
     """
     from ghn_pipeline.pipeline.build import draw_held_out
     from ghn_pipeline.pipeline.results import selection_of
@@ -125,18 +125,19 @@ def check_held_out(config: "Config", blocks: "Sequence[Block]") -> None:
     shared = {b.hash for b in blocks} & {b.hash for b in selection}
     if shared:
         raise UserError(
-            f"{len(shared)} test architectures compute what some of the selection do, so choices "
-            "were made by them. Run `ghn architectures` again, and all that follows."
+            f"{len(shared)} test architectures compute the same functions as some of the "
+            "selection, so choices depended on them. Run `ghn architectures` again, and then all "
+            "later stages."
         )
     if (list(blocks), selection) != draw_held_out(config):
         raise UserError(
-            "the architectures are not those that `ghn architectures` draws. Run it again, and all "
-            "that follows."
+            "the architectures are not those that `ghn architectures` draws. Run it again, and "
+            "then all later stages."
         )
 
 
 def _settings_note(config: "Config") -> str:
-    """What a reader must know of how the methods were set."""
+    """Return the footnote on the settings of the methods."""
     ghn = config.ghns[config.correlation.ghns[0]]
     return (
         f"Epochs: {ghn.epochs} of a GHN, {config.oneshot.epochs} of the one-shot model. Only the "
@@ -147,7 +148,7 @@ def _settings_note(config: "Config") -> str:
 
 
 def _proxies_of(config: "Config") -> str:
-    """Of what networks the proxies are, where these are others."""
+    """Return the networks of the proxies in words, "" if they are those of the scale."""
     own = config.of_proxies
     return "" if own == config else f"; proxies of {own.network_note.partition(': ')[2]}"
 
@@ -156,7 +157,7 @@ Curves = Mapping[str, list[tuple[int, float]]]
 
 
 def _methods(config: "Config") -> "tuple[dict[str, Method], Curves, list[dict[str, Any]]]":
-    """What each method predicts and costs, the learning curves of the GHNs, and all records."""
+    """Return each method's predictions and costs, the GHNs' learning curves, and all records."""
     import numpy as np
 
     from ghn_pipeline.pipeline import record
@@ -185,9 +186,9 @@ def _methods(config: "Config") -> "tuple[dict[str, Method], Curves, list[dict[st
             [predicted("oneshot")], trained["oneshot"]["accelerator_seconds"], each("oneshot")
         ),
     }
-    for rival in UNTRAINED:
-        for measure in scored[rival]["result"]["values"]:
-            methods[measure] = Method([predicted(rival, measure)], None, each(rival, measure))
+    for name in UNTRAINED:
+        for measure in scored[name]["result"]["values"]:
+            methods[measure] = Method([predicted(name, measure)], None, each(name, measure))
     if simpler := config.evaluation.held_against:
         alone = [predicted(name, simpler) for name in names]
         methods[LIKELIHOOD] = Method(alone, costs[0], None)
@@ -209,13 +210,14 @@ def _check_seeds(config: "Config") -> None:
     ghns = {name: config.ghns[name] for name in config.correlation.ghns}
     if len({repr(ghn.model_dump(exclude={"seed"})) for ghn in ghns.values()}) > 1:
         raise UserError(
-            f"the benchmark is of one GHN with several seeds, and {', '.join(ghns)} differ in more "
-            "than their seed: give correlation.ghns those of one, and the others a scale of theirs."
+            f"the benchmark averages one GHN over seeds, and {', '.join(ghns)} differ in more than "
+            "their seed. List in correlation.ghns only GHNs that differ in their seed, and give "
+            "the others a scale of their own."
         )
 
 
 def _winners(config: "Config") -> "tuple[list[Winner], dict[str, Any]]":
-    """The architecture that the random search found best, among all that are published."""
+    """Return the random search's best architectures, ranked among all published ones."""
     from ghn_pipeline.pipeline import record
     from ghn_pipeline.pipeline.results import chooser, searched
     from ghn_pipeline.ranking.benchmark import DATASETS, standing
@@ -223,7 +225,7 @@ def _winners(config: "Config") -> "tuple[list[Winner], dict[str, Any]]":
 
     found = searched(config, chooser(config))
     winners = []
-    # a search of more begins with one of a thousand, since it goes on at random
+    # the first thousand of a longer random search are a random search of a thousand
     for count in sorted({min(1000, len(found)), len(found)}):
         best, _ = max(found[:count], key=lambda entry: entry[1])
         for dataset, name in DATASETS.items():

@@ -1,4 +1,4 @@
-"""Predicted against true accuracy: Table 4 and Figure 6 (5.3, 7.4); Figure 5 and Table 5 (5.4)."""
+"""Predicted and true accuracies: Table 4 and Figure 6 (5.3, 7.4); Figure 5 and Table 5 (5.4)."""
 
 import json
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ghn_pipeline.settings.config import Config
 
 
-#: What section 5.4 shows.
+#: The figures and the table of section 5.4.
 PARTS = ("figure5a", "figure5b", "table5")
 
 
@@ -90,13 +90,13 @@ PARTS = ("figure5a", "figure5b", "table5")
     chapters=("benchmark",),
 )
 def scores(job: Job) -> None:
-    """Score the test architectures: generated or shared weights (section 5.3), or a rival.
+    """Score the test architectures by a GHN, the one-shot model or a baseline (5.3).
 
-    Reads {data.folder}/cifar10.bin, results/SCALE/architectures and results/SCALE/MODEL; the rivals
-    `proxies` and `sgd` have no model. If several architectures compute the same function, one is
-    scored for all of them. Proxies score each one, because the size of a network includes
+    Reads {data.folder}/cifar10.bin, results/SCALE/architectures and results/SCALE/MODEL; the
+    baselines `proxies` and `sgd` have no model. Architectures that compute the same function share
+    one score. The proxies score each architecture, because the size of a network includes
     operations that compute nothing.
-    Writes results/SCALE/scores/MODEL: scores.csv, run.json; what is done below checkpoints/.
+    Writes results/SCALE/scores/MODEL: scores.csv, run.json; partial scores below checkpoints/.
     """
     import pandas as pd
 
@@ -190,10 +190,10 @@ def table4(job: Job) -> None:
 
 
 def table4_rows(config: "Config") -> "tuple[dict[str, Row], list[dict[str, Any]]]":
-    """Collect what Table 4 is made of, and the records that say where it comes from.
+    """Return the rows of Table 4, and the records that they are from.
 
     Raises:
-        UserError: a stage is missing, or was made with other settings; it is named.
+        UserError: a stage is missing or stale; the message names it.
     """
     import numpy as np
 

@@ -31,7 +31,7 @@ def _images(config: "Config", part: str) -> costs.Costs:
 def data(job: Job) -> None:
     """Get CIFAR-10 and verify every pixel and label.
 
-    Reads a local copy, or downloads: data.sources says what is tried, in its order.
+    Reads a local copy, or downloads one: it tries the entries of data.sources in their order.
     Writes {data.folder}/cifar10.bin.
     """
     from ghn_pipeline.data import cifar10
@@ -55,7 +55,7 @@ def data(job: Job) -> None:
     memory_mb=1500,
 )
 def architectures(job: Job) -> None:
-    """Draw the test architectures (section 5.3), and others by which choices may be made.
+    """Draw the test architectures (section 5.3) and the selection, for choices.
 
     Reads the configuration. Writes results/SCALE/architectures: architectures.json,
     selection.json, run.json.
@@ -72,7 +72,7 @@ def architectures(job: Job) -> None:
     outputs = ["architectures.json", "selection.json"]
     record.write(config, "architectures", result, seconds=0, outputs=outputs)
     tracking.done(folder)
-    print(f"drew {len(test)} architectures, and {len(selection)} others for choices")
+    print(f"drew {len(test)} test architectures and a selection of {len(selection)} others")
 
 
 def _write_blocks(path: Path, blocks: "list[Block]") -> None:

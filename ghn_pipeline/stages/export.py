@@ -1,4 +1,4 @@
-"""The winner as something that others can use (section 7.5.1)."""
+"""The export of the winner for others to use (section 7.5.1)."""
 
 from ghn_pipeline.pipeline import costs
 from ghn_pipeline.pipeline.stage import result_folder
@@ -15,13 +15,13 @@ from ghn_pipeline.stages.shared import Job, Shown, stage
     minutes=20,
     chapters=("architecture_search",),
     shown={"figure7.svg": Shown("figure7.rst", "Figure 7", "the best block")},
-    # two files, of which MLflow keeps a copy
+    # two files with weights, and MLflow's copies of both
     costs=lambda config, _: costs.Costs(
         2 * 2 * costs.FLOAT * costs.mean_size(costs.networks(config))[1]
     ),
 )
 def export(job: Job) -> None:
-    """Export the winner: its architecture, its drawing, its trained weights, and as ONNX.
+    """Export the winner as an architecture, a drawing, trained weights and ONNX.
 
     Reads results/SCALE/winner, results/SCALE/finalists/best/SEED and {data.folder}/cifar10.bin.
     Writes results/SCALE/export: architecture.json, figure7.png, .svg, model.pt, model.onnx,

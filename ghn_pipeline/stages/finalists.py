@@ -1,4 +1,4 @@
-"""The search's best, random ones and the winner, trained: Tables 1 and 2 (5.1.1 and 7.3)."""
+"""Trainings of the search's best, random ones and the winner: Tables 1 and 2 (5.1.1 and 7.3)."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -45,7 +45,7 @@ RECIPE = (
     "auxiliary_channels",
     "label_smoothing",
 )
-#: Tables 1 to 3: what they read that says what the search took.
+#: The records from which Tables 1 to 3 take the cost of the search.
 COST = (f"{FIRST_GHN}: run.json", CHOSEN_BY)
 
 
@@ -57,13 +57,13 @@ COST = (f"{FIRST_GHN}: run.json", CHOSEN_BY)
     each="finalists.ranks",
     writes=("curve.csv",),
     needs="training",
-    first=5,  # others wait for the winner
+    first=5,  # other stages wait for the winner
     chapters=("architecture_search", "transfer"),
     costs=sgd_costs,
     like="sgd/INDEX",
 )
 def short(job: Job) -> None:
-    """Train one of the search's best briefly, as the ground truth is trained (section 5.1.1).
+    """Train one of the search's best by the short recipe of the ground truth (5.1.1).
 
     Reads {data.folder}/cifar10.bin and results/SCALE/search/random/SEED.
     Writes results/SCALE/short/RANK: curve.csv, run.json; checkpoints below checkpoints/.
@@ -103,7 +103,7 @@ def short(job: Job) -> None:
     chapters=("architecture_search", "transfer"),
 )
 def winner(job: Job) -> None:
-    """Choose the winner: of the search's best, the one that a short training makes the best.
+    """Choose the winner, the best of the search's best after the short trainings.
 
     Reads results/SCALE/short/* and results/SCALE/search/random/SEED.
     Writes results/SCALE/winner/run.json.
@@ -133,7 +133,7 @@ def winner(job: Job) -> None:
 
 
 def _finalists(group: str, read: str, each: str, *own: str) -> Callable[[Work], Work]:
-    """Declare the trainings of a group of finalists, a part for each rank or seed."""
+    """Declare the trainings of a group of finalists; each rank or seed is a part."""
     return stage(
         f"finalists/{group}",
         result="Finalist",
@@ -168,9 +168,9 @@ def _costs(config: "Config", part: str) -> costs.Costs:
 def finalists(job: Job) -> None:
     """Train an architecture to the end by the full recipe (sections 5.1.1 and 7.3).
 
-    It is top/RANK (of the search's best), random/RANK (of its first, so random ones) or
-    best/SEED (the winner, with CutOut). finalists.processes share the work, which this command
-    starts: on this machine, or in a Slurm job on finalists.nodes of its machines.
+    The architecture is top/RANK (one of the search's best), random/RANK (one of its first, which
+    are random) or best/SEED (the winner, with CutOut). This command starts finalists.processes
+    processes, on this machine or, in a Slurm job, on finalists.nodes machines.
     Reads {data.folder}/cifar10.bin and results/SCALE/search/random/SEED, or results/SCALE/winner.
     Writes results/SCALE/finalists/NAME: model.pt, curve.csv, run.json; checkpoints below
     checkpoints/.
@@ -215,7 +215,7 @@ def _train(config: "Config", name: str, block: "Block", recipe: "Recipe", team: 
 
 
 def how(config: "Config", team: "Team") -> dict[str, Any]:
-    """Return what the record says of how a training was computed."""
+    """Return the record's entries about the computation of a training."""
     from ghn_pipeline.system.compute import precision
 
     return {
@@ -225,15 +225,15 @@ def how(config: "Config", team: "Team") -> dict[str, Any]:
 
 
 def share_out(job: Job, recipe: "Recipe", work: "Callable[[Team], None]") -> None:
-    """Let `work` be done by the recipe's processes: start them, or be one of them.
+    """Let the recipe's processes do `work`: start them, or be one of them.
 
     Args:
         job: the stage, whose command each process runs.
-        recipe: that says how many processes there are, on how many nodes.
-        work: of one of them.
+        recipe: the numbers of processes and nodes.
+        work: the work of one process.
 
     Raises:
-        UserError: a process failed, or what `work` raises.
+        UserError: a process failed, or `work` raises it.
     """
     from ghn_pipeline.pipeline.machine import prepare_device
     from ghn_pipeline.training import distributed
@@ -305,7 +305,7 @@ def table2(job: Job) -> None:
     runs = [trained_on(config, f"finalists/best/{s}", block) for s in config.finalists.seeds]
     made_of += runs
     parameters, accuracies = _measured(runs)
-    # of one architecture, whose parameters are counted once
+    # all runs have the same architecture, so its parameters are counted once
     row = Classifiers(cost, parameters[:1], accuracies)
     setting = setting_of(config, made_of, config.finalists_note)
     made = table2({"ghn-top-best": row}, setting, cutout=config.finalists.cutout)
@@ -313,14 +313,14 @@ def table2(job: Job) -> None:
 
 
 def cost_of_search(config: "Config", *, short: bool) -> "tuple[Cost, list[dict[str, Any]]]":
-    """Return what finding the best took, and the records that say so.
+    """Return the cost of finding the best architectures, and the records that it is from.
 
     Args:
-        config: of the scale.
-        short: whether the short trainings that choose among the best are part of it.
+        config: the configuration.
+        short: whether the cost includes the short trainings that choose the winner.
 
     Raises:
-        UserError: a stage is missing, or was made with other settings; it is named.
+        UserError: a stage is missing or stale; the message names it.
     """
     from ghn_pipeline.pipeline.results import chooser, first_ghn
     from ghn_pipeline.report.paper.classifiers import Cost
@@ -333,7 +333,7 @@ def cost_of_search(config: "Config", *, short: bool) -> "tuple[Cost, list[dict[s
 
 
 def setting_of(config: "Config", made_of: list[dict[str, Any]], note: str) -> "Setting":
-    """Return how what stands in Tables 1 to 3 was measured; `note` is the scale in words."""
+    """Return the setting of the measurements in Tables 1 to 3; `note` is the scale in words."""
     from ghn_pipeline.report.paper.classifiers import Setting
 
     devices = {run["hardware"]["device"]: run["hardware"] for run in made_of if run["hardware"]}
@@ -348,7 +348,7 @@ def setting_of(config: "Config", made_of: list[dict[str, Any]], note: str) -> "S
 
 
 def write_table(config: "Config", name: str, made: "Table", made_of: list[dict[str, Any]]) -> None:
-    """Write a table and the records of what it was made of."""
+    """Write a table, and the records of the runs it was made of."""
     from ghn_pipeline.pipeline.record import write_provenance
 
     write(made, Path("results", config.scale, name))
@@ -363,7 +363,7 @@ def _finished(config: "Config", names: list[str]) -> list[dict[str, Any]]:
 
 
 def _measured(runs: list[dict[str, Any]]) -> tuple[list[int], list[float]]:
-    """Parameters, and accuracies on the test images."""
+    """Return the parameters, and the accuracies on the test images."""
     results = [run["result"] for run in runs]
     accuracies = [measured["test"] for r in results for measured in r["measured"].values()]
     return [result["parameters"] for result in results], accuracies

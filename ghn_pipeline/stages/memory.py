@@ -1,4 +1,4 @@
-"""What a one-shot model and a GHN take as operations and nodes grow in number (section 7.1)."""
+"""The memory of a one-shot model and of a GHN by the number of operations and nodes (7.1)."""
 
 import time
 
@@ -25,8 +25,9 @@ from ghn_pipeline.system.files import write_atomically
     shown={"memory.svg": Shown("memory.rst", "Memory", "against K and N")},
 )
 def memory(job: Job) -> None:
-    """Measure parameters and peak training memory of the one-shot model and the first GHN (7.1).
+    """Measure the training memory of the one-shot model and the first GHN (7.1).
 
+    It counts their parameters, and the peak of the tensors in training.
     Reads the configuration. Writes results/SCALE/memory: memory.csv, memory.png, .svg, run.json.
     """
 

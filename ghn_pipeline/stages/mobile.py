@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ghn_pipeline.training.distributed import Team
 
 
-#: What the recipe says of ImageNet-mobile alone.
+#: The settings that only the recipe of ImageNet-mobile has.
 OWN = (
     "folder",
     "resolution",
@@ -41,7 +41,7 @@ OWN = (
 def _costs(config: "Config", part: str) -> costs.Costs:
     recipe = config.mobile
     if not recipe.folder:
-        return costs.Costs(rate=costs.Rate(0, "counts only: mobile.folder names no ImageNet"))
+        return costs.Costs(rate=costs.Rate(0, "only counts: mobile.folder names no ImageNet"))
     networks = [_network(config, None, block)[0] for block in costs.drawn(config)]
     return costs.Costs(costs.left_by_sgd(recipe, networks), accelerators=recipe.processes)
 
@@ -62,13 +62,13 @@ def _costs(config: "Config", part: str) -> costs.Costs:
     costs=_costs,
 )
 def mobile(job: Job) -> None:
-    """Stack the winner's block for ImageNet-mobile, count, and train it (sections 5.1.2, 7.3).
+    """Stack the winner's block for ImageNet-mobile, and train it (5.1.2, 7.3).
 
-    It has the most channels that keep it below mobile.multiply_adds. It is trained if
-    mobile.folder names a folder of ImageNet; without one it is only counted.
+    The network has the most channels that keep it below mobile.multiply_adds. If mobile.folder
+    names no folder of ImageNet, its parameters and multiply-adds are counted without a training.
     Reads results/SCALE/winner, and {mobile.folder}/train and val.
-    Writes results/SCALE/mobile: run.json; trained, also model.pt, curve.csv; checkpoints below
-    checkpoints/.
+    Writes results/SCALE/mobile: run.json; after a training also model.pt and curve.csv;
+    checkpoints below checkpoints/.
     """
     config = job.config
     if not config.mobile.folder:
@@ -86,11 +86,11 @@ def _count(config: "Config") -> None:
 
     _, counted = _network(config, None)
     folder = result_folder(config, "mobile")
-    for name in ("model.pt", "curve.csv"):  # of an earlier one that was trained
+    for name in ("model.pt", "curve.csv"):  # left by an earlier training
         (folder / name).unlink(missing_ok=True)
     record.write(config, "mobile", {**counted, "images": None}, seconds=0)
     tracking.done(folder)
-    print("mobile.folder names no ImageNet: counted, not trained")
+    print("mobile.folder names no ImageNet: the network was counted, not trained")
 
 
 def _train(config: "Config", team: "Team") -> None:
@@ -100,7 +100,7 @@ def _train(config: "Config", team: "Team") -> None:
     from ghn_pipeline.training.finalist import Finalist
     from ghn_pipeline.training.mobile import mobile_training
 
-    # a million files are listed once, not by each process
+    # one process lists the million files for all
     images = team.share(imagenet.find(Path(config.mobile.folder)) if team.leads else None)
     assert images is not None
     network, counted = _network(config, images)
@@ -129,7 +129,7 @@ def _train(config: "Config", team: "Team") -> None:
 def _network(
     config: "Config", images: "ImageNet | None", block: "Block | None" = None
 ) -> "tuple[Network, dict[str, Any]]":
-    """Return the largest network that fits, and what was counted of it; by default the winner's."""
+    """Return the largest network that fits, by default the winner's, and its counts."""
     from ghn_pipeline.model.network import Network
     from ghn_pipeline.pipeline.results import winner
     from ghn_pipeline.pipeline.spaces import mobile_space
@@ -159,7 +159,7 @@ def _network(
     shown={"table3.html": Shown("table3.rst", "Table 3", "the table")},
 )
 def table3(job: Job) -> None:
-    """Make Table 3 (section 5.1.2).
+    """Make Table 3 (section 5.1.2): the winner's block for ImageNet-mobile.
 
     Reads results/SCALE/mobile, winner, short/*, search/random/SEED, ghn/NAME.
     Writes results/SCALE/table3.csv, .md, .html, .tex, table3.provenance.json.

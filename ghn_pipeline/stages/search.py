@@ -1,4 +1,4 @@
-"""Search: many architectures ranked by the first GHN (section 5.1.1)."""
+"""The search, which ranks many architectures by the first GHN (section 5.1.1)."""
 
 import json
 from collections.abc import Callable
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from ghn_pipeline.settings.config import Config
 
 
-#: The paper's, and one of the "advanced search methods" of section 6.
+#: The paper's method, and one of the "advanced search methods" of section 6.
 METHODS = ("random", "evolution")
 
 
 def _search(method: str, *own: str) -> Callable[[Work], Work]:
-    """Declare the searches by one method, a part for each seed."""
+    """Declare the searches by one method; each seed is a part."""
     return stage(
         f"search/{method}/SEED",
         result="Search",
@@ -43,10 +43,10 @@ def _search(method: str, *own: str) -> Callable[[Work], Work]:
 @_search("random")
 @_search("evolution", "search.population", "search.sample", "search.generation")
 def search(job: Job) -> None:
-    """Search with weights from the first GHN: at random, or by evolution (section 5.1.1).
+    """Search with weights from the first GHN, at random or by evolution (5.1.1).
 
     Reads {data.folder}/cifar10.bin and results/SCALE/ghn/NAME.
-    Writes results/SCALE/search/METHOD/SEED: architectures.json, curve.csv, run.json; what is done
+    Writes results/SCALE/search/METHOD/SEED: architectures.json, curve.csv, run.json; partial scores
     below checkpoints/.
     """
     import pandas as pd
@@ -94,7 +94,7 @@ def search(job: Job) -> None:
     shown={"search_curves.svg": Shown("search.rst", "Search", "best so far")},
 )
 def search_curves(job: Job) -> None:
-    """Make the figure of the best so far of every search.
+    """Make the figure of every search's best score so far.
 
     Reads results/SCALE/search/*. Writes results/SCALE/search_curves.png, .svg, .csv,
     search_curves.provenance.json.
@@ -136,10 +136,10 @@ def search_curves(job: Job) -> None:
 def score(
     config: "Config", name: str, model: str, propose: "Strategy", count: int
 ) -> "list[Scored]":
-    """Score what a strategy proposes by a trained model or a rival; gone on with after a kill.
+    """Score a strategy's proposals by a trained model or a baseline; resume after a kill.
 
     Raises:
-        UserError: the model is missing or stale, or as `scoring.score`.
+        UserError: the model is missing or stale, or `scoring.score` raises it.
     """
 
     from ghn_pipeline.pipeline import record
@@ -174,7 +174,7 @@ def publish(
     result: dict[str, Any],
     outputs: list[str],
 ) -> None:
-    """Write the record of a stage that scored, beside its outputs."""
+    """Write the record of a scoring stage beside its outputs."""
     from ghn_pipeline.pipeline import record
     from ghn_pipeline.pipeline.machine import prepare_device
     from ghn_pipeline.pipeline.results import weights_of
@@ -198,7 +198,8 @@ def _strategy(config: "Config", method: str, seed: str) -> "Strategy":
     from ghn_pipeline.ranking.strategies import evolution, random_search
 
     space, nodes, chosen = space_of(config), config.space.nodes, config.search
-    stream = f"{config.seeds.search}/{seed}"  # of both methods: they start from the same
+    # both methods share the stream, so they start from the same architectures
+    stream = f"{config.seeds.search}/{seed}"
     if method == "random":
         return random_search(space, nodes, stream, chosen.evaluations)
     sizes = {key: getattr(chosen, key) for key in ("population", "sample", "generation")}

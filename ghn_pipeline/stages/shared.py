@@ -1,7 +1,7 @@
-"""What stages share: how they are declared, and what several of them read or depend on.
+"""Names that the stages share: the decorator, and settings and files that several of them use.
 
-Imports stand inside the functions of these modules, so that the command line and the engines read
-all declarations without PyTorch.
+The functions of these modules import what they need themselves, so that the command line and the
+engines read all declarations without loading PyTorch.
 """
 
 from typing import TYPE_CHECKING
@@ -27,18 +27,18 @@ __all__ = [
     "stage",
 ]
 
-#: The test architectures, without those that choices are made by.
+#: The test architectures without the selection.
 DRAWN = "architectures: architectures.json run.json"
-#: What every network depends on before a step of training.
+#: The settings that determine every network before its first step of training.
 INITIAL = ("images", "network", "seeds.split", "seeds.data_order", "seeds.initialisation")
-#: What intervals depend on.
+#: The settings that determine the intervals.
 INTERVALS = ("correlation.resamples", "correlation.confidence", "seeds.bootstrap")
-#: The forms of a table.
+#: The file formats of a table.
 TABLE = (".csv", ".md", ".tex", ".html")
 
 
 def bootstrap_of(config: "Config") -> "Bootstrap":
-    """Return how the intervals of tables and figures are made."""
+    """Return the settings of the intervals in tables and figures."""
     from ghn_pipeline.report.correlations import Bootstrap
 
     chosen = config.correlation

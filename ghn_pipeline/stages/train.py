@@ -1,4 +1,4 @@
-"""Training what gives weights: graph hypernetworks (4 and 7.2), the one-shot model, SGD (5.3)."""
+"""Training of graph hypernetworks (4, 7.2), the one-shot model, and the ground truth (5.3)."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from ghn_pipeline.training.fit import Training
 
 
-#: What the cost of a GHN may differ by and still be guessed from the first's; two are counted in.
+#: Settings in which a GHN may differ from the first and still have its cost guessed from it. The
+#: guess is in proportion to nodes and epochs, and ignores the others.
 ABLATED = {"nodes", "epochs", "passes", "scheme", "share_parameters", "pass_embeddings"}
 
 
@@ -44,7 +45,7 @@ def _oneshot_costs(config: "Config", part: str) -> costs.Costs:
 
 
 def sgd_costs(config: "Config", part: str) -> costs.Costs:
-    """Return what a training takes by the recipe of the ground truth."""
+    """Return the costs of a training by the recipe of the ground truth."""
     recipe = config.sgd
     disk = costs.left_by_sgd(recipe, costs.networks(config), publishes=False)
     count = recipe.epochs * (config.images.train // recipe.batch)
@@ -74,7 +75,7 @@ def sgd_costs(config: "Config", part: str) -> costs.Costs:
 def ghn(job: Job) -> None:
     """Train a graph hypernetwork (sections 4 and 7.2).
 
-    Reads {data.folder}/cifar10.bin and results/SCALE/architectures, which it must not see.
+    Reads {data.folder}/cifar10.bin, and results/SCALE/architectures, which it never trains on.
     Writes results/SCALE/ghn/NAME: model.pt, curve.csv, run.json; checkpoints below checkpoints/.
     """
     settings = job.config.ghns[job.part]
@@ -96,7 +97,7 @@ def ghn(job: Job) -> None:
 def oneshot(job: Job) -> None:
     """Train the one-shot model of shared weights (section 5.3).
 
-    Reads {data.folder}/cifar10.bin and results/SCALE/architectures, which it must not see.
+    Reads {data.folder}/cifar10.bin, and results/SCALE/architectures, which it never trains on.
     Writes results/SCALE/oneshot: model.pt, curve.csv, run.json; checkpoints below checkpoints/.
     """
     config = job.config
@@ -121,8 +122,9 @@ def oneshot(job: Job) -> None:
     costs=sgd_costs,
 )
 def sgd(job: Job) -> None:
-    """Train one test architecture from scratch: ground truth and SGD stopped early (section 5.3).
+    """Train one test architecture from scratch, for its ground truth (section 5.3).
 
+    It also measures the accuracies of SGD that stops early.
     Reads {data.folder}/cifar10.bin and results/SCALE/architectures.
     Writes results/SCALE/sgd/INDEX: curve.csv, run.json; checkpoints below checkpoints/.
     """
@@ -159,7 +161,7 @@ def _train_search(
     nodes: int,
     ghn: "Ghn | None" = None,
 ) -> None:
-    """Train what weighs random architectures; those held out are kept from it."""
+    """Train a GHN or a one-shot model on random architectures, none of which is held out."""
     from ghn_pipeline.pipeline.build import SEEDS_APART, images_of, untrained
     from ghn_pipeline.pipeline.machine import prepare_device
     from ghn_pipeline.pipeline.results import held_out
@@ -194,7 +196,7 @@ def _train_search(
 def observed(
     config: "Config", training: "Training", splits: "Splits"
 ) -> "Mapping[int, Callable[[], dict[str, float]]]":
-    """Return what to measure as a GHN is trained: nothing where `benchmark.curve` is 0.
+    """Return the measurements during the training of a GHN, none if `benchmark.curve` is 0.
 
     Raises:
         UserError: the selection was not drawn, or the published tables are not installed.
@@ -219,14 +221,15 @@ def observed(
 def train(
     config: "Config", training: "Training", device: "torch.device", of: str = "", **said: object
 ) -> None:
-    """Train to the end, tracked meanwhile; publish and track the model, the curve, the record.
+    """Train to the end while MLflow follows; publish and track the model, the curve, the record.
 
     Args:
-        config: of the scale.
-        training: its name is that of the stage.
-        device: where it is trained.
-        of: a hash of what is trained, where the settings do not say: of another one it starts anew.
-        said: what else the record says of the result.
+        config: the configuration.
+        training: the training, with the name of the stage.
+        device: the device to train on.
+        of: the hash of the network or images to train on if the settings do not determine them;
+            with another hash the training starts anew.
+        said: further entries of the record's result.
     """
     import pandas as pd
 
@@ -258,9 +261,9 @@ def train(
         "measured": log.observed,
         **said,
     }
-    # a job that waited for this one has nothing left to train, but the same to publish
+    # a job that waited for this one has nothing left to train, and publishes the same files
     with checkpoint.only_writer(path):
-        # a model that others will use, not only a measurement
+        # no stage uses the models of sgd and short, which are trained for their accuracies
         outputs = ["curve.csv"]
         if not name.startswith(("sgd/", "short/")):
             checkpoint.save(folder / "model.pt", {"model": training.result.state_dict()}, key)

@@ -1,4 +1,4 @@
-"""Training networks with exits to the end: searched ones and rivals alike (sections 5.2, 7.3)."""
+"""The full training of networks with exits, searched ones and baselines (sections 5.2, 7.3)."""
 
 from collections.abc import Iterator
 from typing import Protocol, cast
@@ -20,7 +20,7 @@ from ghn_pipeline.training.schedule import divided
 
 
 class WithExits(Protocol):
-    """A network that predicts again and again: our own or a rival. It is an `nn.Module` too."""
+    """A network with exits, our own or a baseline, which must also be an `nn.Module`."""
 
     def exits(self, images: Tensor) -> Iterator[Tensor]:
         """Yield the logits [B, classes] of each exit for normalised images [B, 3, R, R]."""
@@ -38,17 +38,17 @@ def anytime_training(
 ) -> Training:
     """Train `network` by the recipe of Huang et al. (2018): section 7.3, anytime.
 
-    The loss is the sum over its exits. At the end the accuracies of all exits are measured on the
-    validation and the test images, with running statistics.
+    The loss is the sum of the exits' losses. At the end the accuracies of all exits are measured on
+    the validation and the test images, with running statistics.
 
     Args:
-        name: for messages.
-        network: what is trained.
+        name: the name in messages.
+        network: the network to train.
         splits: the images.
         recipe: epochs, batch, rate, momentum and weight decay.
-        padding: of the crops, in pixels.
-        seed: of the order of the images and their crops.
-        evaluation_batch: images that are judged together at the end.
+        padding: padding of the crops in pixels.
+        seed: seed of the order of the images and of their crops.
+        evaluation_batch: images per batch in the final evaluation.
     """
     model = cast(nn.Module, network)
     epoch = len(splits.train) // recipe.batch

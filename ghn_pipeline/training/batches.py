@@ -1,4 +1,4 @@
-"""Batches of images as functions of the step, for training, and fixed ones, for judging."""
+"""Batches of images: for training as a function of the step, for evaluation fixed ones."""
 
 import math
 from collections import Counter
@@ -17,18 +17,18 @@ WHOLE = slice(None)
 def training_batch(
     splits: Splits, step: int, *, batch: int, padding: int, seed: int | str, part: slice = WHOLE
 ) -> tuple[Tensor, Tensor]:
-    """Return images [B, 3, R, R], cropped, flipped and normalised, and labels [B] of a step.
+    """Return the cropped, flipped and normalised images [B, 3, R, R] and labels [B] of a step.
 
     Args:
-        splits: the images, of which those for training are taken.
+        splits: the images; the training ones are used.
         step: counted from 0.
         batch: images in the whole batch.
-        padding: of the crops.
-        seed: of the order and the crops.
-        part: the rows to return, the same as they stand in the whole batch.
+        padding: padding of the crops in pixels.
+        seed: seed of the order and of the crops.
+        part: the rows of the whole batch to return.
     """
     chosen = batch_at(splits.train, step, batch, seed)
-    # all are cropped, for one stream of random numbers is drawn for all
+    # the whole batch is cropped, because its rows share one stream of random numbers
     pixels = augment(splits.train.pixels[chosen], stream(seed, "crop", step), padding)[part]
     return _prepared(pixels, splits), splits.train.labels[chosen[part]]
 
@@ -40,9 +40,9 @@ def fixed_batches(
 
     Args:
         images: usually `splits.validation`.
-        splits: for the mean and deviation.
+        splits: the images, for their mean and deviation.
         batch: images in one batch.
-        batches: how many at most; all where None.
+        batches: the most batches to yield; None for all.
     """
     end = len(images) if batches is None else min(len(images), batch * batches)
     for start in range(0, end, batch):
@@ -52,15 +52,12 @@ def fixed_batches(
 
 def _prepared(pixels: Tensor, splits: Splits) -> Tensor:
     images = normalise(pixels, splits.mean, splits.std)
-    # convolutions of small networks are 1.7 times as fast this way on a CPU
+    # in this layout convolutions of small networks are 1.7 times as fast on a CPU
     return images.contiguous(memory_format=torch.channels_last)
 
 
 def summed_loss(exits: Iterable[Tensor], labels: Tensor) -> Tensor:
-    """Return the sum over exits of the cross-entropy of their logits [B, classes], as Huang et al.
-
-    Of a network with one exit it is the cross-entropy.
-    """
+    """Return the sum of the cross-entropies of the exits' logits [B, classes] (Huang et al.)."""
     first, *others = (F.cross_entropy(logits, labels) for logits in exits)
     return sum(others, start=first)
 
@@ -71,7 +68,7 @@ def accuracy(
     batches: Iterable[tuple[Tensor, Tensor]],
     norm: NamedNorm = batch_statistics,
 ) -> float:
-    """Return the fraction of images that the network's last exit classifies rightly."""
+    """Return the fraction of images that the network's last exit classifies correctly."""
     return judge(network, weights, batches, norm)["accuracy"]
 
 
@@ -82,9 +79,9 @@ def judge(
     norm: NamedNorm = batch_statistics,
     budgets: tuple[float, float] | None = None,
 ) -> dict[str, float]:
-    """Return by how much the network with these weights is right, as `judge_exits`.
+    """Return the measures of `judge_exits` for a network with these weights.
 
-    Where `budgets` are given, "area" is that below its curve of accuracy over them (see `area`).
+    With `budgets` there is also "area", the area below its curve of accuracy (see `area`).
     """
     found = judge_exits(lambda images: run_exits(network, weights, images, norm), batches)
     if budgets:
@@ -96,14 +93,14 @@ def judge(
 def judge_exits(
     exits: Callable[[Tensor], Iterator[Tensor]], batches: Iterable[tuple[Tensor, Tensor]]
 ) -> dict[str, float]:
-    """Return by how much predictions are right, each measure from 0 to 1.
+    """Return measures of how correct predictions are, each from 0 to 1.
 
-    "accuracy" is the fraction of images classified rightly; "likelihood" the geometric mean of the
-    probability given to the right class, which is exp(-cross-entropy). Both are of the last exit.
-    "exit-K" is the accuracy of exit K, counted from 1, where there are several.
+    "accuracy" is the fraction of images classified correctly, and "likelihood" the geometric mean
+    of the probability of the correct class, exp(-cross-entropy), both at the last exit. If there
+    are several exits, "exit-K" is the accuracy of exit K, counted from 1.
 
     Args:
-        exits: from images [B, 3, R, R] to the logits [B, classes] of each exit.
+        exits: function from images [B, 3, R, R] to the logits [B, classes] of each exit.
         batches: images and labels [B].
     """
     right: Counter[int] = Counter()
@@ -119,7 +116,7 @@ def judge_exits(
 
 
 def accuracies_of(judged: Mapping[str, float]) -> list[float]:
-    """Return the accuracies of all exits, in order, from what `judge_exits` found."""
+    """Return the accuracies of all exits, in order, from the measures of `judge_exits`."""
     exits = [value for name, value in judged.items() if name.startswith("exit-")]
     return exits or [judged["accuracy"]]
 
@@ -127,14 +124,14 @@ def accuracies_of(judged: Mapping[str, float]) -> list[float]:
 def area(spent: Sequence[int], accuracies: Sequence[float], low: float, high: float) -> float:
     """Return the mean accuracy over budgets from `low` to `high` (section 5.2), from 0 to 1.
 
-    It is the area below the curve of the accuracy of the last exit that a budget reaches, which is
-    what `run_to_budget` predicts with, 0 before the first, over its width.
+    A budget has the accuracy of the last exit that it reaches, which `run_to_budget` predicts with,
+    and 0 before the first exit. The result is the area below this curve, over its width.
 
     Args:
         spent: multiply-adds up to each exit, never falling.
-        accuracies: of the exits.
-        low: in multiply-adds.
-        high: in multiply-adds.
+        accuracies: accuracies of the exits.
+        low: lowest budget in multiply-adds.
+        high: highest budget in multiply-adds.
     """
     ends = [*spent[1:], high]
     widths = [max(0.0, min(b, high) - max(a, low)) for a, b in zip(spent, ends, strict=True)]

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there, of one configuration, read without executing code."""
+"""Checkpoints: written whole or not at all, of one configuration, read without running code."""
 
 import hashlib
 import io
@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.system.files import lock, read_bytes, write_atomically
 
-#: seconds that a second process waits for the first to be done with a checkpoint
+#: seconds that a process waits for another one to release a checkpoint
 PATIENCE = 600.0
 #: hex digits of the SHA-256 that a checkpoint ends with
 SEAL = 64
 #: The opcodes of a pickle that name a function or a class.
 _NAMING = {"GLOBAL", "STACK_GLOBAL", "INST"}
 _KINDS = ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
-#: What tensors are made of. Others that torch takes for safe can ask for any amount of memory.
+#: The names that tensors need. Other names that torch allows can allocate any amount of memory.
 _OF_TENSORS = {
     "collections OrderedDict",
     "torch._utils _rebuild_tensor_v2",
@@ -36,13 +36,12 @@ _OF_TENSORS = {
 def save(path: Path, state: dict[str, Any], digest: str) -> None:
     """Write `state` (tensors, numbers, text, lists, dicts) under the configuration's digest.
 
-    The file ends with the SHA-256 of what stands before, as the comment of a zip archive.
+    The file ends with the SHA-256 of its content, as the comment of a zip archive.
 
     Raises:
-        UserError: the disk is full or the folder cannot be written; a file that was there before
-            is untouched.
+        UserError: the disk is full or the folder cannot be written; an earlier file is untouched.
     """
-    # to memory first: torch turns a full disk into an error that does not say so
+    # to memory first, because torch's error on a full disk does not name the cause
     buffer = io.BytesIO()
     torch.save({"digest": digest, **state}, buffer)
     buffer.seek(-2, io.SEEK_END)  # the length of the comment, which torch leaves empty
@@ -52,30 +51,30 @@ def save(path: Path, state: dict[str, Any], digest: str) -> None:
 
 
 def load(path: Path, digest: str, made_by: str) -> dict[str, Any]:
-    """Read what `save` wrote, its tensors on the CPU.
+    """Read a checkpoint that `save` wrote, with its tensors on the CPU.
 
     Raises:
-        UserError: missing, damaged, not a checkpoint, or of another configuration.
+        UserError: the file is missing, damaged, no checkpoint, or from another configuration.
     """
     content = read_bytes(path, made_by)
     found = unpickled(content, path, made_by)
     if hashlib.sha256(memoryview(content)[:-SEAL]).hexdigest().encode() != content[-SEAL:]:
-        raise _not_whole(path, "its SHA-256 is missing or that of other content", made_by)
+        raise _not_whole(path, "its SHA-256 is missing or does not match its content", made_by)
     state: dict[str, Any] = found if isinstance(found, dict) else {}
     given = state["digest"] if isinstance(state.get("digest"), str) else None
     if given != digest:
         raise UserError(
-            f"{path} belongs to another configuration (digest {given}, this one has {digest}). "
+            f"{path} belongs to another configuration (digest {given}; this one has {digest}). "
             f"Move or delete it to train anew, or restore the settings that made it."
         )
     return state
 
 
 def load_model(path: Path, digest: str, made_by: str, model: nn.Module) -> None:
-    """Give `model` the weights that a finished training has saved as "model".
+    """Load the weights that a finished training saved as "model" into `model`.
 
     Raises:
-        UserError: as `load`, or the weights are not finite or those of another model.
+        UserError: `load` raises it, or the weights are not finite or belong to another model.
     """
     state = load(path, digest, made_by)
     try:
@@ -87,15 +86,15 @@ def load_model(path: Path, digest: str, made_by: str, model: nn.Module) -> None:
 
 
 def fill(model: nn.Module, weights: object) -> None:
-    """Give `model` its weights: a dict of finite tensors, as its `state_dict` has them.
+    """Load weights, a dict of finite tensors like its `state_dict`, into `model`.
 
     Raises:
-        ValueError: a name, a shape or a type differs, or a number is not finite; the model is as
-            it was.
+        ValueError: a name, a shape or a type differs, or a number is not finite; the model is
+            unchanged.
     """
     expected = model.state_dict()
     if not isinstance(weights, dict):
-        raise ValueError(f"a {type(weights).__name__} stands in place of a dict of tensors")
+        raise ValueError(f"it is a {type(weights).__name__}, not a dict of tensors")
     if missing := expected.keys() - weights.keys():
         raise ValueError(
             f"{len(missing)} of its {len(expected)} tensors are missing: {_few(missing)}"
@@ -121,17 +120,17 @@ def _described(value: object) -> str:
 
 
 def unpickled(content: bytes, path: Path, made_by: str) -> Any:
-    """Return what `torch.save` wrote of tensors and plain values, on the CPU.
+    """Return the tensors and plain values that `torch.save` wrote, on the CPU.
 
-    No code is executed, and no tensor is made that is larger than `content`.
+    No code is run, and no tensor larger than `content` is made.
 
     Args:
-        content: of the file.
-        path: of the file, for messages.
-        made_by: the command that makes it, for messages.
+        content: content of the file.
+        path: path of the file, for messages.
+        made_by: the command that makes the file, for messages.
 
     Raises:
-        UserError: it is damaged or something else.
+        UserError: the file is damaged, or holds something else.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -148,7 +147,7 @@ def unpickled(content: bytes, path: Path, made_by: str) -> Any:
             if any(t.nbytes > t.untyped_storage().nbytes() for t in tensors(state)):
                 raise ValueError("a tensor is larger than what is stored of it")
             return state
-    # zipfile and torch raise whatever they stumble on: IndexError, AssertionError, struct.error ...
+    # zipfile and torch raise all kinds of errors: IndexError, AssertionError, struct.error, ...
     except Exception as error:
         if not _holds_code(content):
             reason = str(error).partition("\n")[0] or type(error).__name__
@@ -166,9 +165,9 @@ def _not_whole(path: Path, reason: str, made_by: str) -> UserError:
 
 
 def _holds_code(content: bytes) -> bool:
-    """Whether these pickles name anything except what tensors are made of."""
+    """Return whether these pickles use any name except those that tensors need."""
     stream = io.BytesIO(content)
-    with suppress(Exception):  # the end of the last one, or what is no pickle
+    with suppress(Exception):  # at the end of the last pickle, or if the content is no pickle
         while content.startswith(pickle.PROTO):
             for opcode, argument, _ in pickletools.genops(stream):
                 if opcode.name in _NAMING and argument not in _OF_TENSORS:
@@ -177,7 +176,7 @@ def _holds_code(content: bytes) -> bool:
 
 
 def tensors(state: object) -> Iterator[Tensor]:
-    """Yield every tensor in `state`: in its dicts, lists and tuples, and in those inside them."""
+    """Yield every tensor in `state`, at any depth of its dicts, lists and tuples."""
     left, seen = [state], set[int]()
     while left:
         value = left.pop()
@@ -194,9 +193,9 @@ def tensors(state: object) -> Iterator[Tensor]:
 
 @contextmanager
 def only_writer(path: Path) -> Iterator[None]:
-    """Hold the checkpoint for this process alone; a second job of that name waits for the first.
+    """Reserve the checkpoint for this process; another process waits until it is released.
 
-    A restarted job therefore never writes beside the job that it replaces, which may still be
+    So a restarted job never writes at the same time as the job that it replaces, which may still be
     saving, or still run on a node that the cluster has lost.
 
     Raises:
@@ -219,10 +218,10 @@ def only_writer(path: Path) -> Iterator[None]:
         except OSError as error:
             raise UserError(
                 f"cannot lock {held} ({error.strerror}): its file system has no locks. Mount it "
-                "with them (Lustre: `-o flock`), or run this on another one."
+                "with locks (Lustre: `-o flock`), or use another file system."
             ) from error
         yield
 
 
 def _say_waiting(path: Path) -> None:
-    print(f"another process is training {path}: waits for it", file=sys.stderr, flush=True)
+    print(f"another process is training {path}: this one waits for it", file=sys.stderr, flush=True)

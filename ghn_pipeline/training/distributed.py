@@ -1,4 +1,4 @@
-"""Data-parallel workers: how they are started, and what they must agree on while they train."""
+"""Data-parallel workers: their start, and their communication during training."""
 
 import logging
 import os
@@ -25,20 +25,20 @@ Value = TypeVar("Value")
 
 CPU = torch.device("cpu")
 
-#: How long a worker waits for the others: worker 0 measures while they wait.
+#: The longest that workers wait for one another, such as for worker 0 while it measures.
 PATIENCE = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
 class Team:
-    """The workers that train one model together, as one of them sees it; by default it is alone.
+    """The workers that train one model together, from the view of one; by default it is alone.
 
-    What a method does, all workers must do at the same step.
+    All workers must call the same method at the same step.
 
     Attributes:
-        rank: of this worker; worker 0 leads: it alone saves, measures and reports.
-        size: workers in all.
-        device: of this worker.
+        rank: rank of this worker; worker 0 leads, and alone saves, measures and reports.
+        size: number of workers.
+        device: device of this worker.
     """
 
     rank: int = 0
@@ -51,23 +51,23 @@ class Team:
         return self.rank == 0
 
     def part(self, batch: int) -> slice:
-        """Return this worker's rows of the batch of all workers, of which each has `batch`."""
+        """Return this worker's `batch` rows of the batch of all workers."""
         return slice(self.rank * batch, (self.rank + 1) * batch)
 
     def parallel(self, model: nn.Module) -> nn.Module:
-        """Return what to call in place of `model`, so that gradients are means over the workers.
+        """Return a wrapper of `model` whose gradients are means over the workers.
 
-        Buffers, such as the running statistics of batch norm, are each worker's own.
+        Each worker keeps its own buffers, such as the running statistics of batch norm.
         """
         if self.size == 1:
             return model
-        # of a 1×1 kernel the strides may be written in two ways, and of a copy there is no harm
+        # the strides of a 1×1 kernel have two equivalent forms, and copying it does no harm
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")
         return nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)
 
     def exchange(self, parallel: nn.Module, now: bool) -> AbstractContextManager[None]:
-        """Run and differentiate a part of a step within this; only the last one exchanges."""
+        """Return a context for a part of a step; it exchanges gradients only if `now`."""
         if now or not isinstance(parallel, nn.parallel.DistributedDataParallel):
             return nullcontext()
         return parallel.no_sync()  # type: ignore[no-any-return]
@@ -81,22 +81,22 @@ class Team:
         return int(self._over_all(value, dist.ReduceOp.MAX))
 
     def share(self, value: Value) -> Value:
-        """Return what worker 0 has given."""
+        """Return the value of worker 0."""
         box = [value]
         if self.size > 1:
             dist.broadcast_object_list(box, src=0)
         return box[0]
 
     def stop(self, error: UserError) -> NoReturn:
-        """End all workers, which agree that they must.
+        """End all workers, each of which must call this.
 
         Raises:
-            UserError: in worker 0, the one given.
-            SystemExit: in the others.
+            UserError: worker 0 raises `error`.
+            SystemExit: the other workers exit.
         """
         if self.leads:
             raise error
-        # as if well: torchrun would end worker 0, which has things to do, once another has failed
+        # exit without an error, because torchrun ends worker 0 early if another worker fails
         sys.exit(0)
 
     def _over_all(self, value: float, operation: dist.ReduceOp.RedOpType) -> float:
@@ -112,16 +112,16 @@ ALONE = Team()
 
 @contextmanager
 def joined(device: torch.device, workers: int) -> Iterator[Team]:
-    """Join the other workers, where torchrun has started this process; else work alone.
+    """Join the other workers if torchrun has started this process, else work alone.
 
     Each worker has an accelerator of its own, if the machine has that many.
 
     Args:
         device: the kind of device.
-        workers: how many there must be.
+        workers: the required number of workers.
 
     Raises:
-        UserError: there is another number of workers, or one of them is lost.
+        UserError: the number of workers is another one, or a worker is lost.
     """
     if not is_worker():
         yield Team(device=device)
@@ -136,13 +136,13 @@ def joined(device: torch.device, workers: int) -> Iterator[Team]:
         device = torch.device(device.type, local % cards)
         torch.accelerator.set_device_index(local % cards)
     backend = _backend(device, alone=cards >= here)
-    stop_with_parent(os.getppid())  # torchrun, if it is killed, cannot tell this process any more
+    stop_with_parent(os.getppid())  # a killed torchrun cannot stop this process
     team = Team(int(os.environ["RANK"]), workers, device)
     try:
         dist.init_process_group(backend, timeout=PATIENCE)
         yield team
     except RuntimeError as error:
-        # of gloo's errors only the text says that they are
+        # only their text identifies the errors of gloo
         if isinstance(error, dist.DistError) or "gloo" in str(error):
             reason = textwrap.shorten(str(error), 120)
             raise UserError(f"worker {team.rank} has lost another worker ({reason})") from error
@@ -151,10 +151,14 @@ def joined(device: torch.device, workers: int) -> Iterator[Team]:
 
 
 def _backend(device: torch.device, *, alone: bool) -> str:
-    """Return what exchanges tensors; `alone`: no other worker uses this one's accelerator.
+    """Return the backend that exchanges tensors.
+
+    Args:
+        device: the kind of device.
+        alone: whether no other worker uses this one's accelerator.
 
     Raises:
-        UserError: nothing does on such a device.
+        UserError: there is no backend for such a device.
     """
     # NCCL refuses two workers on one accelerator
     own = dist.get_default_backend_for_device(device) if alone else "gloo"
@@ -163,35 +167,35 @@ def _backend(device: torch.device, *, alone: bool) -> str:
             f"several processes cannot train one network on this machine's {device.type.upper()}: "
             "set finalists.processes and mobile.processes to 1, or compute.device to cpu."
         )
-    # numbers of the host go by gloo, wherever the model is
+    # gloo exchanges the numbers on the host, whatever the model's device
     return own if own == "gloo" else f"cpu:gloo,{device.type}:{own}"
 
 
 def launch(workers: int, nodes: int, threads: int, program: Sequence[str]) -> None:
-    """Run a program as several workers, and return when all have ended well.
+    """Run a program as several workers, and return once all have succeeded.
 
-    They run on this machine, or in a Slurm job on several of its machines, of which this is one.
+    They run on this machine, or on several machines of a Slurm job, one of which is this one.
 
     Args:
-        workers: how many, on all machines together.
-        nodes: on how many machines of a Slurm job.
-        threads: of each worker.
-        program: a script with its arguments, or "-m" and a module with its own.
+        workers: number of workers on all machines together.
+        nodes: number of machines of a Slurm job.
+        threads: threads of each worker.
+        program: a script with its arguments, or "-m" and a module with its arguments.
 
     Raises:
         UserError: a worker failed, or a signal stopped them.
     """
-    # or else torchrun says that it chooses a number itself
+    # otherwise torchrun prints that it chooses a number itself
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     job = os.environ.get("SLURM_JOB_ID")
-    # Snakemake takes the number away, but then the job has as many as were asked for
+    # Snakemake removes the variable, and then the job has as many nodes as were requested
     given = int(os.environ.get("SLURM_JOB_NUM_NODES", nodes)) if job else 1
     if job and nodes > 1 and given >= nodes:
         _launch_on_nodes(job, workers, nodes, program)
         return
     if nodes > 1:
         where = f"in a Slurm job of {nodes} nodes"
-        print(f"not {where}: all {workers} workers run on this machine", flush=True)
+        print(f"not {where}, so all {workers} workers run on this machine", flush=True)
     agent(["--standalone", f"--nproc-per-node={workers}", *program])
 
 
@@ -201,11 +205,11 @@ def agent(words: Sequence[str]) -> None:
     Raises:
         UserError: a worker failed, a signal stopped them, or the nodes did not find each other.
     """
-    # Slurm's signal ahead of a time limit is for the workers: they replace what they inherit
+    # Slurm's signal ahead of a time limit is for the workers, which set their own handlers
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    # torchrun's own account of what is told below
+    # torchrun would log the failures that the messages below report
     logging.disable()
-    # it writes to the file below stderr, and ours may be a log as well
+    # the fault handler needs stderr to be a file, and ours may also write to a log
     warnings.filterwarnings("ignore", "Unable to enable fault handler")
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -218,7 +222,7 @@ def agent(words: Sequence[str]) -> None:
         ends = {rank: failure.exitcode for rank, failure in sorted(error.failures.items())}
         told = "; ".join(f"worker {rank} ended with {_named(code)}" for rank, code in ends.items())
         raise UserError(
-            f"{told}. What they said stands above. The same command goes on from the last "
+            f"{told}. Their messages stand above. The same command goes on from the last "
             "checkpoint."
         ) from error
     except SignalException as error:
@@ -238,7 +242,7 @@ def _launch_on_nodes(job: str, workers: int, nodes: int, program: Sequence[str])
     with socket.socket() as free:
         free.bind(("", 0))
         port = free.getsockname()[1]
-    # all is said here: a workflow engine may have taken Slurm's variables away
+    # srun gets all options here, because a workflow engine may have removed Slurm's variables
     srun = [
         "srun", f"--jobid={job}", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1",
         "--overlap", "--cpu-bind=none", "--mpi=none", "--export=ALL", "--input=none",
@@ -248,13 +252,13 @@ def _launch_on_nodes(job: str, workers: int, nodes: int, program: Sequence[str])
         f"--nnodes={nodes}", f"--nproc-per-node={workers // nodes}", "--rdzv-backend=c10d",
         f"--rdzv-endpoint={socket.gethostname()}:{port}", f"--rdzv-id={job}",
     ]  # fmt: skip
-    # ignored from the first moment, not only once Python has started
+    # the shell ignores the signal from the first moment, before Python has started
     deaf = ["sh", "-c", 'trap "" USR1; exec "$@"', "sh"]
     python = [sys.executable, "-m", __name__]
     try:
         process = subprocess.Popen(
             [*srun, *deaf, *python, *torchrun, *program],
-            # or else an agent warns at length when another has gone
+            # otherwise an agent warns at length if another one has ended
             env={**os.environ, "TORCH_CPP_LOG_LEVEL": "ERROR"},
         )
     except OSError as error:
@@ -263,14 +267,14 @@ def _launch_on_nodes(job: str, workers: int, nodes: int, program: Sequence[str])
         code = process.wait()
     if code:
         raise UserError(
-            f"srun ended with {_named(code)}. What the workers said stands above. The same command "
-            "goes on from the last checkpoint."
+            f"srun ended with {_named(code)}. The messages of the workers stand above. The same "
+            "command goes on from the last checkpoint."
         )
 
 
 @contextmanager
 def _passed_on(process: "subprocess.Popen[bytes]") -> Iterator[None]:
-    """End srun with this process, or else it goes on; the workers have no time to save then."""
+    """End srun together with this process; the workers then have no time to save."""
     signals = (signal.SIGTERM, signal.SIGINT)
     old = [signal.signal(s, lambda *_: process.terminate()) for s in signals]
     try:

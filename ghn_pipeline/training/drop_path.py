@@ -1,4 +1,4 @@
-"""Scheduled drop-path (section 7.3; Zoph et al. 2018, section 3): inputs of nodes are left out."""
+"""Scheduled drop-path (section 7.3; Zoph et al. 2018, section 3), which drops inputs of nodes."""
 
 from torch import Tensor
 
@@ -6,10 +6,10 @@ from ghn_pipeline.model.network import Network, Path, Place, keep_path
 
 
 def paths(network: Network) -> dict[Place, tuple[int, float]]:
-    """Return the nodes whose inputs may be dropped: how many they have, and their depth.
+    """Return the nodes whose inputs may be dropped, with their numbers of inputs and their depths.
 
-    The depth is the number of the block, counted from 1, over the number of blocks. An input that
-    passes an identity is never dropped, and neither is one that enters a block.
+    The depth is the number of the block, counted from 1, over the number of blocks. The inputs of
+    identities, and those that enter a block, are never dropped.
     """
     numbers = [module.number for module in network.modules]
     return {
@@ -20,13 +20,13 @@ def paths(network: Network) -> dict[Place, tuple[int, float]]:
 
 
 def drop_path(network: Network, probability: float, draws: Tensor) -> Path:
-    """Return what drops each input of a node for each image with a probability.
+    """Return a hook that drops inputs of nodes at random, for each image by itself.
 
-    What is left is divided by the probability to be left, so the mean stays as it was.
+    Inputs that stay are divided by their probability of staying, which preserves the mean.
 
     Args:
-        network: that is run.
-        probability: in the last block; in block i of L it is i/L of that.
+        network: the network that is run.
+        probability: probability in the last block; block i of L has i/L of it.
         draws: [inputs of all `paths`, B], uniform in [0, 1), on the images' device.
     """
     if not probability:

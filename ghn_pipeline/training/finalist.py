@@ -1,8 +1,8 @@
-"""Training a network to the end, by data-parallel workers, with all regularisation (section 7.3).
+"""The full training of a network by data-parallel workers, with all regularisation (section 7.3).
 
-The recipe says how many workers there are; how many processes do their part does not change the
-result. A step's images fall into groups whose statistics batch norm takes, and each process runs
-some of the groups, one after another.
+The recipe sets the number of workers; the number of processes that do their work does not change
+the result. The images of a step form groups, each with its own batch statistics, and each process
+runs some of the groups, one after another.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ from ghn_pipeline.training.schedule import cosine, warmed
 
 
 class Finalist(nn.Module):
-    """A network with an auxiliary head, if that has a weight; all starts from `generator`."""
+    """A network, with an auxiliary head if it has a weight in the loss; both use `generator`."""
 
     def __init__(self, network: Network, recipe: Recipe, generator: torch.Generator) -> None:
         super().__init__()
@@ -36,12 +36,12 @@ class Finalist(nn.Module):
                 self.head = AuxiliaryHead(network, recipe.auxiliary_channels)
 
     def forward(self, images: Tensor, path: Path, track: bool) -> list[Tensor]:
-        """Return the logits [B, classes] of the network, and those of the head if there is one.
+        """Return the logits [B, classes] of the network and, if there is one, of the head.
 
         Args:
-            images: [B, 3, R, R], normalised.
-            path: of `network.run`.
-            track: whether the running statistics of batch norm take note of these images.
+            images: normalised images [B, 3, R, R].
+            path: the hook of `network.run`.
+            track: whether these images update the running statistics of batch norm.
         """
         trained = self.trained
         norm = trained.norm if track else trained.norm_of_batch
@@ -64,16 +64,17 @@ def losses_of(
     team: Team,
     dtype: torch.dtype,
 ) -> Callable[[int], Iterator[Tensor]]:
-    """Return the losses of a step, one for each group of images of this process.
+    """Return a function from a step to its losses, one for each image group of this process.
 
     Args:
-        model: what is trained.
+        model: the model to train.
         recipe: batches, drop-path, CutOut and the weight of the head.
-        batch_at: normalised images [B, 3, R, R] and labels [B] of a step: this process's share.
-        steps: in all, over which drop-path grows in a line.
-        seed: of drop-path and CutOut. They are drawn for the images of all processes.
+        batch_at: function from a step to this process's normalised images [B, 3, R, R] and labels
+            [B].
+        steps: number of steps, over which drop-path grows linearly.
+        seed: seed of drop-path and CutOut, which are drawn for the images of all processes.
         team: the processes.
-        dtype: of convolutions and products.
+        dtype: number type of convolutions and products.
     """
     parallel, device = team.parallel(model), team.device
     inputs = sum(count for count, _ in paths(model.trained.network).values())
@@ -97,7 +98,7 @@ def losses_of(
             path = drop_path(
                 model.trained.network, recipe.drop_path * step / steps, draws[:, group]
             )
-            # of all groups the first alone is tracked, whatever process has it
+            # only the first of all groups updates the running statistics
             track = team.leads and g == 0
             with team.exchange(parallel, now=g == groups - 1):
                 with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
@@ -127,21 +128,21 @@ def finalist_training(
     dtype: torch.dtype,
     evaluation_batch: int,
 ) -> Training:
-    """Train `model` on CIFAR-10; its rate falls as a cosine.
+    """Train `model` on CIFAR-10 with a learning rate that falls as a cosine.
 
-    At the end the accuracy on the validation and test splits is measured, with the running
-    statistics of batch norm.
+    At the end the accuracies on the validation and test images are measured, with running
+    statistics.
 
     Args:
-        name: for messages.
-        model: what is trained.
+        name: the name in messages.
+        model: the model to train.
         splits: the images.
-        recipe: of the training.
+        recipe: the recipe of the training.
         team: the processes.
-        padding: of the crops, in pixels.
-        seed: of the order of the images, their crops, CutOut and drop-path.
-        dtype: of convolutions and products.
-        evaluation_batch: images that are judged together at the end.
+        padding: padding of the crops in pixels.
+        seed: seed of the order of the images, their crops, CutOut and drop-path.
+        dtype: number type of convolutions and products.
+        evaluation_batch: images per batch in the final evaluation.
     """
     epoch = len(splits.train) // recipe.together
     steps = recipe.epochs * epoch

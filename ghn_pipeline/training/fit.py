@@ -1,4 +1,4 @@
-"""The one training loop: of a graph hypernetwork, of a one-shot model, of a single network."""
+"""The training loop of graph hypernetworks, one-shot models and single networks."""
 
 import json
 import math
@@ -28,21 +28,23 @@ from ghn_pipeline.training.measured import Measured
 
 @dataclass
 class Training:
-    """What to train. Everything random is a function of the step, so nothing but numbers resumes.
+    """A training. All randomness is a function of the step, so a checkpoint holds no generators.
 
     Attributes:
-        name: of the stage.
-        model: holds the parameters.
-        optimizer: over them.
-        losses: the terms whose sum is the loss of a step, counted from 0; each is differentiated
-            before the next is asked for.
-        rate: learning rate of a step.
-        steps: in all.
+        name: name of the stage.
+        model: the model with the parameters.
+        optimizer: the optimizer of these parameters.
+        losses: function from a step, counted from 0, to the terms of its loss; each term is
+            differentiated before the next one is computed.
+        rate: function from a step to its learning rate.
+        steps: number of steps.
         clip: largest norm of the gradient, or None.
-        observe: measurements to take after so many steps, each a dict of numbers.
-        describe: what to write down of a step whose loss is not finite.
-        team: the workers whose model this is; `losses` are of this one's part of the batch.
-        averaged: keeps a running mean of the model's weights, or None.
+        observe: measurements by the number of steps after which they are taken; each returns a dict
+            of numbers.
+        describe: function from a step to its description, for the report of a loss that is not
+            finite.
+        team: the workers of the training; `losses` covers this worker's part of the batch.
+        averaged: the running mean of the model's weights, or None.
     """
 
     name: str
@@ -59,19 +61,19 @@ class Training:
 
     @property
     def result(self) -> nn.Module:
-        """What the training is for: the running mean where one is kept, else the model."""
+        """The trained model: the running mean if there is one, else the model."""
         return self.model if self.averaged is None else self.averaged.module
 
 
 @dataclass
 class Log:
-    """What a training has shown so far.
+    """The measurements of a training so far.
 
     Attributes:
-        curve: (steps done, mean loss since the last entry, learning rate).
-        window: sum and count of the losses since then.
-        observed: by steps done, what was measured there; "seconds" of training up to there.
-        seconds: of training, over all resumes, times the workers.
+        curve: entries (steps done, mean loss since the last entry, learning rate).
+        window: sum and number of the losses since the last entry.
+        observed: the measurements by steps done, with the "seconds" of training until then.
+        seconds: seconds of training over all resumes, times the number of workers.
     """
 
     curve: list[tuple[int, float, float]] = field(default_factory=list)
@@ -81,7 +83,7 @@ class Log:
 
 
 class SavedLog(Schema):
-    """The log in a checkpoint: as `Log`, whose attributes these are."""
+    """The log in a checkpoint, with the attributes of `Log`."""
 
     curve: list[tuple[Count, float, float]]
     window: Annotated[list[float], Field(min_length=2, max_length=2)]
@@ -90,7 +92,7 @@ class SavedLog(Schema):
 
 
 class Checkpoint(Schema):
-    """A training that was stopped; its tensors are checked by what they are loaded into."""
+    """A stopped training; the objects that load its tensors check them."""
 
     digest: str
     step: Index
@@ -113,26 +115,26 @@ def fit(
 ) -> Log:
     """Train to the end, from the checkpoint at `path` if there is one.
 
-    Killed at any moment, a later call goes on to the same result: bit for bit on a CPU with the
-    same number of threads. `saved_as` is told what each checkpoint holds, once it is on the disk.
+    After a kill at any moment, another call resumes and reaches the same result, on a CPU with the
+    same number of threads bit for bit.
 
     Each worker of a team calls this, and all stop at the same step. Worker 0 alone reads and
-    writes files, observes and reports; its log alone holds what was observed. More than two sum
-    gradients in another order after a start, so theirs is the same result but for rounding.
+    writes files, observes and reports; only its log holds the measurements. More than two workers
+    sum gradients in another order after a restart, so their result is the same except for rounding.
 
     Args:
-        training: what is trained.
-        path: of the checkpoint.
-        digest: of the settings, which a checkpoint must have.
-        made_by: the command that a message about the checkpoint names.
-        checkpoint_seconds: between checkpoints.
-        log_seconds: between lines of the progress.
-        device: where it is trained.
-        saved_as: is told what each checkpoint holds.
+        training: the training.
+        path: path of the checkpoint.
+        digest: digest of the settings, which the checkpoint must have.
+        made_by: the command that messages about the checkpoint name.
+        checkpoint_seconds: seconds between checkpoints.
+        log_seconds: seconds between lines of progress.
+        device: the device to train on.
+        saved_as: function that receives the log of each checkpoint once it is on the disk.
 
     Raises:
-        UserError: a loss that is not finite, a signal to stop, or a checkpoint that does not fit.
-        SystemExit: in the other workers, where that is raised in worker 0.
+        UserError: a loss is not finite, a signal asks to stop, or the checkpoint does not fit.
+        SystemExit: the other workers exit if worker 0 raises `UserError`.
     """
     with _only_writer(path, training.team), _asked_to_stop() as asked:
         step, log = _resume(training, path, digest, made_by)
@@ -202,15 +204,15 @@ def _enter(training: Training, step: int, loss: float, log: Log) -> None:
 
 
 def _observe(training: Training, step: int, log: Log, begun: float, device: torch.device) -> float:
-    """Count the time since `begun` as training, then measure; return when training goes on."""
+    """Count the time since `begun` as training, then measure; return the time after measuring."""
     if step in training.observe:
-        synchronize(device)  # what is still queued belongs to the cost
+        synchronize(device)  # queued work belongs to the cost of training
     now = time.monotonic()
     log.seconds += (now - begun) * training.team.size
     if step not in training.observe or not training.team.leads:
         return now
     log.observed[step] = {**training.observe[step](), "seconds": log.seconds}
-    # measuring is not training: leave it out of the training's cost
+    # the time of measuring is no part of the training's cost
     return time.monotonic()
 
 
@@ -241,8 +243,7 @@ def _report_not_finite(
     training.team.stop(
         UserError(
             f"{training.name}: at step {step} the loss is {loss} or its gradient is not finite. "
-            f"What led to it is in {report}{kept}. A smaller learning rate or a smaller clip may "
-            "help."
+            f"Details are in {report}{kept}. A smaller learning rate or a smaller clip may help."
         )
     )
 
@@ -260,7 +261,7 @@ def _save(training: Training, path: Path, digest: str, step: int, log: Log) -> N
 
 def _resume(training: Training, path: Path, digest: str, made_by: str) -> tuple[int, Log]:
     found = training.team.leads and path.exists()
-    # what one worker read: a shared folder may show the others an older file
+    # all workers take what worker 0 read, because a shared folder may show an older file
     state = training.team.share(checkpoint.load(path, digest, made_by) if found else None)
     if state is None:
         return 0, Log()
@@ -274,7 +275,7 @@ def _resume(training: Training, path: Path, digest: str, made_by: str) -> tuple[
         _check_tensors(training)
     except ValidationError as error:
         raise _not_whole(path, faults(error)) from error
-    # torch's own checks raise whatever they stumble on
+    # torch's own checks raise all kinds of errors
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise _not_whole(path, shorten(f"{type(error).__name__}: {error}", 200)) from error
     return saved.step, Log(**state["log"])
@@ -282,13 +283,13 @@ def _resume(training: Training, path: Path, digest: str, made_by: str) -> tuple[
 
 def _not_whole(path: Path, reason: str) -> UserError:
     return UserError(
-        f"{path} cannot be gone on from: it was edited, or is of another network ({reason}). Move "
-        "or delete it to train from the start."
+        f"{path} cannot be resumed: it was edited, or is of another network ({reason}). Move or "
+        "delete it to train from the start."
     )
 
 
 def _check_steps(saved: Checkpoint, steps: int) -> None:
-    """Raise ValueError where a checkpoint has done more steps than there are, or its log has."""
+    """Raise ValueError if a checkpoint, or its log, has more steps than it can have."""
     done = [step for step, *_ in saved.log.curve]
     if saved.step > steps:
         raise ValueError(f"step {saved.step} of {steps}")
@@ -297,7 +298,7 @@ def _check_steps(saved: Checkpoint, steps: int) -> None:
 
 
 def _check_tensors(training: Training) -> None:
-    """Raise ValueError where a weight is not finite, or the optimiser's state has another shape."""
+    """Raise ValueError if a weight is not finite, or the optimizer's state has another shape."""
     for name, tensor in training.model.state_dict().items():
         if not tensor.isfinite().all():
             raise ValueError(f"{name} is not finite")
@@ -311,7 +312,7 @@ def _check_tensors(training: Training) -> None:
 
 @contextmanager
 def _asked_to_stop() -> Iterator[list[int]]:
-    """Collect signals to stop in a list instead of dying of them in the middle of a step."""
+    """Collect signals to stop in a list, so that they do not end the process within a step."""
     asked: list[int] = []
     old = {
         number: signal.signal(number, lambda received, _: asked.append(received))

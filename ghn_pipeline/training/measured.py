@@ -1,4 +1,4 @@
-"""Measurements by name, and the range that each of them has."""
+"""Measurements by name, and their ranges."""
 
 import math
 import re
@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-#: The lowest and the highest value, by a pattern of names; others, such as proxies, have no range.
+#: The lowest and highest values by pattern of names; other names, such as proxies, have no range.
 RANGES = {
     r"accuracy|likelihood|area|final|validation|test|top\d+|sgd-\d+|(\w+/)?exit-\d+": (0, 1),
     r"pearson|spearman|kendall": (-1, 1),
@@ -15,13 +15,13 @@ RANGES = {
 
 
 def in_range(name: str, value: float) -> bool:
-    """Whether a measurement of this name can have this value."""
+    """Return whether a measurement of this name can have this value."""
     low, high = next((r for p, r in RANGES.items() if re.fullmatch(p, name)), (-math.inf, math.inf))
     return low <= value <= high
 
 
 def checked(measured: dict[str, float]) -> dict[str, float]:
-    """Return measurements as they are.
+    """Return the measurements unchanged, after a check.
 
     Raises:
         ValueError: one is out of its range.

@@ -1,4 +1,4 @@
-"""What training takes in memory: O(KN) for a one-shot model, O(N) + O(K) for a GHN (section 7.1).
+"""The memory of training: O(KN) for a one-shot model, O(N) + O(K) for a GHN (section 7.1).
 
 Letters: K operations to choose from, N operation nodes of a block.
 """
@@ -27,20 +27,20 @@ from ghn_pipeline.system.progress import Progress
 from ghn_pipeline.training.optimizers import adam, momentum_sgd
 from ghn_pipeline.training.search import build, examples
 
-#: What is trained; "network" is a candidate with weights of its own, the part common to both.
+#: The models; "network" is a candidate with weights of its own, the part common to both others.
 Model = Literal["ghn", "oneshot", "network"]
-#: A model, its optimiser, and its logits for images [B, 3, R, R] put through a network.
+#: A model, its optimizer, and a function from a network and images [B, 3, R, R] to its logits.
 Trainee = tuple[nn.Module, Optimizer, Callable[[Network, Tensor], Tensor]]
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a model takes.
+    """The footprint of a model.
 
     Attributes:
-        parameters: numbers that are trained.
-        peak_bytes: the most that tensors take at once, from before the model is made until it is
-            trained: weights, gradients, the optimiser's moments, activations and images.
+        parameters: number of trained parameters.
+        peak_bytes: the most bytes of tensors at once, from before the model is made until it is
+            trained: weights, gradients, the optimizer's moments, activations and images.
     """
 
     parameters: int
@@ -48,14 +48,14 @@ class Footprint:
 
 
 class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts, while entered, the bytes of the tensors that operations make, until each is freed.
+    """Counts the bytes of tensors from their making to their freeing, while it is entered.
 
-    The scratch memory of a kernel is not counted: it depends on the machine, and it is no tensor.
-    So on one kind of device the same training takes the same number of bytes every time.
+    The scratch memory of kernels is not counted, because it depends on the machine. So on one kind
+    of device the same training takes the same number of bytes every time.
 
     Attributes:
-        live: bytes now.
-        peak: the most so far.
+        live: number of bytes now.
+        peak: the highest number so far.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -71,7 +71,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Run an operation and count what it made; a view makes nothing."""
+        """Run an operation and count its new tensors; a view takes no bytes."""
         made = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(made):
             if isinstance(tensor, Tensor) and tensor.device.type == self.device.type:
@@ -98,22 +98,22 @@ def footprint(
     resolution: int,
     device: torch.device,
 ) -> Footprint:
-    """Train for a moment and measure what that takes.
+    """Train for a few steps and measure the memory.
 
-    Each of `space.examples` is trained, first on two images, then on a batch. Between them they
-    hold every weight, so the second time all moments of the optimiser are there beside the
-    activations of each. Of "network" each example is a model of its own; the largest counts.
+    Each of `space.examples` is trained, first on two images, then on a batch. Together they use
+    every weight, so in the second round all moments of the optimizer exist beside the activations.
+    For "network" each example is a model of its own, and the largest one counts.
 
     Args:
-        model: what is trained.
-        space: the search space; its operations are K.
-        nodes: N, of the blocks and of the one-shot model.
-        settings: of the GHN; the one-shot model has their batch and rate too.
-        sgd: how "network" is trained; its batch is that of `settings`.
+        model: the model to train.
+        space: the search space; K is the number of its operations.
+        nodes: N, the nodes of the blocks and of the one-shot model.
+        settings: the settings of the GHN; the one-shot model shares their batch and rate.
+        sgd: the recipe of "network", except for the batch, which is that of `settings`.
         resolution: side of the images in pixels.
-        device: where to train.
+        device: the device to train on.
     """
-    gc.collect()  # what is left of the last model need not stand beside this one
+    gc.collect()  # free the rest of the last model
     chains = [space.modules(block) for block in space.examples(nodes)]
     networks = [Network(chain, resolution) for chain in chains]
     shape = (settings.batch, IMAGE.channels, resolution, resolution)
@@ -145,14 +145,14 @@ def _measured(
 ) -> Footprint:
     with LiveBytes(device) as account:
         model, optimizer, logits = make()
-        # the layout is that of training's batches; noise takes as much as photographs
+        # the layout is that of training batches; noise takes as many bytes as photographs
         images = torch.randn(shape, generator=stream("memory")).to(device)
         images = images.contiguous(memory_format=torch.channels_last)
         labels = torch.zeros(len(images), dtype=torch.int64, device=device)
         for count in (2, len(images)):  # batch norm needs two
             for network in networks:
                 optimizer.zero_grad(set_to_none=True)
-                # no name for the loss: it would keep this step's graph into the next one
+                # a name for the loss would keep this step's graph until the next step
                 F.cross_entropy(logits(network, images[:count]), labels[:count]).backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
     return Footprint(sum(p.numel() for p in model.parameters()), account.peak)
@@ -169,20 +169,20 @@ def sweep(
     device: torch.device,
     log_seconds: float,
 ) -> pd.DataFrame:
-    """Measure every model with more and more operations, and with more and more nodes.
+    """Measure every model for growing numbers of operations, and for growing numbers of nodes.
 
-    Operations are the first K of the space, from 2 to all, in blocks of `nodes` nodes; nodes are
-    `node_counts`, with all operations.
+    The operations are the first K of the space, from 2 to all, in blocks of `nodes` nodes. The
+    numbers of nodes are `node_counts`, with all operations.
 
     Args:
         space: the search space.
-        settings: as of `footprint`.
-        sgd: likewise.
-        nodes: of a block, as operations grow in number.
-        node_counts: of a block, as nodes do.
+        settings: the settings of the GHN, see `footprint`.
+        sgd: the recipe of "network", see `footprint`.
+        nodes: nodes of a block while the number of operations grows.
+        node_counts: the growing numbers of nodes of a block.
         resolution: side of the images in pixels.
-        device: where to train.
-        log_seconds: between lines of the progress.
+        device: the device to train on.
+        log_seconds: seconds between lines of progress.
 
     Returns:
         A row for each axis ("operations" or "nodes"), point and model, with the columns axis,

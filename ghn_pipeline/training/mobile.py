@@ -1,4 +1,4 @@
-"""Training an ImageNet-mobile network (sections 5.1.2 and 7.3)."""
+"""The training of an ImageNet-mobile network (sections 5.1.2 and 7.3)."""
 
 from collections.abc import Iterable, Iterator
 
@@ -27,28 +27,28 @@ def mobile_training(
     dtype: torch.dtype,
     loaders: int,
 ) -> Training:
-    """Train `model` on the images of a folder; its rate decays every epoch.
+    """Train `model` on the images of a folder with a learning rate that decays every epoch.
 
-    At the end top-1 and top-5 accuracy on the validation images are measured, with the running
-    statistics of batch norm; top-5 where there are more than five classes.
+    At the end the top-1 accuracy and, with more than five classes, the top-5 accuracy on the
+    validation images are measured, with running statistics.
 
     Args:
-        name: for messages.
-        model: what is trained.
+        name: the name in messages.
+        model: the model to train.
         imagenet: the images of the folder.
-        recipe: of the training.
+        recipe: the recipe of the training.
         team: the processes.
-        seed: of the order of the images, their crops, CutOut and drop-path.
-        dtype: of convolutions and products.
-        loaders: processes that read files ahead, for each process of the team.
+        seed: seed of the order of the images, their crops, CutOut and drop-path.
+        dtype: number type of convolutions and products.
+        loaders: number of processes that read files ahead, for each process of the team.
 
     Raises:
-        UserError: the folder has fewer images than a step takes.
+        UserError: the folder has fewer training images than a step needs.
     """
     epoch = len(imagenet.train) // recipe.together
     if epoch == 0:
         raise UserError(
-            f"{recipe.folder} has {len(imagenet.train)} training images, and a step takes "
+            f"{recipe.folder} has {len(imagenet.train)} training images, and a step needs "
             f"{recipe.together} (mobile.batch times mobile.workers): choose a smaller batch."
         )
     steps, warmup = recipe.epochs * epoch, recipe.warmup_epochs * epoch
@@ -56,7 +56,7 @@ def mobile_training(
     batches: list[Iterator[tuple[Tensor, Tensor]]] = []
 
     def batch_at(step: int) -> tuple[Tensor, Tensor]:
-        if not batches:  # files are read ahead, from the step at which this process begins
+        if not batches:  # files are read ahead from the first step of this process
             ahead = training_batches(
                 imagenet,
                 range(step, steps),
@@ -98,7 +98,7 @@ def mobile_training(
 def top_accuracies(
     model: Trained, batches: Iterable[tuple[Tensor, Tensor]], of: list[int]
 ) -> dict[str, float]:
-    """Return the share of images whose class is among the k likeliest, as "topk" for each k."""
+    """Return for each k, as "topk", the share of images whose class is among the k likeliest."""
     right, total = dict.fromkeys(of, 0), 0
     for images, labels in batches:
         likeliest = model(images).topk(max(of)).indices == labels[:, None]

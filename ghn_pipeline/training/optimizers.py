@@ -10,9 +10,10 @@ from ghn_pipeline.settings.sections import Anytime, Recipe, Sgd
 
 
 def _uncompiled(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
-    """Return an optimizer without its calls to the compiler. Nothing here is compiled.
+    """Return an optimizer class without its calls to the compiler, which is not used here.
 
-    PyTorch loads the compiler, for a second and a half, to tell it to keep out of these methods.
+    These calls only exclude methods from compilation, and loading the compiler for them takes a
+    second and a half.
     """
     names = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
     plain = {name: inspect.unwrap(getattr(kind, name)) for name in names}

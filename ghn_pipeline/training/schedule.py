@@ -15,7 +15,7 @@ def divided(start: float, divide_at: Sequence[int], steps_per_epoch: int) -> Cal
 
 
 def rising(rate: Callable[[int], float], steps: int) -> Callable[[int], float]:
-    """Rise in a line to `rate` within the first `steps`; with 0 steps `rate` is unchanged."""
+    """Rise linearly to `rate` within the first `steps`; with 0 steps `rate` is unchanged."""
     return lambda step: rate(step) * min(1.0, (step + 1) / max(1, steps))
 
 
@@ -32,10 +32,10 @@ def decayed(start: float, factor: float, steps_per_epoch: int) -> Callable[[int]
 def warmed(
     start: float, workers: int, warmup: int, after: Callable[[int], float]
 ) -> Callable[[int], float]:
-    """Rise in a line from `start` to `workers` times that, then go on as `after` (section 7.3).
+    """Rise linearly from `start` to `workers` times `start`, then follow `after` (section 7.3).
 
-    The rise takes `warmup` steps (Goyal et al. 2017, section 2.2); `after` is a rate whose steps
-    are counted from there (He et al. 2019, "Bag of tricks", section 5.1).
+    The rise takes `warmup` steps (Goyal et al. 2017, section 2.2); `after` counts its steps from
+    there (He et al. 2019, "Bag of tricks", section 5.1).
     """
     return lambda step: (
         start * (1 + (workers - 1) * step / warmup) if step < warmup else after(step - warmup)

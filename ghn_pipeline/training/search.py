@@ -1,4 +1,4 @@
-"""Training what weighs architectures, a new one at every step (sections 4.5, 5.3 and 7.2)."""
+"""The training of GHNs and one-shot models, with new architectures at each step (4.5, 5.3, 7.2)."""
 
 from collections.abc import Callable, Container, Iterator
 from random import Random
@@ -24,12 +24,12 @@ Sampler = Callable[[int], Block]
 
 
 def examples(space: Space, nodes: int) -> list[Network]:
-    """Return networks that hold between them every weight that one of `nodes` can ask for."""
+    """Return networks that together use every weight that any network of `nodes` nodes uses."""
     return [Network(space.modules(block), resolution=1) for block in space.examples(nodes)]
 
 
 def build(space: Space, settings: Ghn, seed: int) -> GHN:
-    """Make the untrained GHN of these settings; every number in it follows from `seed`."""
+    """Make the untrained GHN of these settings; `seed` determines every number in it."""
     networks = examples(space, 1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -51,19 +51,17 @@ def build(space: Space, settings: Ghn, seed: int) -> GHN:
 
 
 def running_mean(model: nn.Module, decay: float) -> AveragedModel:
-    """Return what keeps an exponential running mean of the weights of `model`."""
+    """Return a model that holds an exponential running mean of the weights of `model`."""
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
 
 
 def sampler(
     space: Space, nodes: int, seed: int | str, forbidden: Container[str], *, fewer: bool = False
 ) -> Sampler:
-    """Return the random block of each step; none has a hash in `forbidden`.
+    """Return a function from a step to its random block, whose hash is not in `forbidden`.
 
-    Each has `nodes` computed nodes, or where `fewer` a random number of at most so many (section
-    7.2, anytime).
-
-    The test architectures "have not been seen by the GHN during training" (section 5.3).
+    A block has `nodes` computed nodes, or with `fewer` a random number up to `nodes` (section 7.2,
+    anytime). The test architectures "have not been seen by the GHN during training" (section 5.3).
     """
 
     def draw(step: int) -> Block:
@@ -72,8 +70,9 @@ def sampler(
             if (block := space.sample(rng, nodes, fewer=fewer)).hash not in forbidden:
                 return block
         raise UserError(
-            f"1000 random blocks of {nodes} nodes are all test architectures, which training must "
-            "not see: use more nodes or operations, or fewer test architectures."
+            f"1000 random blocks of {nodes} nodes are all test architectures or in the selection, "
+            "which training must not see. Use more nodes or operations, or lower correlation.drawn "
+            "or correlation.selection."
         )
 
     return draw
@@ -93,20 +92,20 @@ def search_training(
     average: float = 0.0,
     warmup: int = 0,
 ) -> Training:
-    """Train what gives weights to random architectures: a GHN or a one-shot model.
+    """Train a GHN or a one-shot model on random architectures.
 
     Args:
-        name: for messages.
-        model: a GHN or a one-shot model: from networks to the weights of each.
-        draw: the architecture of a step.
-        space: stacks blocks into networks.
+        name: the name in messages.
+        model: a GHN or a one-shot model, a function from networks to the weights of each.
+        draw: function from a step to its architecture.
+        space: the search space, which stacks blocks into networks.
         splits: the images.
-        schedule: batch, rate and clip.
+        schedule: epochs, batch, rate and clip.
         resolution: side of the images in pixels.
-        padding: of the crops, in pixels.
-        order: seed of the order of the images and their crops.
-        average: decay of a running mean of the weights; 0 keeps none.
-        warmup: steps in which the rate rises.
+        padding: padding of the crops in pixels.
+        order: seed of the order of the images and of their crops.
+        average: decay of a running mean of the weights; 0 for no mean.
+        warmup: number of steps in which the rate rises.
     """
     steps_per_epoch = len(splits.train) // schedule.batch
 

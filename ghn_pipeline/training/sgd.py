@@ -1,4 +1,4 @@
-"""Training one network from scratch: the ground truth, and SGD stopped early (section 5.3)."""
+"""Training one network from scratch, for the ground truth and for early SGD (section 5.3)."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -28,18 +28,18 @@ def sgd_training(
     """Train `model` by the recipe of the ground truth, measuring it on the way.
 
     After each of `measured_at` steps the accuracy is measured with the statistics of the batch,
-    for the running ones are of no use so early; at the end with the running statistics, on the
-    whole validation split.
+    because running statistics are useless so early. At the end it is measured with the running
+    statistics, on all validation images.
 
     Args:
-        name: for messages.
-        model: what is trained.
+        name: the name in messages.
+        model: the model to train.
         splits: the images.
         recipe: epochs, batch, rate, momentum and weight decay.
-        evaluation: the validation batches on which the accuracy is measured on the way.
-        padding: of the crops, in pixels.
-        seed: of the order of the images and their crops.
-        measured_at: numbers of steps.
+        evaluation: the validation batches for the accuracies on the way.
+        padding: padding of the crops in pixels.
+        seed: seed of the order of the images and of their crops.
+        measured_at: the numbers of steps after which to measure.
     """
     steps = recipe.epochs * (len(splits.train) // recipe.batch)
 
@@ -73,14 +73,14 @@ def sgd_training(
 
 
 def first_steps(training: Training, measured_at: Sequence[int]) -> dict[int, dict[str, float]]:
-    """Train for the most of `measured_at` steps, the first of the whole recipe (rows of Table 4).
+    """Train for the largest of `measured_at` steps, the beginning of the recipe (rows of Table 4).
 
     Args:
-        training: begins here; it observes after each of these steps.
-        measured_at: numbers of steps.
+        training: a new training, which observes after each of these steps.
+        measured_at: the numbers of steps after which to measure.
 
     Returns:
-        By number of steps what was observed, and the "seconds" of training up to there.
+        The measurements by number of steps, with the "seconds" of training until then.
     """
     found, seconds = {}, 0.0
     for step in range(max(measured_at)):

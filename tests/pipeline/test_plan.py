@@ -243,10 +243,10 @@ def test_networks_with_exits_have_a_plan_of_their_own():
     }
 
 
-def test_the_disk_of_a_rival_is_that_of_its_files():
+def test_the_disk_of_a_baseline_is_that_of_its_files():
     config = load([ROOT / "params.yaml", ROOT / "presets/anytime.yaml"])
     lines = {li.command: li for li in plan.plan(config)}
-    model = build.rival(config, "msdnet")
+    model = build.baseline(config, "msdnet")
     kept, published = on_disk(model, torch.optim.SGD(model.parameters(), 0.1, momentum=0.9))
     # MLflow keeps a copy of model.pt
     assert lines["anytime msdnet"].disk == pytest.approx(kept + 2 * published, rel=0.02)

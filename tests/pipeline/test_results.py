@@ -238,7 +238,7 @@ def test_scores_of_weights_that_are_no_more_are_refused(configured: Any) -> None
     finish_comparison(config, {"ghn/default": HASHES})
     search(config, [0.5, 0.4])
     weigh(config, "ghn/default", b"trained once more")
-    with pytest.raises(UserError, match=r"scores/ghn/default was made with .* no more"):
+    with pytest.raises(UserError, match=r"scores/ghn/default was made with .* replaced"):
         results.ghn_pairs(config, ["default"])
     with pytest.raises(UserError, match=r"`ghn search random/0` again"):
         results.finalist(config, "top", 0)

@@ -161,7 +161,7 @@ def test_an_edit_that_is_a_whole_archive_is_refused(saved):
     saved.write_bytes(edited)
     assert load(saved)["step"] == 4  # sealed
     saved.write_bytes(edited[:-64] + hashlib.sha256(b"other").hexdigest().encode())
-    with pytest.raises(UserError, match="its SHA-256 is missing or that of other content"):
+    with pytest.raises(UserError, match="its SHA-256 is missing or does not match its content"):
         load(saved)
 
 

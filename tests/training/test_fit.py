@@ -351,7 +351,7 @@ def test_a_checkpoint_that_was_edited_is_refused(kind, how, said, tmp_path):
     spoil(state, how)
     checkpoint.save(path, {k: v for k, v in state.items() if k != "digest"}, "d")
     before = path.read_bytes()
-    with pytest.raises(UserError, match=rf"cannot be gone on from.*{said}.*Move or delete it"):
+    with pytest.raises(UserError, match=rf"cannot be resumed.*{said}.*Move or delete it"):
         run(small_training(kind, ROOT), path)
     assert path.read_bytes() == before
 
@@ -364,7 +364,7 @@ def test_a_checkpoint_that_lacks_a_part_is_refused(key, tmp_path):
     state = torch.load(path, weights_only=True)
     rest = {k: v for k, v in state.items() if k not in ("digest", key)}
     checkpoint.save(path, rest, "d")
-    with pytest.raises(UserError, match=rf"cannot be gone on from.*{key}: Field required"):
+    with pytest.raises(UserError, match=rf"cannot be resumed.*{key}: Field required"):
         run(small_training("sgd", ROOT), path)
 
 

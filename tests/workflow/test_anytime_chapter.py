@@ -106,7 +106,7 @@ def test_the_search_ranks_by_area_and_the_best_is_of_its_best(made):
     assert trained(made, "best")[0]["hash"] == best["hash"]
 
 
-def test_the_best_is_as_wide_as_the_rivals_cost_allows(made):
+def test_the_best_is_as_wide_as_the_baselines_cost_allows(made):
     result, _ = trained(made, "best")
     limit = multiply_adds(MSDNet(3, 1, 1, 4, 2, 10), 8)
     assert trained(made, "msdnet")[0]["spent"] == limit

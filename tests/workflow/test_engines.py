@@ -80,7 +80,7 @@ def files_below(paths, made):
         # few steps, the search, the table
         ("nasbench201", 2 + 2 * 3 + 2 + 1 + 1 + 2),
         # data, architectures, the GHN with its scores, the search; top ones, random ones, the best,
-        # two rivals, and what is made of them
+        # two baselines, and what is made of them
         ("anytime-smoke", 2 + 2 + 1 + 3 + 4 + 1 + 2 + 1),
     ],
 )
@@ -166,8 +166,8 @@ def test_dvc_makes_anew_what_the_package_says(workplaces):
                 return anew
             anew |= more
 
-    rivals = [row for row in OF_EXITS if row[0] == "anytime.rivals"]
-    for parameter, _, expected in [*TABLE, *rivals]:
+    baselines = [row for row in OF_EXITS if row[0] == "anytime.rivals"]
+    for parameter, _, expected in [*TABLE, *baselines]:
         found = {STAGE_OF[c] for c in changed(parameter) if c in STAGE_OF}
         # each of these stands in the path of every output
         if parameter not in ("scale", "data.folder"):

@@ -47,7 +47,7 @@ STACK = {"blocks": 15, "channels": 16, "reductions": [6, 11], "stem_multiplier":
 # trained from scratch, by the recipe of the ground truth
 FEW_STEPS = ("scores/sgd", "benchmark")
 TRAININGS = NOT_MEMORY[1:]
-# a rival is of no search space
+# a baseline belongs to no search space
 OF_SPACE = [stage for stage in ALL if stage != "anytime/msdnet"]
 SEARCHING = only("ghn", "oneshot", "scores/oneshot", *SCORED)
 GHN = only("ghn", *SCORED)
@@ -176,21 +176,21 @@ TABLE = [
     ("mobile.label_smoothing", 0.0, MOBILE),
     ("anytime.top", [0, 1], only("anytime/best", "anytime_curves")),
     ("anytime.random", [0, 1, 2], ["anytime_curves"]),
-    # the best is made as large as the rival
+    # the best is made as large as the baseline
     ("anytime.msdnet.blocks", 3, only("anytime/best", "anytime/msdnet", "anytime_curves")),
     ("anytime.msdnet.base", 3, only("anytime/best", "anytime/msdnet", "anytime_curves")),
     ("anytime.msdnet.step", 3, only("anytime/best", "anytime/msdnet", "anytime_curves")),
     ("anytime.msdnet.channels", 3, only("anytime/best", "anytime/msdnet", "anytime_curves")),
     ("anytime.msdnet.growth", 3, only("anytime/best", "anytime/msdnet", "anytime_curves")),
     *(
-        (f"anytime.{rival}.{key}", value, ["anytime_curves"])
-        for rival, keys in {
+        (f"anytime.{name}.{key}", value, ["anytime_curves"])
+        for name, keys in {
             "resnet_mc": {"blocks": 9, "channels": 3, "exits": [1]},
             "resnet_ensemble": {"blocks": [3], "channels": 3},
             "densenet_mc": {"layers": 7, "exits": [1]},
             "densenet_ensemble": {"layers": [3]},
         }.items()
-        for key, value in {**keys, **(OF_DENSENET if "dense" in rival else {})}.items()
+        for key, value in {**keys, **(OF_DENSENET if "dense" in name else {})}.items()
     ),
     ("anytime.epochs", 3, ANYTIME),
     ("anytime.batch", 32, ANYTIME),

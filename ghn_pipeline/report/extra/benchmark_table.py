@@ -121,7 +121,7 @@ def measure(
     Args:
         methods: by the keys of published_nasbench201.yaml, each of the same n cells.
         truth: as fractions.
-        bootstrap: of the intervals.
+        bootstrap: settings of the intervals.
         top: the share whose best are looked for, see `top_precision`.
         groups: of cells [n] that are drawn together, see `mean_correlation`.
 
@@ -177,14 +177,14 @@ def benchmark_table(
     """Return our methods beside what is published, trained ones last.
 
     Args:
-        methods: what was measured.
-        found: how well they rank, see `measure`.
+        methods: the measured methods.
+        found: their rankings, see `measure`.
         scale_note: the scale in words, such as '16 x 16 images, 8 channels'.
         cells: n, held out.
         top: the share that the precision is of.
         costs: whether to print them; without them the table is the same in every run.
         ranked_by: the measure by which generated and shared weights are judged, for the footnote.
-        bootstrap: what the intervals were made with.
+        bootstrap: settings of the intervals.
         functions: how many different ones the cells compute.
         settings_note: what else a reader must know of how methods were set, in words.
     """

@@ -106,11 +106,11 @@ def groups_table(
     """Return a row for each group, their difference, and both: areas and correlations.
 
     Args:
-        found: what was measured.
+        found: the measurements.
         scale: 'paper' for the paper's own scale; any other has `scale_note` in the title.
         scale_note: the scale in words.
         budgets: in multiply-adds, the range that areas are over.
-        bootstrap: what the intervals were made with.
+        bootstrap: settings of the intervals.
     """
     interval = f"[{bootstrap.confidence:.0%} interval]"
     correlation = "Predicted with trained area"

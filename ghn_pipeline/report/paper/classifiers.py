@@ -85,7 +85,7 @@ def table1(rows: Mapping[str, Classifiers], setting: Setting) -> Table:
 
     Args:
         rows: by the ids of Table 1 in numbers.yaml; ours are 'random' and 'ghn-top'.
-        setting: how they were measured.
+        setting: the setting of the measurements.
 
     Raises:
         ValueError: an id that the paper does not have.
@@ -107,7 +107,7 @@ def table2(rows: Mapping[str, Classifiers], setting: Setting, *, cutout: int) ->
 
     Args:
         rows: by the ids of Table 2 in numbers.yaml; ours is 'ghn-top-best'.
-        setting: how they were measured.
+        setting: the setting of the measurements.
         cutout: side in pixels of the square that ours were trained with; 0: without CutOut.
 
     Raises:
@@ -130,7 +130,7 @@ def table3(rows: Mapping[str, Mobile], setting: Setting) -> Table:
 
     Args:
         rows: by the ids of Table 3 in numbers.yaml; ours is 'ghn-top-best'.
-        setting: how they were measured.
+        setting: the setting of the measurements.
 
     Raises:
         ValueError: an id that the paper does not have.
@@ -162,10 +162,10 @@ def _table(
 
     Args:
         name: in numbers.yaml.
-        parts: of the cost; their sum follows them.
+        parts: the parts of the cost; their sum follows them.
         quantities: a heading and a key in numbers.yaml for each.
         ours: by row, the cells of the cost and those of the quantities.
-        setting: how they were measured.
+        setting: the setting of the measurements.
         notes: further footnotes.
     """
     paper = numbers.table(name)

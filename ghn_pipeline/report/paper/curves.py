@@ -8,7 +8,7 @@ import numpy as np
 
 from ghn_pipeline.ranking.correlation import Floats
 
-#: Single networks by their keys, in the order in which they stand. Rivals: Huang et al. (2018).
+#: Single networks by their keys, in the order in which they stand. Baselines: Huang et al. (2018).
 METHODS = {
     "ghn": "GHN Anytime (ours)",
     "msdnet": "MSDNet",

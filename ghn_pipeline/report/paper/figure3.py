@@ -1,4 +1,4 @@
-"""Figure 3 (section 5.2): accuracy against multiply-adds of the best network and its rivals."""
+"""Figure 3 (section 5.2): accuracy against multiply-adds of the best network and its baselines."""
 
 import re
 from collections.abc import Mapping

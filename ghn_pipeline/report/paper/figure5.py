@@ -42,8 +42,8 @@ class Setting:
     Attributes:
         scale: 'paper' for the paper's own scale; any other has `scale_note` in the title.
         scale_note: the scale in words.
-        architectures: how many the correlations are over.
-        bootstrap: what the intervals were made with.
+        architectures: number of architectures in the correlations.
+        bootstrap: settings of the intervals.
     """
 
     scale: str
@@ -70,7 +70,7 @@ def figure5a(
         points: by N, the nodes in training, see `correlations.measure`. What is undefined is
             left out.
         passes, scheme: of propagation, the same for all points.
-        setting: what else they have in common.
+        setting: the other settings that the points share.
     """
     figure, axes = _blank(f"Figure 5a: nodes in training (T={passes}, {scheme})", setting)
     axes.set_xlabel("nodes in training, N", fontsize=12)
@@ -89,7 +89,7 @@ def figure5b(
     Args:
         points: by (scheme, T), see `correlations.measure`. What is undefined is left out.
         nodes: N in training, the same for all points.
-        setting: what else they have in common.
+        setting: the other settings that the points share.
 
     Raises:
         ValueError: a scheme that is neither 'forward-backward' nor 'synchronous'.

@@ -104,7 +104,7 @@ def figure7(block: Block, *, title_lines: list[str], scale_note: str) -> Figure:
 
     Args:
         block: each node stands with its number, from 0, and the name of its operation.
-        title_lines: what stands above it.
+        title_lines: the lines of the title.
         scale_note: the scale in words, for the title; '' at the paper's own scale.
     """
     looks = [Look(name_of(node.op), colour_of(node.op)) for node in block.nodes]
@@ -116,8 +116,8 @@ def block_figure(block: Block, looks: Sequence[Look], *, title: str, output: boo
 
     Args:
         block: each node stands with its number, from 0.
-        looks: of its nodes.
-        title: what stands above it.
+        looks: the looks of its nodes.
+        title: the title.
         output: whether there is a box for the output of the leaves.
     """
     drawing = arrange(block, [look.name for look in looks], output=output)

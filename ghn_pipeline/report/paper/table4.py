@@ -46,7 +46,7 @@ def measure_rows(
         rows: by the ids of Table 4 in numbers.yaml; also 'sgd-k' for any other number of steps k,
             and those of `PROXIES`.
         architectures: n, the number of architectures that every row was measured on.
-        bootstrap: of the intervals.
+        bootstrap: settings of the intervals.
 
     Raises:
         UserError: a row was not measured on `architectures` architectures, or see `correlate`.
@@ -69,13 +69,13 @@ def table4(
     """Return Table 4, our numbers beside the paper's, in the paper's order; proxies come last.
 
     Args:
-        rows: what was measured.
+        rows: the measured rows.
         found: their correlations, see `measure_rows`.
         scale: 'paper' for the paper's own scale; any other has `scale_note` in the title.
         scale_note: the scale in words, such as 'quick preset (16 x 16 images)'.
         architectures: n, the number of architectures that every row was measured on.
         costs: whether to print ours; without them the table is the same in every run.
-        bootstrap: what the intervals were made with.
+        bootstrap: settings of the intervals.
     """
     paper = numbers.table("table4")
     caption = "Correlation of the predicted with the true accuracy"
@@ -101,7 +101,7 @@ def table4(
                 "costs of its own GPUs"
             ),
             bootstrap_note(bootstrap),
-            *_rivals_note(rows),
+            *_untrained_note(rows),
         ),
     )
 
@@ -134,7 +134,7 @@ def _method(key: str) -> str:
     return named or f"SGD {key.removeprefix('sgd-')} Steps"
 
 
-def _rivals_note(rows: Mapping[str, Row]) -> tuple[str, ...]:
+def _untrained_note(rows: Mapping[str, Row]) -> tuple[str, ...]:
     """Return the footnote on the rows of proxies, if there are any."""
     names = [proxy.title for key, proxy in PROXIES.items() if key in rows]
     if not names:

@@ -37,8 +37,8 @@ def table5(
             has no row of shared parameters without embeddings passed: it stands last, if given.
         scale: 'paper' for the paper's own scale; any other has `scale_note` in the title.
         scale_note: the scale in words.
-        architectures: how many the correlations are over.
-        bootstrap: what the intervals were made with.
+        architectures: number of architectures in the correlations.
+        bootstrap: settings of the intervals.
     """
     paper = numbers.table("table5")
     printed = {

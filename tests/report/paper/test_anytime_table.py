@@ -227,7 +227,7 @@ def test_what_cannot_be_measured_is_refused():
             build(wrong)
 
 
-def rivals(methods: dict[str, Method], scale: str = "quick") -> Table:
+def methods_of(methods: dict[str, Method], scale: str = "quick") -> Table:
     note = "quick preset (16×16 images)"
     return methods_table(methods, scale=scale, scale_note=note)
 
@@ -235,7 +235,7 @@ def rivals(methods: dict[str, Method], scale: str = "quick") -> Table:
 def test_a_method_has_its_area_last_accuracy_and_costs():
     by_hand = Curve([2_000_000, 3_000_000, 4_000_000, 12_345_678], [0.5, 0.4, 0.8, 0.7251])
     other = Curve([1_000_000, 5_000_000], [0.3, 0.6])
-    table = rivals({"msdnet": Method(by_hand, 481_234), "ghn": Method(other, 1_200_000)})
+    table = methods_of({"msdnet": Method(by_hand, 481_234), "ghn": Method(other, 1_200_000)})
     assert [row[0] for row in table.rows] == list(METHODS.values())
     # both predict from 2 to 5; the second exit is worse
     area = (0.5 + 0.4 + 0.8) / 3
@@ -243,13 +243,13 @@ def test_a_method_has_its_area_last_accuracy_and_costs():
     assert table.rows[0][1:] == ("2", "30.00", "60.00", "1.00", "5.00", "1.20")
     assert "budgets of 2 to 5 million multiply-adds" in table.footnotes[0]
     late = Curve([6_000_000, 7_000_000], [0.3, 0.6])
-    apart = rivals({"msdnet": Method(late, 1), "ghn": Method(other, 1)})
+    apart = methods_of({"msdnet": Method(late, 1), "ghn": Method(other, 1)})
     assert [row[2] for row in apart.rows[:2]] == ["\N{EN DASH}"] * 2
     assert "no budget" in apart.footnotes[0]
     for row in table.rows[2:]:
         assert set(row[1:]) == {"not run"}
     with pytest.raises(ValueError, match="magic"):
-        rivals({"magic": Method(by_hand, 1)})
+        methods_of({"magic": Method(by_hand, 1)})
 
 
 ONE = {"ghn": Method(Curve([1_000_000, 5_000_000], [0.3, 0.6]), 1)}
@@ -258,7 +258,7 @@ ONE = {"ghn": Method(Curve([1_000_000, 5_000_000], [0.3, 0.6]), 1)}
 def test_titles_and_notes_say_the_scale_the_range_and_the_interval():
     for table, full in (
         (build(), build(scale="paper")),
-        (rivals(ONE), rivals(ONE, scale="paper")),
+        (methods_of(ONE), methods_of(ONE, scale="paper")),
     ):
         assert table.title.startswith(
             "Anytime prediction \N{EM DASH} quick preset (16×16 images), not the paper's scale. "

@@ -21,11 +21,11 @@ def proxy_scorer(
     """Return a scorer that judges blocks by every zero-cost proxy, on the first training batch.
 
     Args:
-        space: stacks blocks into networks.
+        space: the search space, which stacks blocks into networks.
         splits: the images.
-        seeds: of the order of the images and their crops, and of the networks' weights.
+        seeds: seeds of the order of the images, of their crops, and of the networks' weights.
         batch: images in the batch.
-        padding: of the crops, in pixels.
+        padding: padding of the crops in pixels.
         resolution: side of the images in pixels.
     """
     images, labels = training_batch(splits, 0, batch=batch, padding=padding, seed=seeds.data_order)
@@ -61,13 +61,13 @@ def sgd_scorer(
     """Return what scores blocks by their accuracy after each of `steps` steps of SGD.
 
     Args:
-        space: stacks blocks into networks.
+        space: the search space, which stacks blocks into networks.
         splits: the images.
-        recipe: of the training, of which these steps are the first.
+        recipe: the recipe of the training that these steps begin.
         evaluation: the validation batches on which the accuracy is measured.
-        seeds: of the order of the images and their crops, and of the networks' weights.
-        steps: numbers of steps.
-        padding: of the crops, in pixels.
+        seeds: seeds of the order of the images, of their crops, and of the networks' weights.
+        steps: the numbers of steps after which to measure.
+        padding: padding of the crops in pixels.
         resolution: side of the images in pixels.
     """
 

@@ -1,4 +1,4 @@
-"""Rivals of the anytime networks, against published counts, torchvision and slow loops.
+"""Baselines of the anytime networks, against published counts, torchvision and slow loops.
 
 Published are, in kalviny/MSDNet-PyTorch, to which the authors' own gaohuang/MSDNet points:
 `check_msdnet/log.txt` at commit 0b0c543: all layers of the CIFAR-10 anytime MSDNet and its number
@@ -46,7 +46,7 @@ EXITS = {"msdnet": 4, "resnet": 7, "densenet": 7, "ensemble": 3}
 
 
 def made(name: str) -> tuple[MultiExit, Tensor]:
-    """A small rival, with running statistics that are not those of the start, and images."""
+    """A small baseline, with running statistics that are not those of the start, and images."""
     torch.manual_seed(0)
     network, images = SMALL[name](), torch.randn(6, 3, 16, 16)
     for _ in range(3):
