@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -14,7 +15,7 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING, NoReturn
 
 from ghn_pipeline import __version__
-from ghn_pipeline.pipeline.stage import Job, find, kinds, log_file, placeholders
+from ghn_pipeline.pipeline.stage import SCALE, Job, Stage, find, kinds, log_file, placeholders
 from ghn_pipeline.system import logs, slurm
 from ghn_pipeline.system.errors import OutOfTimeError, UserError, did_you_mean
 from ghn_pipeline.system.files import write_atomically
@@ -200,7 +201,7 @@ def parser(files: object = None) -> argparse.ArgumentParser:
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     for kind, stages in kinds().items():
         parts = [stage.name.partition("/")[2] for stage in stages if stage.name != kind]
-        sub = _add_verb(verbs, kind, stages[0].work.__doc__, files)
+        sub = _add_verb(verbs, kind, f"{stages[0].work.__doc__}{_files_of(stages)}", files)
         if parts:
             metavar = parts[0] if len(parts) == 1 else "PART"
             sub.add_argument("part", metavar=metavar, help=" | ".join(parts) + placeholders(stages))
@@ -209,6 +210,18 @@ def parser(files: object = None) -> argparse.ArgumentParser:
         for argument, options in arguments.items():
             sub.add_argument(argument, **options)  # type: ignore[arg-type]
     return top
+
+
+def _files_of(stages: list[Stage]) -> str:
+    """Say which files the stages of a kind read and write."""
+    one, *others = stages
+    reads = dict.fromkeys(pattern for each in stages for pattern, _ in each.inputs())
+    folder = one.root or f"{SCALE}/{f'{one.kind}/PART' if others else one.name}"
+    said = (
+        f"Reads the results of {', '.join(reads)}." if reads else "Reads the configuration.",
+        f"Writes {folder.replace('{scale}', 'SCALE')}: {', '.join(one.files)}.",
+    )
+    return "".join(f"\n{textwrap.fill(text, 90, break_on_hyphens=False)}" for text in said)
 
 
 def _add_verb(

@@ -73,7 +73,7 @@ class GHN(nn.Module):
         Raises:
             ValueError: a network does not have the number of modules of this GHN.
         """
-        embeddings, starts = self.embed(networks)
+        embeddings, starts = self.embed(networks)  # Eq. 10: H of what G returns
         return self.generate(networks, embeddings, starts)
 
     def embed(self, networks: Sequence[Network]) -> tuple[Tensor, list[int]]:
@@ -97,7 +97,7 @@ class GHN(nn.Module):
             if self.positions is not None:
                 h = h + self.positions.weight[m]
             propagation = self.propagations[m % len(self.propagations)]
-            h = propagation(h, graphs, passed, self.passes, self.scheme)  # Eq. 14
+            h = propagation(h, graphs, passed, self.passes, self.scheme)  # Eq. 5 and 14
             embeddings.append(h)
             if self.pass_embeddings:
                 # Eq. 13: the mean over the nodes of the module
@@ -148,7 +148,7 @@ class GHN(nn.Module):
             else:
                 layer = hidden[nodes]
             fan_in = torch.tensor([float(s.fan_in) for _, s in members], device=rows.device)
-            generated = self.hypernetwork(layer, branch, shape, fan_in)
+            generated = self.hypernetwork(layer, branch, shape, fan_in)  # Eq. 8 and 9
             for (b, spec), weight in zip(members, generated.unbind(0), strict=True):
                 weights[b][spec.name] = weight
         return weights

@@ -1,4 +1,4 @@
-"""The hypernetwork H of Eq. 8: one two-layer MLP with an output branch per weight shape."""
+"""The hypernetwork H of Eq. 6 and 8: one two-layer MLP with an output branch per weight shape."""
 
 import math
 from collections.abc import Mapping, Sequence

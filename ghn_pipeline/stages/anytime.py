@@ -119,10 +119,6 @@ def anytime(job: Job) -> None:
     The network is top/RANK (one of the search's best), random/INDEX (a test architecture), best
     (the top architecture with the largest area on the validation images, as wide as the cost of
     the first baseline allows), or a baseline of anytime.rivals.
-    Reads {data.folder}/cifar10.bin; for top results/SCALE/search/random/SEED, for random
-    results/SCALE/architectures, for best both the search and results/SCALE/anytime/top/*.
-    Writes results/SCALE/anytime/NAME: model.pt, curve.csv, run.json; checkpoints below
-    checkpoints/.
     """
     from ghn_pipeline.pipeline.build import images_of
     from ghn_pipeline.pipeline.machine import prepare_device
@@ -250,12 +246,6 @@ def anytime_curves(job: Job) -> None:
     """Make Figures 3, 4 and 8 to 10 and the tables of areas (5.2, 7.5.2).
 
     It also exports the best network.
-
-    Reads results/SCALE/anytime/*, scores/ghn/NAME, search/random/SEED, architectures, and
-    {data.folder}/cifar10.bin.
-    Writes results/SCALE/figure3, figure4, figure8, ...: .png, .svg; anytime and areas: .csv, .md,
-    .html, .tex; anytime_curves.json, anytime_curves.provenance.json; anytime_export:
-    architecture.json, model.pt.
     """
 
     from ghn_pipeline.pipeline.build import comparable

@@ -56,12 +56,7 @@ if TYPE_CHECKING:
     },
 )
 def benchmark(job: Job) -> None:
-    """Make the table and the figure of NAS-Bench-201, and print the correlations.
-
-    Reads results/SCALE/architectures, scores/*, ghn/*, oneshot and the random search, and the
-    published accuracies. Writes results/SCALE/benchmark and winners: .csv, .md, .html, .tex;
-    benchmark.png, .svg, .json, .provenance.json.
-    """
+    """Make the table and the figure of NAS-Bench-201, and print the correlations."""
     from ghn_pipeline.pipeline.record import write_provenance
     from ghn_pipeline.pipeline.results import architectures_of
     from ghn_pipeline.ranking.benchmark import DATASETS, truth

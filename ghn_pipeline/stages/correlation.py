@@ -92,11 +92,8 @@ PARTS = ("figure5a", "figure5b", "table5")
 def scores(job: Job) -> None:
     """Score the test architectures by a GHN, the one-shot model or a baseline (5.3).
 
-    Reads {data.folder}/cifar10.bin, results/SCALE/architectures and results/SCALE/MODEL; the
-    baselines `proxies` and `sgd` have no model. Architectures that compute the same function share
-    one score. The proxies score each architecture, because the size of a network includes
-    operations that compute nothing.
-    Writes results/SCALE/scores/MODEL: scores.csv, run.json; partial scores below checkpoints/.
+    Architectures that compute the same function share one score. The proxies score each
+    architecture, because the size of a network includes operations that compute nothing.
     """
     import pandas as pd
 
@@ -149,12 +146,7 @@ def scores(job: Job) -> None:
     },
 )
 def table4(job: Job) -> None:
-    """Make Table 4 and Figure 6, and print the correlations.
-
-    Reads results/SCALE/sgd/*, scores/*, ghn/*, oneshot.
-    Writes results/SCALE/table4.csv, .md, .html, .tex, .json,
-    table4.provenance.json, figure6.png, .svg.
-    """
+    """Make Table 4 and Figure 6, and print the correlations."""
     from ghn_pipeline.pipeline.record import write_provenance
     from ghn_pipeline.report import figure, table
     from ghn_pipeline.report.correlations import metrics
@@ -254,12 +246,7 @@ def table4_rows(config: "Config") -> "tuple[dict[str, Row], list[dict[str, Any]]
     },
 )
 def ablations(job: Job) -> None:
-    """Make Figures 5a and 5b and Table 5 (section 5.4), and print the correlations.
-
-    Reads results/SCALE/sgd/* and results/SCALE/scores/ghn/*.
-    Writes results/SCALE/figure5a, figure5b: .png, .svg, .csv, .md, .html, .tex; table5.csv, .md,
-    .html, .tex; ablations.json; ablations.provenance.json.
-    """
+    """Make Figures 5a and 5b and Table 5 (section 5.4), and print the correlations."""
     from ghn_pipeline.pipeline.record import write_provenance
     from ghn_pipeline.pipeline.results import ghn_pairs
     from ghn_pipeline.report.correlations import measure, metrics, show

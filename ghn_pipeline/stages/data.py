@@ -31,8 +31,7 @@ def _images(config: "Config", part: str) -> costs.Costs:
 def data(job: Job) -> None:
     """Get CIFAR-10 and verify every pixel and label.
 
-    Reads a local copy, or downloads one: it tries the entries of data.sources in their order.
-    Writes {data.folder}/cifar10.bin.
+    It reads a local copy, or downloads one: it tries the entries of data.sources in their order.
     """
     from ghn_pipeline.data import cifar10
 
@@ -55,11 +54,7 @@ def data(job: Job) -> None:
     memory_mb=1500,
 )
 def architectures(job: Job) -> None:
-    """Draw the test architectures (section 5.3) and the selection, for choices.
-
-    Reads the configuration. Writes results/SCALE/architectures: architectures.json,
-    selection.json, run.json.
-    """
+    """Draw the test architectures (section 5.3) and the selection, for choices."""
     from ghn_pipeline.pipeline import record, tracking
     from ghn_pipeline.pipeline.build import draw_held_out
 

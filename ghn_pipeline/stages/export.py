@@ -21,12 +21,7 @@ from ghn_pipeline.stages.shared import Job, Shown, stage
     ),
 )
 def export(job: Job) -> None:
-    """Export the winner as an architecture, a drawing, trained weights and ONNX.
-
-    Reads results/SCALE/winner, results/SCALE/finalists/best/SEED and {data.folder}/cifar10.bin.
-    Writes results/SCALE/export: architecture.json, figure7.png, .svg, model.pt, model.onnx,
-    run.json.
-    """
+    """Export the winner as an architecture, a drawing, trained weights and ONNX."""
     import torch
 
     from ghn_pipeline import export as files

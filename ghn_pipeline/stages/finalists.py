@@ -63,11 +63,7 @@ COST = (f"{FIRST_GHN}: run.json", CHOSEN_BY)
     like="sgd/INDEX",
 )
 def short(job: Job) -> None:
-    """Train one of the search's best by the short recipe of the ground truth (5.1.1).
-
-    Reads {data.folder}/cifar10.bin and results/SCALE/search/random/SEED.
-    Writes results/SCALE/short/RANK: curve.csv, run.json; checkpoints below checkpoints/.
-    """
+    """Train one of the search's best by the short recipe of the ground truth (5.1.1)."""
     from ghn_pipeline.data.images import stream
     from ghn_pipeline.model.network import Network, Trained
     from ghn_pipeline.pipeline.build import images_of
@@ -103,11 +99,7 @@ def short(job: Job) -> None:
     chapters=("architecture_search", "transfer"),
 )
 def winner(job: Job) -> None:
-    """Choose the winner, the best of the search's best after the short trainings.
-
-    Reads results/SCALE/short/* and results/SCALE/search/random/SEED.
-    Writes results/SCALE/winner/run.json.
-    """
+    """Choose the winner, the best of the search's best after the short trainings."""
     from ghn_pipeline.pipeline import record, tracking
     from ghn_pipeline.pipeline.results import by_rank, trained_on
 
@@ -171,9 +163,6 @@ def finalists(job: Job) -> None:
     The architecture is top/RANK (one of the search's best), random/RANK (one of its first, which
     are random) or best/SEED (the winner, with CutOut). This command starts finalists.processes
     processes, on this machine or, in a Slurm job, on finalists.nodes machines.
-    Reads {data.folder}/cifar10.bin and results/SCALE/search/random/SEED, or results/SCALE/winner.
-    Writes results/SCALE/finalists/NAME: model.pt, curve.csv, run.json; checkpoints below
-    checkpoints/.
     """
     from ghn_pipeline.pipeline.build import finalist_recipe
     from ghn_pipeline.pipeline.results import finalist
@@ -257,11 +246,7 @@ def share_out(job: Job, recipe: "Recipe", work: "Callable[[Team], None]") -> Non
     shown={"table1.html": Shown("table1.rst", "Tables 1 and 2", "Table 1")},
 )
 def table1(job: Job) -> None:
-    """Make Table 1 (section 5.1.1): the search's best beside random architectures.
-
-    Reads results/SCALE/finalists/top/*, finalists/random/*, search/random/SEED, ghn/NAME.
-    Writes results/SCALE/table1.csv, .md, .html, .tex, table1.provenance.json.
-    """
+    """Make Table 1 (section 5.1.1): the search's best beside random architectures."""
     from ghn_pipeline.pipeline.results import by_rank, trained_on
     from ghn_pipeline.report.paper.classifiers import Classifiers, table1
 
@@ -291,11 +276,7 @@ def table1(job: Job) -> None:
     shown={"table2.html": Shown("table2.rst", "Tables 1 and 2", "Table 2")},
 )
 def table2(job: Job) -> None:
-    """Make Table 2 (section 5.1.1): the winner, trained with several seeds.
-
-    Reads results/SCALE/finalists/best/*, winner, short/*, search/random/SEED, ghn/NAME.
-    Writes results/SCALE/table2.csv, .md, .html, .tex, table2.provenance.json.
-    """
+    """Make Table 2 (section 5.1.1): the winner, trained with several seeds."""
     from ghn_pipeline.pipeline.results import trained_on, winner
     from ghn_pipeline.report.paper.classifiers import Classifiers, table2
 

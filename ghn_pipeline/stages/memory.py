@@ -28,7 +28,6 @@ def memory(job: Job) -> None:
     """Measure the training memory of the one-shot model and the first GHN (7.1).
 
     It counts their parameters, and the peak of the tensors in training.
-    Reads the configuration. Writes results/SCALE/memory: memory.csv, memory.png, .svg, run.json.
     """
 
     from ghn_pipeline.pipeline import record, tracking

@@ -66,9 +66,7 @@ def mobile(job: Job) -> None:
 
     The network has the most channels that keep it below mobile.multiply_adds. If mobile.folder
     names no folder of ImageNet, its parameters and multiply-adds are counted without a training.
-    Reads results/SCALE/winner, and {mobile.folder}/train and val.
-    Writes results/SCALE/mobile: run.json; after a training also model.pt and curve.csv;
-    checkpoints below checkpoints/.
+    A training also writes model.pt and curve.csv.
     """
     config = job.config
     if not config.mobile.folder:
@@ -159,11 +157,7 @@ def _network(
     shown={"table3.html": Shown("table3.rst", "Table 3", "the table")},
 )
 def table3(job: Job) -> None:
-    """Make Table 3 (section 5.1.2): the winner's block for ImageNet-mobile.
-
-    Reads results/SCALE/mobile, winner, short/*, search/random/SEED, ghn/NAME.
-    Writes results/SCALE/table3.csv, .md, .html, .tex, table3.provenance.json.
-    """
+    """Make Table 3 (section 5.1.2): the winner's block for ImageNet-mobile."""
     from ghn_pipeline.pipeline.results import trained_on, winner
     from ghn_pipeline.report.paper.classifiers import Accuracy, Mobile, table3
 

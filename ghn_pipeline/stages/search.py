@@ -43,12 +43,7 @@ def _search(method: str, *own: str) -> Callable[[Work], Work]:
 @_search("random")
 @_search("evolution", "search.population", "search.sample", "search.generation")
 def search(job: Job) -> None:
-    """Search with weights from the first GHN, at random or by evolution (5.1.1).
-
-    Reads {data.folder}/cifar10.bin and results/SCALE/ghn/NAME.
-    Writes results/SCALE/search/METHOD/SEED: architectures.json, curve.csv, run.json; partial scores
-    below checkpoints/.
-    """
+    """Search with weights from the first GHN, at random or by evolution (5.1.1)."""
     import pandas as pd
 
     from ghn_pipeline.pipeline import tracking
@@ -76,7 +71,7 @@ def search(job: Job) -> None:
     curve = pd.DataFrame({by: values, "best": best_so_far(values)})
     curve.index = curve.index + 1
     write_atomically(folder / "curve.csv", curve.to_csv(index_label="step"))
-    best = max(found, key=lambda s: s.score.values[by])
+    best = max(found, key=lambda s: s.score.values[by])  # Eq. 2
     result = {"evaluations": len(found), "best": best.score.values[by], "hash": best.score.hash}
     outputs = ["architectures.json", "curve.csv"]
     publish(config, job.stage, first_ghn(config), found, result, outputs)
@@ -94,11 +89,7 @@ def search(job: Job) -> None:
     shown={"search_curves.svg": Shown("search.rst", "Search", "best so far")},
 )
 def search_curves(job: Job) -> None:
-    """Make the figure of every search's best score so far.
-
-    Reads results/SCALE/search/*. Writes results/SCALE/search_curves.png, .svg, .csv,
-    search_curves.provenance.json.
-    """
+    """Make the figure of every search's best score so far."""
     import pandas as pd
 
     from ghn_pipeline.pipeline import record

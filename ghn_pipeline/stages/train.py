@@ -73,11 +73,7 @@ def sgd_costs(config: "Config", part: str) -> costs.Costs:
     like="ghn/{part}",
 )
 def ghn(job: Job) -> None:
-    """Train a graph hypernetwork (sections 4 and 7.2).
-
-    Reads {data.folder}/cifar10.bin, and results/SCALE/architectures, which it never trains on.
-    Writes results/SCALE/ghn/NAME: model.pt, curve.csv, run.json; checkpoints below checkpoints/.
-    """
+    """Train a graph hypernetwork (sections 4 and 7.2)."""
     settings = job.config.ghns[job.part]
     _train_search(job.config, job.stage, settings, settings.nodes, settings)
 
@@ -95,11 +91,7 @@ def ghn(job: Job) -> None:
     costs=_oneshot_costs,
 )
 def oneshot(job: Job) -> None:
-    """Train the one-shot model of shared weights (section 5.3).
-
-    Reads {data.folder}/cifar10.bin, and results/SCALE/architectures, which it never trains on.
-    Writes results/SCALE/oneshot: model.pt, curve.csv, run.json; checkpoints below checkpoints/.
-    """
+    """Train the one-shot model of shared weights (section 5.3)."""
     config = job.config
     _train_search(config, job.stage, config.oneshot, config.space.nodes)
 
@@ -125,8 +117,6 @@ def sgd(job: Job) -> None:
     """Train one test architecture from scratch, for its ground truth (section 5.3).
 
     It also measures the accuracies of SGD that stops early.
-    Reads {data.folder}/cifar10.bin and results/SCALE/architectures.
-    Writes results/SCALE/sgd/INDEX: curve.csv, run.json; checkpoints below checkpoints/.
     """
     from ghn_pipeline.data.images import stream
     from ghn_pipeline.model.network import Network, Trained

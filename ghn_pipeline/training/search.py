@@ -114,6 +114,7 @@ def search_training(
         images, labels = training_batch(
             splits, step, batch=schedule.batch, padding=padding, seed=order
         )
+        # Eq. 16 to 18: the gradient reaches the GHN through the weights that it generates
         yield summed_loss(run_exits(network, model([network])[0], images), labels)
 
     return Training(

@@ -48,7 +48,7 @@ def sgd_training(
         images, labels = training_batch(
             splits, step, batch=recipe.batch, padding=padding, seed=seed
         )
-        yield summed_loss(model.exits(images), labels)
+        yield summed_loss(model.exits(images), labels)  # Eq. 1
 
     def early() -> dict[str, float]:
         images = fixed_batches(splits.validation, splits, evaluation.batch, evaluation.batches)

@@ -11,10 +11,7 @@ from ghn_pipeline.stages.shared import FIRST_GHN, Job, stage
     chapters=("agreement", "correlation"),
 )
 def agreement(job: Job) -> None:
-    """Write the scores of the first GHN beside those of a proxy.
-
-    Reads results/SCALE/scores. Writes results/SCALE/agreement: agreement.csv, run.json.
-    """
+    """Write the scores of the first GHN beside those of a proxy."""
     import pandas as pd
 
     from ghn_pipeline.pipeline import record, tracking
