@@ -388,14 +388,14 @@ def _is_of_space(config: "Config", one: Stage) -> bool:
 
 
 def _of_another_space(config: "Config", name: str, chapters: Sequence[str]) -> UserError:
-    from ghn_pipeline.space.spaces import SPACES  # listing the stages does not need it
+    from ghn_pipeline.space.spaces import SPACES  # not needed to list the stages
 
-    spaces = [space for space in SPACES.values() if set(chapters) & set(space.chapters)]
-    presets = ", ".join(f"presets/{preset}.yaml" for of in spaces for preset in of.presets)
+    spaces = {of: one for of, one in SPACES.items() if set(chapters) & set(one.chapters)}
+    presets = ", ".join(f"presets/{each}.yaml" for one in spaces.values() for each in one.presets)
     return UserError(
         f"{name} belongs to the chapter {_listed(chapters)}, which the space {config.space.name} "
         f"does not have: it has {', '.join(config.space.chapters)}. Ask for one of these, or use a "
-        f"preset of a space that has it ({presets or 'there is none'})."
+        f"preset of the space {_listed(list(spaces))} ({presets or 'there is none'})."
     )
 
 

@@ -310,9 +310,9 @@ def give(monkeypatch, outcomes):
         raise outcomes[source]
 
     sources = {
-        name: (partial(fetch, name), expected) for name, (_, expected) in cifar10._SOURCES.items()
+        name: (partial(fetch, name), expected) for name, (_, expected) in cifar10.SOURCES.items()
     }
-    monkeypatch.setattr(cifar10, "_SOURCES", sources)
+    monkeypatch.setattr(cifar10, "SOURCES", sources)
     return tried
 
 

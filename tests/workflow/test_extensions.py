@@ -59,7 +59,9 @@ def test_both_engines_make_the_stage_of_an_extension_and_what_it_reads(made):
 
 def test_the_proxy_counts_the_operation_in_the_architectures_of_the_space(made):
     folder = made[0].folder / RESULTS
-    drawn = yaml.safe_load((folder / "architectures/architectures.json").read_text("utf-8"))
+    drawn = yaml.safe_load(
+        (folder / "architectures/architectures.json").read_text(encoding="utf-8")
+    )
     counted = [2 * sum(node[0] == "half" for node in one["block"]) for one in drawn]
     scores = pd.read_csv(folder / "scores/proxies/scores.csv")
     assert scores["halves"].tolist() == counted
