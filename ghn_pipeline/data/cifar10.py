@@ -141,7 +141,7 @@ def _first_that_verifies(sources: Sequence[str], local: str, say: Callable[[str]
         try:
             records = fetch(local)
             if fault := _fault(records):
-                raise _SourceError(f"what it gave {fault}")
+                raise _SourceError(f"its data {fault}")
         except expected as error:
             name = "" if isinstance(error, _SourceError) else f"{type(error).__name__}: "
             failures.append(f"{source}: {name}{error}")
