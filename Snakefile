@@ -1,6 +1,6 @@
 # The paper's tables and figures: `snakemake --cores all [--configfile presets/quick.yaml]`,
 # on a Slurm cluster with `--profile slurm`.
-# Each rule is one `ghn` command; all of them stand in workflow/rules/stages.smk.
+# Each rule runs one `ghn` command; workflow/rules/stages.smk makes all rules.
 
 import os
 import sys
@@ -19,7 +19,7 @@ if workflow.config_settings.config:
         "to --configfile."
     )
 
-# relative, so that a command can be typed again from here, whatever machine it ran on
+# relative paths, so that a command can be repeated from this folder on any machine
 ADDED = [os.path.relpath(file) for file in workflow.overwrite_configfiles]
 FILES = ["params.yaml", *(file for file in ADDED if file != "params.yaml")]
 try:
@@ -28,7 +28,7 @@ except UserError as error:
     raise WorkflowError(str(error)) from None
 
 
-# below, so that a fault of the file is answered with the message of `load`
+# after `load`, so that the message on a faulty file is that of `load`
 configfile: "params.yaml"
 
 
@@ -36,7 +36,7 @@ report: "workflow/report/workflow.rst"
 
 
 if Path("results").exists() and not Path("results").is_dir():
-    raise WorkflowError("results is a file, and the results need a folder: move it away.")
+    raise WorkflowError("results is a file, and the results need a folder: move the file away.")
 
 RESULTS = f"results/{CONFIG.scale}"
 
@@ -47,26 +47,26 @@ onstart:
 
     if CONFIG.notice:
         print(CONFIG.notice, file=sys.stderr, flush=True)
-    # on a cluster it is the jobs that need an accelerator
+    # on a cluster only the jobs need an accelerator
     if workflow.local_exec:
         try:
             prepare_device(CONFIG)
         except UserError as error:
             raise WorkflowError(str(error)) from None
-    # of many jobs that open a new store at once, all but one would fail
+    # if many jobs opened a new store at once, all except one would fail
     tracking.prepare()
 
 
 onerror:
-    print(f"What each stage said, and which signal ended it, is in {RESULTS}/logs/STAGE.log.")
+    print(f"The output of each stage, and the signal that ended it, is in {RESULTS}/logs/STAGE.log.")
 
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/stages.smk"
 
 
-# What a person asks for: `snakemake CHAPTER --cores all ...`. `ghn_pipeline/space` says which chapters
-# a space has. A chapter with the name of a stage is that stage's rule.
+# The targets for users: `snakemake CHAPTER --cores all ...`. `ghn_pipeline/space` lists the chapters of
+# a space. A chapter with the name of a stage is that stage's rule.
 
 
 rule all:

@@ -1,4 +1,4 @@
-"""The command `ghn`: a verb for each kind of stage, and those that are about all of them."""
+"""The command `ghn`: a verb for each kind of stage, and verbs for all stages together."""
 
 import argparse
 import gc
@@ -32,7 +32,7 @@ def configuration(args: argparse.Namespace) -> "Config":
     """Read the configuration.
 
     Raises:
-        UserError: with every fault of it.
+        UserError: the configuration has faults; the message lists them all.
     """
     from ghn_pipeline.settings.config import load
 
@@ -40,7 +40,7 @@ def configuration(args: argparse.Namespace) -> "Config":
 
 
 def check(args: argparse.Namespace) -> None:
-    """Check the configuration, and that this machine is fit for the scale.
+    """Check the configuration, and whether this machine has the device that it needs.
 
     Reads the configuration. Writes nothing.
     """
@@ -51,10 +51,10 @@ def check(args: argparse.Namespace) -> None:
 
 
 def configure(args: argparse.Namespace) -> None:
-    """Put presets into params.yaml and dvc.yaml, for `dvc repro`, which reads no other file.
+    """Write presets into params.yaml and dvc.yaml, the only files `dvc repro` reads.
 
-    Reads params.yaml and each FILE. Writes params.yaml, its comments kept, and dvc.yaml with the
-    stages of the search space; `git checkout params.yaml dvc.yaml` takes it back.
+    Reads params.yaml and each FILE. Writes params.yaml, whose comments stay, and dvc.yaml with the
+    stages of the search space; `git checkout params.yaml dvc.yaml` undoes it.
     """
     from ghn_pipeline.pipeline import dvc
     from ghn_pipeline.settings.config import adopt
@@ -65,9 +65,10 @@ def configure(args: argparse.Namespace) -> None:
 
 
 def calibrate(args: argparse.Namespace) -> None:
-    """Hold the search space against Table 1: parameters of random architectures.
+    """Compare the sizes of random architectures with those of Table 1.
 
-    Reads the configuration. Writes nothing; prints mean and deviation in millions.
+    Reads the configuration. Writes nothing; prints the mean and the deviation of the parameters in
+    millions.
     """
 
     from ghn_pipeline.model.network import Network
@@ -76,7 +77,7 @@ def calibrate(args: argparse.Namespace) -> None:
 
     config = configuration(args)
     if args.samples < 2:
-        raise UserError("--samples: a deviation needs at least 2")
+        raise UserError("--samples: a deviation needs at least 2 architectures")
     space, rng = space_of(config), Random(config.seeds.test_architectures)
     blocks = [space.sample(rng, config.space.nodes) for _ in range(args.samples)]
     sizes = [Network(space.modules(b), config.images.resolution).parameters / 1e6 for b in blocks]
@@ -90,9 +91,9 @@ def calibrate(args: argparse.Namespace) -> None:
 
 
 def plan(args: argparse.Namespace) -> None:
-    """Say what a scale takes: jobs, accelerator-hours, disk.
+    """Show the jobs, accelerator-hours and disk that a scale takes.
 
-    Reads the configuration, and results/SCALE where there are. Writes nothing.
+    Reads the configuration, and results/SCALE if there are any. Writes nothing.
     """
     from ghn_pipeline.pipeline.plan import show
 
@@ -100,9 +101,10 @@ def plan(args: argparse.Namespace) -> None:
 
 
 def track(args: argparse.Namespace) -> None:
-    """Send results to MLflow that its store lacks, because it was away or is another one now.
+    """Send the results that MLflow's store lacks.
 
-    Reads results/**/run.json. Writes to the tracking store, and mlflow.json beside what was sent.
+    The store may not have answered, or may be another one now.
+    Reads results/**/run.json. Writes to the tracking store, and mlflow.json beside each run.json.
     """
     from ghn_pipeline.pipeline import tracking
 
@@ -115,43 +117,43 @@ def track(args: argparse.Namespace) -> None:
 
 
 def ui(args: argparse.Namespace) -> None:
-    """Open the MLflow UI on the store that the runs are in.
+    """Open the MLflow UI on the store of the runs.
 
-    Reads MLFLOW_TRACKING_URI, or mlflow.db here. Writes nothing, except that it makes a store where
-    there is none.
+    Reads MLFLOW_TRACKING_URI, or mlflow.db here. Writes nothing, except that it makes a missing
+    store.
     """
     from ghn_pipeline.pipeline import store, tracking
 
     if store.address().lower().startswith(("http://", "https://")):
         raise UserError("the runs are on the server that MLFLOW_TRACKING_URI names: open it there")
-    tracking.check()  # what MLflow itself says of a store shows the address
+    tracking.check()  # MLflow's own errors would show the address
     os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
-    # not among the words, which everybody on the machine may read
+    # not in the arguments, which everybody on the machine can read
     os.environ["MLFLOW_BACKEND_STORE_URI"] = store.address()
     words = ["mlflow", "ui", "--port", str(args.port)]
     os.execv(sys.executable, [sys.executable, "-m", *words])
 
 
 def completion(args: argparse.Namespace) -> None:
-    """Print a script by which a shell completes `ghn`.
+    """Print a script with which a shell completes `ghn`.
 
     Reads nothing. Writes nothing, except the script to standard output:
-    `eval "$(ghn completion bash)"` is for the shell at hand.
+    `eval "$(ghn completion bash)"` enables it in the present shell.
     """
 
-    import shtab  # which takes a quarter of the time of `ghn --help`
+    import shtab  # the import takes a quarter of the time of `ghn --help`
 
     print(shtab.complete(parser(shtab.FILE), args.shell))
 
 
 # ---- the command line ---------------------------------------------------------------------------
 
-#: Shells that shtab writes scripts for.
+#: The shells for which shtab writes scripts.
 SHELLS = ("bash", "zsh", "tcsh", "fish")
 
 Verb = Callable[[argparse.Namespace], None]
 
-#: Verbs that are no stages, with their arguments.
+#: The verbs that are no stages, with their arguments.
 OTHERS: dict[str, tuple[Verb, dict[str, dict[str, object]]]] = {
     "check": (check, {}),
     "configure": (
@@ -160,7 +162,7 @@ OTHERS: dict[str, tuple[Verb, dict[str, dict[str, object]]]] = {
     ),
     "calibrate": (
         calibrate,
-        {"--samples": {"type": int, "default": 300, "help": "how many (default 300)"}},
+        {"--samples": {"type": int, "default": 300, "help": "architectures (default 300)"}},
     ),
     "plan": (plan, {}),
     "track": (track, {}),
@@ -168,11 +170,11 @@ OTHERS: dict[str, tuple[Verb, dict[str, dict[str, object]]]] = {
         completion,
         {"shell": {"metavar": "SHELL", "choices": SHELLS, "help": f"one of {', '.join(SHELLS)}"}},
     ),
-    "ui": (ui, {"--port": {"type": int, "default": 5000, "help": "to listen at (default 5000)"}}),
+    "ui": (ui, {"--port": {"type": int, "default": 5000, "help": "its port (default 5000)"}}),
 }
 
 
-#: Verbs that read no configuration, or that are told otherwise what to read.
+#: The verbs without the option --config.
 WITHOUT_SETTINGS = ("configure", "track", "completion", "ui")
 
 
@@ -182,7 +184,7 @@ def verbs() -> list[str]:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Answers an unknown verb with the nearest one, in place of all of them."""
+    """A parser that answers an unknown verb with the nearest one instead of the whole list."""
 
     def error(self, message: str) -> NoReturn:
         if unknown := re.search(r"argument VERB: invalid choice: '(.*?)'", message):
@@ -194,7 +196,7 @@ def parser(files: object = None) -> argparse.ArgumentParser:
     """Return the parser of the command line; each verb's help is its docstring.
 
     Args:
-        files: shtab's mark of words that a shell completes by files.
+        files: shtab's mark for arguments that a shell completes with file names.
     """
     top = _Parser("ghn", description="Graph HyperNetworks, reproduced.")
     top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
@@ -244,14 +246,14 @@ def _add_verb(
         nargs="+",
         default=["params.yaml"],
         metavar="FILE",
-        help="configuration; each file changes what stands in those before (params.yaml)",
+        help="configuration; each file overrides those before it (default params.yaml)",
     ).complete = files  # type: ignore[attr-defined]
     return sub
 
 
 def main() -> int:
-    """Run one verb in a child process, so that this one can say which signal ended it."""
-    # none of the many objects that imports make is garbage, and to look for it takes 20% of them
+    """Run one verb in a child process, so that this process can report the signal that ended it."""
+    # imports make no garbage, and collecting it would take 20% of their time
     gc.set_threshold(100_000)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -259,17 +261,17 @@ def main() -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         args = parser().parse_args()
-    except UserError as error:  # of an extension, which may declare verbs
+    except UserError as error:  # raised by an extension, which may declare verbs
         print(f"ghn: {error}", file=sys.stderr)
         return 1
-    # torchrun supervises its workers itself
+    # torchrun itself supervises its workers
     if is_worker():
         return run(args)
     return supervised(lambda: run(args), f"ghn {args.verb}")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run one verb in this process; a user's mistake is one message and exit code 1."""
+    """Run one verb in this process; a user's mistake gives one message and exit code 1."""
     try:
         if args.verb in OTHERS:
             OTHERS[args.verb][0](args)
@@ -291,7 +293,7 @@ def run(args: argparse.Namespace) -> int:
         )
         return 1
     except BrokenPipeError:
-        # what reads the output, such as `head`, has ended; nothing more can be said there
+        # the reader of the output, such as `head`, has ended, so nothing more can be printed
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
@@ -301,10 +303,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _do(args: argparse.Namespace) -> None:
-    """Do the work of a stage; all that it says stands in its log as well.
+    """Do the work of a stage, and keep its output in its log.
 
     Raises:
-        UserError: a fault of the configuration, no such stage in the space, or one of the work.
+        UserError: the configuration has faults, the space has no such stage, or the work raises it.
     """
     from ghn_pipeline.pipeline import tracking
 
@@ -312,17 +314,17 @@ def _do(args: argparse.Namespace) -> None:
     name, config = "/".join([args.verb, *parts]), configuration(args)
     log = log_file(config, name)
     tracking.at_once()  # a fault of the environment is said before the work
-    # of processes that share the work
+    # one of several processes that share the work keeps the log
     if leads():
         logs.keep(log)
     find(config, name)[0].work(Job(config, name, [args.verb, *parts, "--config", *args.config]))
 
 
 def ran_out_of_memory(error: Exception) -> bool:
-    """Whether there was too little memory: of torch's errors on a CPU only the text says so."""
+    """Return whether memory ran out; only their text identifies such errors of torch on a CPU."""
     return (
         isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"  # torch's, which need not be imported here
+        or type(error).__name__ == "OutOfMemoryError"  # of torch, without importing it
         or "DefaultCPUAllocator" in str(error)
     )
 

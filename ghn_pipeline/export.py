@@ -1,4 +1,4 @@
-"""The winner as files that others can use: for PyTorch, and as ONNX without this package."""
+"""The export of a network as files: for PyTorch, and as ONNX, which does not need this package."""
 
 import hashlib
 import io
@@ -24,7 +24,7 @@ from ghn_pipeline.system.files import digest, read_bytes, read_json, write_atomi
 from ghn_pipeline.training.checkpoint import fill, unpickled
 
 MADE_BY = "ghn export` or `ghn anytime_curves"
-#: Nodes of all blocks that a network which is read may have. The paper's have 342 at most.
+#: The most nodes of all blocks in a network that is read. The paper's have at most 342.
 MOST_NODES = 10_000
 
 Size = Annotated[int, Field(ge=1, le=100_000)]
@@ -32,16 +32,16 @@ _EACH = Field(min_length=IMAGE.channels, max_length=IMAGE.channels)
 
 
 class Architecture(Section):
-    """What stands in `architecture.json`.
+    """The content of `architecture.json`.
 
     Attributes:
-        space: its name, and the arguments that make it.
-        block: as its space reads it.
-        resolution: of the images, in pixels.
-        mean: of each channel of the training images, from 0 to 1.
-        std: likewise.
-        sha256: of `model.pt`.
-        digest: of all the rest.
+        space: name of the search space, and the arguments of its constructor.
+        block: the architecture, in the form that its space reads.
+        resolution: side of the images in pixels.
+        mean: mean of each channel of the training images, from 0 to 1.
+        std: standard deviation of each channel of the training images.
+        sha256: SHA-256 of `model.pt`.
+        digest: digest of the other keys.
     """
 
     space: dict[str, Any]
@@ -53,7 +53,7 @@ class Architecture(Section):
     digest: str
 
 
-#: What may stand for an argument of a space, by the type of the argument.
+#: The JSON types of the arguments of a space, by the arguments' own types.
 _ARGUMENTS: dict[Any, Any] = {
     int: Size,
     tuple[int, ...]: Annotated[list[Size], Field(max_length=16)],
@@ -72,12 +72,12 @@ _SPACES = {name: _schema(name, space.makes) for name, space in SPACES.items()}
 
 
 class Exported(nn.Module):
-    """A trained network that takes pixels as they are in a picture, from 0 to 1.
+    """A trained network that takes plain pixels, from 0 to 1.
 
     Args:
         model: the network, which takes normalised images.
-        mean: of each channel of the training images, [3].
-        std: likewise.
+        mean: mean of each channel of the training images, [3].
+        std: standard deviation of each channel of the training images, [3].
     """
 
     mean: Tensor
@@ -95,16 +95,14 @@ class Exported(nn.Module):
         return logits
 
     def to_budget(self, pixels: Tensor, budget: float) -> Tensor:
-        """Return the logits of the last exit that `budget` multiply-adds an image reach.
-
-        Nothing is computed that takes more (section 5.2).
+        """Return the logits of the last exit within a budget, without further work (section 5.2).
 
         Args:
-            pixels: as `forward` takes them.
-            budget: `self.model.network.spent` is what each exit takes.
+            pixels: pixels [B, 3, R, R], float32 from 0 to 1.
+            budget: multiply-adds an image; `self.model.network.spent` has those of each exit.
 
         Raises:
-            ValueError: it reaches none.
+            ValueError: the budget reaches no exit.
         """
         images, model = (pixels - self.mean) / self.std, self.model
         return run_to_budget(model.network, model.weights, images, budget, model.norm)
@@ -116,12 +114,12 @@ def save(
     """Write `architecture.json` and `model.pt`, which `load` reads.
 
     Args:
-        folder: made if it is not there.
-        space: that the block is of.
+        folder: the folder of the files, made if it is missing.
+        space: the search space of the block.
         block: the architecture of the model.
         model: the network with its trained weights, on any device.
-        mean: that its images were normalised with, [3], of pixels from 0 to 1.
-        std: likewise.
+        mean: mean of each channel of its training images, [3], with pixels from 0 to 1.
+        std: standard deviation of each channel of its training images, [3].
 
     Raises:
         UserError: a file cannot be written.
@@ -142,7 +140,7 @@ def save(
 
 
 def _arguments(space: Space) -> dict[str, Any]:
-    """The name of a space and the arguments that make it."""
+    """Return the name of a space and the arguments of its constructor."""
     (name,) = (name for name, known in SPACES.items() if known.makes is type(space))
     return {"name": name, **{f.name: getattr(space, f.name) for f in fields(space)}}  # type: ignore[arg-type]
 
@@ -176,10 +174,10 @@ def load(folder: Path) -> Exported:
 
 
 def _checked(content: Any) -> tuple[Architecture, Space]:
-    """Return what stands in `architecture.json`, and the space that it names.
+    """Return the content of `architecture.json`, and the space that it names.
 
     Raises:
-        ValueError: with the first faults.
+        ValueError: the content has faults; the message lists the first ones.
     """
     try:
         architecture = Architecture.model_validate(content)
@@ -193,7 +191,7 @@ def _checked(content: Any) -> tuple[Architecture, Space]:
     known = SPACES[name].known
     if unknown := [op for op in given["operations"] if op not in known]:
         raise ValueError(f"unknown operation {unknown[0]}{did_you_mean(unknown[0], known)}")
-    # JSON has lists only
+    # JSON has lists, and spaces take tuples
     space = SPACES[name].makes(
         **{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
     )
@@ -201,10 +199,10 @@ def _checked(content: Any) -> tuple[Architecture, Space]:
 
 
 def _untrained(space: Space, block: Block, resolution: int, size: int) -> Trained:
-    """Make the network, unless it is so large that its weights cannot be `size` bytes.
+    """Make the network, unless its weights would take more than `size` bytes.
 
     Raises:
-        ValueError: it is.
+        ValueError: the network is too large.
     """
     modules = space.modules(block)
     if (nodes := sum(len(module.block.nodes) for module in modules)) > MOST_NODES:
@@ -216,13 +214,13 @@ def _untrained(space: Space, block: Block, resolution: int, size: int) -> Traine
 
 
 def write_onnx(model: Exported, path: Path) -> None:
-    """Write the network as one ONNX file: `pixels` [B, 3, R, R] to `logits` [B, classes], any B.
+    """Write the network as an ONNX file from `pixels` [B, 3, R, R] to `logits` [B, classes].
 
-    It takes two minutes for a network of the paper's size.
+    B may have any size. A network of the paper's size takes two minutes.
 
     Args:
-        model: in evaluation mode, on the CPU; equal models give equal bytes.
-        path: of the file.
+        model: the network in evaluation mode on the CPU; equal networks give equal bytes.
+        path: path of the file.
 
     Raises:
         UserError: the file cannot be written.
@@ -231,7 +229,7 @@ def write_onnx(model: Exported, path: Path) -> None:
     example = (torch.zeros(2, IMAGE.channels, side, side),)
     any_batch = ({0: torch.export.Dim.DYNAMIC},)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's exporter warns of its own parts
+        warnings.simplefilter("ignore")  # torch's exporter warns about its own code
         program = torch.export.export(model, example, dynamic_shapes=any_batch)
         program = program.run_decompositions({torch.ops.aten.split.Tensor: _slices})
         written = torch.onnx.export(
@@ -242,7 +240,7 @@ def write_onnx(model: Exported, path: Path) -> None:
             output_names=["logits"],
             dynamic_shapes=({0: "batch"},),
         )
-    assert written is not None  # it is only without `dynamo`
+    assert written is not None  # None occurs only without `dynamo`
     proto = written.model_proto
     graph = proto.graph
     named = (*graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info)
@@ -252,5 +250,5 @@ def write_onnx(model: Exported, path: Path) -> None:
 
 
 def _slices(x: Tensor, size: int, dim: int = 0) -> list[Tensor]:
-    """Split into slices: onnxscript has nothing for equal parts of an unknown batch."""
+    """Split into slices, because onnxscript cannot split a batch of unknown size evenly."""
     return [x.narrow(dim, i * size, size) for i in range(int(x.shape[dim] // size))]

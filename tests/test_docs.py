@@ -26,6 +26,13 @@ SPAN = re.compile(r"`([^`]+)`")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
+#: Stages that extend.md shows how to add.
+EXAMPLES = [
+    name
+    for path in (ROOT / "tests/extensions").glob("*.py")
+    for name in re.findall(r'@stage\(\s*"(\w+)"', path.read_text(encoding="utf-8"))
+]
+
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 
 
@@ -99,7 +106,7 @@ def test_the_navigation_has_every_page() -> None:
 
 @each_page
 def test_verbs_exist(page: Path) -> None:
-    assert set(first_words(page, "ghn")) <= set(verbs())
+    assert set(first_words(page, "ghn")) <= {*verbs(), *EXAMPLES}
 
 
 @each_page
@@ -112,7 +119,7 @@ def test_targets_of_make_exist(page: Path) -> None:
 @each_page
 def test_targets_of_snakemake_exist(page: Path) -> None:
     chapters = (space.chapters for space in SPACES.values())
-    rules = {"all", *(one.kind for one in declared())}.union(*chapters)
+    rules = {"all", *EXAMPLES, *(one.kind for one in declared())}.union(*chapters)
     # a target with a slash is a file
     asked = {word for word in first_words(page, "snakemake") if "/" not in word}
     assert asked <= rules

@@ -1,8 +1,8 @@
-"""Baselines of the anytime networks of section 5.2, and what their predictions cost.
+"""The baselines of the anytime networks of section 5.2, and their costs.
 
-They are those that Huang et al. (2018, "Multi-Scale Dense Networks for Resource Efficient Image
-Classification", arXiv 1703.09844) compare on CIFAR-10: MSDNet itself, a ResNet and a DenseNet with
-several classifiers, and ensembles of both. Weights are drawn from torch's global generator.
+Huang et al. (2018, "Multi-Scale Dense Networks for Resource Efficient Image Classification", arXiv
+1703.09844) compare them on CIFAR-10: MSDNet itself, a ResNet and a DenseNet with several
+classifiers, and ensembles of both. Weights are drawn from torch's global generator.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from ghn_pipeline.settings.sections import Anytime, DenseNets, ResNets
 
 
 def made(name: str, settings: Anytime, classes: int) -> MultiExit:
-    """Make a baseline, one of `settings.rivals`, with weights as they are before training."""
+    """Make an untrained baseline, one of `settings.rivals`."""
     of = getattr(settings, name)
     arguments = {**of.model_dump(), "classes": classes}
     if isinstance(of, ResNets):
@@ -35,12 +35,12 @@ def made(name: str, settings: Anytime, classes: int) -> MultiExit:
 
 
 def multiply_adds(network: MultiExit, resolution: int) -> list[int]:
-    """Count for each exit the multiply-adds of all that is done up to it, for one image.
+    """Return for each exit the multiply-adds of all work up to it, for one image.
 
-    Those of convolutions and matrices count, as in `Network.spent`.
+    Convolutions and matrices count, as in `Network.spent`.
 
     Args:
-        network: counted in evaluation, and left in the mode in which it was.
+        network: the network, counted in evaluation mode and returned to its own mode.
         resolution: side of the image in pixels.
     """
     training = network.training

@@ -1,4 +1,4 @@
-"""DenseNets for CIFAR, with classifiers on the way or without (Huang et al., 2018: DenseNet^MC)."""
+"""DenseNets for CIFAR with one or several classifiers (Huang et al., 2018: DenseNet^MC)."""
 
 import math
 from collections.abc import Collection
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ghn_pipeline.baselines.exits import Chain, classifier
 from ghn_pipeline.data.torchvision_shim import import_torchvision
 
-#: One dense block each, at half the side of the one before (Huang et al., 2017, section 3).
+#: Each has a dense block, at half the side of the one before (Huang et al., 2017, section 3).
 RESOLUTIONS = 3
 
 
@@ -28,13 +28,13 @@ def densenet(
     Its classifiers are as in `resnet` (kalviny/MSDNet-PyTorch, models/densenet_mc.py).
 
     Args:
-        layers: pairs of a 1×1 and a 3×3 convolution in each of three dense blocks.
+        layers: number of pairs of a 1×1 and a 3×3 convolution in each of three dense blocks.
         channels: channels of the first convolution.
         growth: channels that a pair adds.
         classes: number of classes.
-        bottleneck: channels between the convolutions of a pair, over `growth`.
+        bottleneck: ratio of the channels between the convolutions of a pair to `growth`.
         reduction: share of the channels that a transition between dense blocks keeps.
-        exits: after which pairs of each dense block, counted from 1, there is one more exit.
+        exits: the pairs of each dense block, counted from 1, that a further exit follows.
     """
     parts = import_torchvision().models.densenet
     steps: list[nn.Module] = [nn.Conv2d(3, channels, 3, padding=1, bias=False)]
@@ -56,7 +56,7 @@ def densenet(
 
 
 class Dense(nn.Module):
-    """What a layer reads, and by its side what it makes of it."""
+    """A layer whose output is appended to its input."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Ensembles of networks that are run one after another (Huang et al., 2018, section 5.1)."""
+"""Ensembles of networks that run one after another (Huang et al., 2018, section 5.1)."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -11,15 +11,15 @@ from ghn_pipeline.baselines.exits import MultiExit
 
 
 class Ensemble(MultiExit):
-    """Networks of which each adds its vote: an exit after each of them.
+    """Networks that vote, with an exit after each of them.
 
     In evaluation an exit gives the logarithm of the mean of the members' probabilities so far,
-    which is as good as logits for accuracy and cross-entropy. In training it gives the logits of
-    one member alone: the sum of the exits' losses trains each as if there were no others.
+    which serves as logits for accuracy and cross-entropy. In training it gives the logits of one
+    member, so that the sum of the exits' losses trains each member by itself.
 
     Args:
-        members: networks from images to logits [B, classes], in the order in which they run:
-            the cheapest first.
+        members: networks from images to logits [B, classes], in the order in which they run, the
+            cheapest first.
     """
 
     def __init__(self, members: Sequence[nn.Module]) -> None:
@@ -27,7 +27,7 @@ class Ensemble(MultiExit):
         self.members = nn.ModuleList(members)
 
     def exits(self, images: Tensor) -> Iterator[Tensor]:
-        """Yield the logits of each exit, as `MultiExit.exits`."""
+        """Yield the logits of each exit; see `MultiExit.exits`."""
         total: Tensor | None = None  # log of the sum of probabilities
         for count, member in enumerate(self.members, 1):
             logits: Tensor = member(images)

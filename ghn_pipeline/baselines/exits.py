@@ -1,4 +1,4 @@
-"""What the baselines are made of: networks with exits, classifiers, initial weights."""
+"""Parts of the baselines: networks with exits, classifiers, initial weights."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -12,7 +12,7 @@ class MultiExit(nn.Module):
     def exits(self, images: Tensor) -> Iterator[Tensor]:
         """Yield the logits [B, classes] of each exit for normalised images [B, 3, R, R].
 
-        What no exit up to the one that is asked for needs is not yet done.
+        The work for an exit is done only when the caller asks for it.
         """
         raise NotImplementedError
 
@@ -26,8 +26,8 @@ class Chain(MultiExit):
     """Modules one after another, with classifiers on the way.
 
     Args:
-        steps: the modules, each reading what the one before puts out.
-        classifiers: for each exit the number of steps before it, and what it does to their output.
+        steps: the modules; each reads the output of the one before.
+        classifiers: the classifier of each exit, by the number of steps before it.
     """
 
     def __init__(self, steps: Sequence[nn.Module], classifiers: Mapping[int, nn.Module]) -> None:
@@ -37,7 +37,7 @@ class Chain(MultiExit):
         initialise(self)
 
     def exits(self, images: Tensor) -> Iterator[Tensor]:
-        """Yield the logits of each exit, as `MultiExit.exits`."""
+        """Yield the logits of each exit; see `MultiExit.exits`."""
         x = images
         for done, step in enumerate(self.steps, 1):
             x = step(x)
@@ -58,10 +58,10 @@ def classifier(inputs: int, channels: int, halvings: int, classes: int) -> nn.Se
     """Return the classifier of an exit: convolutions of stride 2, mean over all pixels, a matrix.
 
     Args:
-        inputs: channels that it reads.
-        channels: that each convolution puts out; `inputs` if there is none.
-        halvings: how many convolutions there are.
-        classes: logits that it puts out.
+        inputs: number of input channels.
+        channels: output channels of each convolution; `inputs` if there is none.
+        halvings: number of convolutions.
+        classes: number of classes.
     """
     widths = [inputs, *[channels] * halvings]
     convolutions = [convolution(i, o, kernel=3, stride=2) for i, o in pairwise(widths)]

@@ -1,9 +1,9 @@
 """MSDNet for CIFAR (Huang et al., 2018, arXiv 1703.09844).
 
-It has both savings of their section 4. Network reduction: the depth is cut into as many parts as
-there are scales; each part after the first drops the finest scale left, and a transition cuts the
-channels of the others. Lazy evaluation: what an exit does not need waits until a later one does.
-What the paper leaves open is as in its authors' code, gaohuang/MSDNet (Lua, at its defaults).
+It has both savings of their section 4. Network reduction: the layers form as many parts as there
+are scales; each part after the first drops the finest scale, and a transition reduces the channels
+of the others. Lazy evaluation: a feature is computed only when an exit needs it. Details that the
+paper leaves open follow its authors' code, gaohuang/MSDNet (Lua, at its defaults).
 """
 
 import math
@@ -21,13 +21,13 @@ CLASSIFIER_CHANNELS = 128
 
 
 class Column(NamedTuple):
-    """One layer at all its scales; widths are channels of a scale over its growth factor.
+    """One layer at all its scales; a width is the channels of a scale over its growth factor.
 
     Attributes:
-        finest: the finest scale that it has, 0 being that of the image.
-        reads: the finest scale that it reads: one finer where it drops a scale.
-        width: that it reads.
-        out: width that it puts out.
+        finest: its finest scale, counted from 0, the scale of the image.
+        reads: the finest scale that it reads, one finer if it drops a scale.
+        width: width of its input.
+        out: width of its output.
     """
 
     finest: int
@@ -39,7 +39,7 @@ class Column(NamedTuple):
 def columns(
     depth: int, scales: int, channels: int, growth: int, reduction: float
 ) -> Iterator[Column]:
-    """Yield the layers of an MSDNet in order, from the arguments of `MSDNet`."""
+    """Yield the layers of an MSDNet in order; `MSDNet` explains the arguments."""
     reads, width = 0, channels
     for layer in range(depth):
         finest = layer // math.ceil(depth / scales)
@@ -57,14 +57,14 @@ class MSDNet(MultiExit):
 
     Args:
         blocks: number of exits.
-        base: layers before the first exit.
-        step: layers between two exits.
-        channels: that the stem puts out at a scale with growth factor 1.
+        base: number of layers before the first exit.
+        step: number of layers between two exits.
+        channels: output channels of the stem at a scale with growth factor 1.
         growth: channels that a layer adds at such a scale.
         classes: number of classes.
-        growth_factors: for each scale, finest first, what multiplies its channels and growth.
-        bottleneck_factors: for each scale: a 1×1 convolution that reads it puts out at most so
-            many times the channels that the 3×3 convolution after it does.
+        growth_factors: for each scale, finest first, the factor of its channels and growth.
+        bottleneck_factors: for each scale, the largest ratio of the channels of a 1×1 convolution
+            that reads it to those of the 3×3 convolution after it.
         reduction: share of its channels that a scale keeps when a finer one is dropped.
     """
 
@@ -104,17 +104,17 @@ class MSDNet(MultiExit):
         initialise(self)
 
     def exits(self, images: Tensor) -> Iterator[Tensor]:
-        """Yield the logits of each exit, as `MultiExit.exits`."""
+        """Yield the logits of each exit; see `MultiExit.exits`."""
         coarsest = len(self.stem) - 1
         for layer, features in enumerate(self._features(coarsest, images)):
             if str(layer) in self.classifiers:
                 yield self.classifiers[str(layer)](features)
 
     def _features(self, scale: int, images: Tensor) -> Iterator[Tensor]:
-        """Yield what each layer puts out at one scale, the stem first.
+        """Yield the output of each layer at one scale, the stem first.
 
-        A layer asks the finer scale for its features of one layer before, and for no later ones,
-        which no exit needs yet.
+        A layer asks the finer scale only for the features of the layer before, because no exit
+        needs later ones yet.
         """
         finer = self._features(scale - 1, images) if scale else iter([images])
         below = next(finer)
@@ -127,14 +127,14 @@ class MSDNet(MultiExit):
 
 
 class Layer(nn.Module):
-    """One layer at one scale: what it reads, and by its side what it makes of it.
+    """One layer at one scale, which appends new features to its input.
 
-    Half of what it adds comes from the finer scale, if it reads one.
+    Half of the new features come from the finer scale, if it reads one.
 
     Args:
         column: the layer.
-        scale: which of its scales.
-        growth, growth_factors, bottleneck_factors: those of `MSDNet`.
+        scale: the scale.
+        growth, growth_factors, bottleneck_factors: the arguments of `MSDNet`.
     """
 
     def __init__(

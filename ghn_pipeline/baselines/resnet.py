@@ -1,4 +1,4 @@
-"""ResNets for CIFAR, with classifiers on the way or without (Huang et al., 2018: ResNet^MC)."""
+"""ResNets for CIFAR with one or several classifiers (Huang et al., 2018: ResNet^MC)."""
 
 from collections.abc import Collection
 
@@ -16,15 +16,15 @@ RESOLUTIONS = 3
 def resnet(blocks: int, channels: int, classes: int, *, exits: Collection[int] = ()) -> Chain:
     """Return a ResNet of 6 `blocks` + 2 layers (He et al., 2016, section 4.2).
 
-    Its classifiers are as in the code to which MSDNet's authors point, there for ImageNet
-    (kalviny/MSDNet-PyTorch, models/resnet_mc.py): as wide as what they read, with as many
-    convolutions of stride 2 as bring every exit down to the same side, 2 pixels of 32.
+    Its classifiers follow the code for ImageNet that MSDNet's authors refer to
+    (kalviny/MSDNet-PyTorch, models/resnet_mc.py). They are as wide as their input, and their
+    convolutions of stride 2 reduce every exit to the same side, 2 pixels for images of 32.
 
     Args:
-        blocks: residual blocks at each of three resolutions.
+        blocks: number of residual blocks at each of three resolutions.
         channels: channels at the first resolution.
         classes: number of classes.
-        exits: after which blocks of each resolution, counted from 1, there is one more exit.
+        exits: the blocks of each resolution, counted from 1, that a further exit follows.
     """
     basic_block = import_torchvision().models.resnet.BasicBlock
     steps, classifiers = [convolution(3, channels, kernel=3)], {}
@@ -43,8 +43,8 @@ def resnet(blocks: int, channels: int, classes: int, *, exits: Collection[int] =
 
 
 class Shortcut(nn.Module):
-    """The way around a block that halves the side: no weights (He et al., 2016, option A)."""
+    """The shortcut around a block that halves the side, without weights (He et al., option A)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Take every other pixel of x [B, C, R, R], and C channels of zeros: [B, 2C, R/2, R/2]."""
+        """Return every other pixel of x [B, C, R, R] and C channels of zeros, [B, 2C, R/2, R/2]."""
         return F.pad(take_every(x, 2), (0, 0, 0, 0, 0, x.shape[1]))

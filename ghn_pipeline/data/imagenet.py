@@ -1,4 +1,4 @@
-"""ImageNet from a folder tree that the user has: batches of its images, read by processes."""
+"""Batches of ImageNet, read by processes from a folder that the user provides."""
 
 import multiprocessing
 import os
@@ -29,29 +29,29 @@ from ghn_pipeline.system.processes import end_with_parent
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
-#: classes and validation images of ILSVRC 2012, which is ImageNet in papers
+#: the numbers of classes and validation images of ILSVRC 2012, the ImageNet of papers
 ILSVRC = (1000, 50_000)
 
-# of the channels of ImageNet's training images, whose pixels count from 0 to 1; from the
-# documentation of torchvision's pretrained models
+# mean and deviation of the channels of ImageNet's training images, with pixels from 0 to 1, from
+# the documentation of torchvision's pretrained models
 MEAN = torch.tensor([0.485, 0.456, 0.406])
 STD = torch.tensor([0.229, 0.224, 0.225])
 
-# shares of the image's area and ratios of width to height that random crops have; Szegedy et al.
-# 2015, "Going deeper with convolutions", section 6
+# ranges of a random crop's share of the image's area and of its ratio of width to height; Szegedy
+# et al. 2015, "Going deeper with convolutions", section 6
 CROP_AREA = (0.08, 1.0)
 CROP_RATIO = (3 / 4, 4 / 3)
 
-# pixels of the shorter side over those of the central crop, as 224 out of 256 are customary
+# ratio of the shorter side to the central crop; 224 out of 256 pixels are customary
 SHORTER_SIDE = 256 / 224
 
-#: pixels of the largest image that is decoded; a process that reads takes up to 8 bytes for each
+#: most pixels of an image that is decoded; a reading process takes up to 8 bytes for each
 LARGEST = 2**26
-#: longer over shorter side of the narrowest image that is decoded: a validation image is scaled to
-#: a shorter side of some 256 pixels
+#: largest ratio of the longer to the shorter side of an image that is decoded, because validation
+#: images are scaled to a shorter side of some 256 pixels
 NARROWEST = 500
 
-#: what turns an image upright, by its EXIF orientation
+#: the operation that turns an image upright, by its EXIF orientation
 UPRIGHT: dict[object, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -62,17 +62,17 @@ UPRIGHT: dict[object, Image.Transpose] = {
     8: Image.Transpose.ROTATE_90,
 }
 
-#: seconds that a reading process goes on when all processes are told to stop
+#: seconds that a reading process continues after all processes are told to stop
 GRACE = 10
 
 WHOLE = slice(None)
 CPU = torch.device("cpu")
 
-#: Name and size of each image of a class.
+#: The name and size of each image of a class.
 Listing = list[tuple[str, int]]
-#: Of images, uint8 [B, R, R, 3].
+#: The pixels of images, uint8 [B, R, R, 3].
 Pixels = npt.NDArray[np.uint8]
-#: What random draws depend on.
+#: The key of random draws.
 Key = tuple[int | str, ...]
 
 
@@ -81,30 +81,30 @@ class ImageNet:
     """The images of a folder with train/CLASS/*.JPEG and val/CLASS/*.JPEG.
 
     Attributes:
-        classes: names of the folders, sorted; a label is a position among them.
+        classes: sorted names of the class folders; a label is a position among them.
         train: path and label of each training image, in the order of the names.
-        validation: likewise.
-        digest: of the names below the folder and the sizes of all images.
+        validation: path and label of each validation image, in the order of the names.
+        digest: digest of the names and sizes of all images.
     """
 
     classes: tuple[str, ...]
-    # text, for a million objects of the class Path would take a gigabyte
+    # paths are text, because a million objects of the class Path would take a gigabyte
     train: tuple[tuple[str, int], ...] = field(repr=False)
     validation: tuple[tuple[str, int], ...] = field(repr=False)
     digest: str
 
 
 def find(folder: Path) -> ImageNet:
-    """List the images (.jpg, .jpeg or .png) of `folder`; hidden files and folders do not count.
+    """Return the images (.jpg, .jpeg or .png) of `folder`; hidden files and folders do not count.
 
     Raises:
-        UserError: the folder is not as it must be; it names every fault.
+        UserError: the folder is not ImageNet; the message lists every fault.
     """
     try:
         train, validation = (_classes(folder / part) for part in ("train", "val"))
     except OSError as error:
         raise UserError(
-            f"cannot read {error.filename}: {error.strerror}. Mend it or take it away."
+            f"cannot read {error.filename}: {error.strerror}. Make it readable or remove it."
         ) from error
     if faults := _faults(folder, train, validation):
         raise UserError(
@@ -174,9 +174,9 @@ class _Item(NamedTuple):
     """One image of a batch.
 
     Attributes:
-        path: of the file.
-        label: its class.
-        key: of its random crop and flip; None for the central crop.
+        path: path of the file.
+        label: number of its class.
+        key: key of its random crop and flip; None for the central crop.
     """
 
     path: str
@@ -195,32 +195,32 @@ def training_batches(
     part: slice = WHOLE,
     device: torch.device = CPU,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images, cropped at random, flipped half the time and normalised, and labels, by step.
+    """Yield the training batch of each step: images, randomly cropped and flipped, and labels.
 
-    What a step sees depends on `seed` and the step alone. An epoch shows each image once, less
-    the last incomplete batch.
+    A batch depends on `seed` and the step alone. An epoch shows each image once, without the last
+    incomplete batch.
 
     Args:
-        imagenet: the images, of which those for training are taken.
-        steps: whose batches to yield, counted from the start of the training.
+        imagenet: the images; the training ones are used.
+        steps: the steps, counted from the start of the training.
         batch: images in the whole batch.
-        resolution: R, pixels a side.
+        resolution: R, side of the crops in pixels.
         seed: seed of the order, the crops and the flips.
-        processes: that read files ahead of their use; 0: this process reads them when asked.
-        part: the rows to read and yield, the same as they stand in the whole batch.
+        processes: number of processes that read files ahead; with 0 this process reads them.
+        part: the rows of the whole batch to read and yield.
         device: the device of the batches.
 
     Yields:
-        float32 [B, 3, R, R] and int64 [B].
+        Normalised images, float32 [B, 3, R, R], and labels, int64 [B].
 
     Raises:
-        UserError: the batch is larger than the set; later on, a file is no image, or a process
-            that reads was killed.
+        UserError: the batch is larger than the set or, later, a file is no image or a reading
+            process was killed.
     """
     if batch > len(imagenet.train):
         raise UserError(
-            f"a batch of {batch} is larger than the {len(imagenet.train)} training images of "
-            "ImageNet to draw it from: choose a smaller batch."
+            f"a batch of {batch} is larger than the set of {len(imagenet.train)} training images "
+            "of ImageNet: choose a smaller batch."
         )
     items = (_drawn(imagenet, step, batch, seed, part) for step in steps)
     return _batches(items, resolution, processes, device)
@@ -234,7 +234,7 @@ def validation_batches(
     processes: int,
     device: torch.device = CPU,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the central crops of all validation images, and labels, in the order of the names.
+    """Yield the central crops and labels of all validation images, in the order of the names.
 
     The shorter side is scaled to 256/224 of the resolution first. The last batch may be short.
     Arguments, yields and errors are those of `training_batches`.
@@ -264,14 +264,14 @@ def _batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     mean, std = MEAN.to(device), STD.to(device)
     for items, pixels in _read_ahead(partial(_read, resolution=resolution), parts, processes):
-        # of last channels in memory, which is faster to convolve
+        # the channels come last in memory, which makes convolutions faster
         images = _moved(torch.from_numpy(pixels).permute(0, 3, 1, 2), device)
         labels = _moved(torch.tensor([item.label for item in items]), device)
         yield normalise(images, mean, std), labels
 
 
 def _moved(tensor: Tensor, device: torch.device) -> Tensor:
-    if device.type == "cuda":  # from pinned memory the copy goes on beside the computation
+    if device.type == "cuda":  # copies from pinned memory run beside the computation
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
 
@@ -279,7 +279,7 @@ def _moved(tensor: Tensor, device: torch.device) -> Tensor:
 def _read_ahead(
     read: Callable[[list[_Item]], Pixels], parts: Iterable[list[_Item]], processes: int
 ) -> Iterator[tuple[list[_Item], Pixels]]:
-    """Yield what was to be read and what `read` gives, in order, two parts a process ahead."""
+    """Yield each part with its pixels, in order, and read two parts per process ahead."""
     if processes == 0:
         yield from ((items, read(items)) for items in parts)
         return
@@ -294,18 +294,18 @@ def _read_ahead(
             yield items, pixels.result()
     except BrokenProcessPool as error:
         raise UserError(
-            "a process that read images was killed, most likely for want of memory: fewer such "
-            "processes (compute.loaders) take less."
+            "a process that read images was killed, most likely because memory ran out: fewer such "
+            "processes (compute.loaders) take less memory."
         ) from error
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _start_reading() -> None:
-    """Ignore the signals that are sent to a whole job; end when the parent process ends."""
+    """Ignore signals that are sent to a whole job, and end when the parent process ends."""
     for number in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
-    # a training that is told to stop finishes its step first, and may still wait for the images
+    # a training that is told to stop first finishes its step, for which it may need more images
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
     end_with_parent()
 
@@ -324,37 +324,37 @@ def _crop(item: _Item, resolution: int) -> Image.Image:
 def _opened(path: str) -> Image.Image:
     """Return the image in `path` upright, in RGB with 8 bits a channel.
 
-    Of 16 bits the upper 8 are kept. Palette indices become their colours, grey three equal
-    channels, and CMYK the RGB of Pillow's formula. Alpha is dropped: the colours below it stay.
+    The upper 8 of 16 bits are kept. Palette indices become their colours, grey becomes three equal
+    channels, and CMYK becomes RGB by Pillow's formula. Alpha is dropped, and its colours stay.
 
     Raises:
-        UserError: the file is damaged, of another format, larger than `LARGEST`, or narrower than
-            `NARROWEST`.
+        UserError: the file is damaged, has another format, or is larger than `LARGEST` or narrower
+            than `NARROWEST`.
     """
     try:
-        # Pillow warns of damaged EXIF data and of alpha that is dropped; the pixels are whole
+        # Pillow warns of damaged EXIF data and dropped alpha, although the pixels are whole
         with warnings.catch_warnings(action="ignore"):
             image, turn = _decoded(path)
             return image if turn is None else image.transpose(turn)
-    # what Pillow raises of files that are damaged in this way or that
+    # Pillow raises different errors for damaged files
     except (OSError, SyntaxError, ValueError, struct.error) as error:
         raise UserError(
-            f"{path} is no image that can be read ({error}). Put a whole copy there."
+            f"{path} is no image that can be read ({error}). Replace it by a whole copy."
         ) from error
 
 
 def _decoded(path: str) -> tuple[Image.Image, Image.Transpose | None]:
-    """Return an image as it is stored, in RGB, and how it is turned upright."""
+    """Return an image as it is stored, in RGB, and the operation that turns it upright."""
     with _header(path) as image:
         if image.width * image.height > LARGEST:
             raise UserError(
                 f"{path} has {image.width}×{image.height} pixels, and at most {LARGEST:,} are "
-                "decoded. Put a smaller copy there, or take it out of the folder."
+                "decoded. Replace it by a smaller copy, or remove it from the folder."
             )
         if max(image.size) > NARROWEST * min(image.size):
             raise UserError(
                 f"{path} has {image.width}×{image.height} pixels: one side is more than "
-                f"{NARROWEST} times the other. Take it out of the folder."
+                f"{NARROWEST} times the other. Remove it from the folder."
             )
         image.load()
         return _rgb(image), _turn(image)
@@ -362,7 +362,7 @@ def _decoded(path: str) -> tuple[Image.Image, Image.Transpose | None]:
 
 def _header(path: str) -> Image.Image:
     """Open an image without decoding it."""
-    bound, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # `LARGEST` is the stricter one
+    bound, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # `LARGEST` is stricter
     try:
         return Image.open(path, formats=("JPEG", "PNG"))
     finally:
@@ -372,19 +372,19 @@ def _header(path: str) -> Image.Image:
 def _turn(image: Image.Image) -> Image.Transpose | None:
     try:
         return UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
-    except (SyntaxError, struct.error):  # the EXIF data are damaged and tell no orientation
+    except (SyntaxError, struct.error):  # damaged EXIF data have no orientation
         return None
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # grey of 16 bits, most of which `convert` would turn white
+    if image.mode.startswith("I"):  # grey of 16 bits, which `convert` would turn mostly white
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _random_crop(image: Image.Image, resolution: int, key: Key) -> Image.Image:
     transforms = import_torchvision().transforms
-    # torchvision draws from torch's own stream: it is set to this image's, and afterwards back
+    # torchvision draws from torch's global stream, which is set for this image and then restored
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.set_state(stream(*key).get_state())
         crop = transforms.RandomResizedCrop(resolution, CROP_AREA, CROP_RATIO)(image)

@@ -1,4 +1,4 @@
-"""The images of one run, on the device as bytes, and how a batch of them is drawn and altered."""
+"""The images of a run, kept as bytes on the device, and the drawing and augmenting of batches."""
 
 import hashlib
 import math
@@ -43,8 +43,8 @@ class Splits:
     """The three disjoint parts of CIFAR-10.
 
     Attributes:
-        mean: float32 [3], of the channels of `train`, whose pixels count from 0 to 1.
-        std: float32 [3], likewise; the population's (divided by the count).
+        mean: mean of each channel of `train`, with pixels from 0 to 1, float32 [3].
+        std: standard deviation of each channel (divided by the count), float32 [3].
     """
 
     train: Images
@@ -66,15 +66,15 @@ def split(
 ) -> Splits:
     """Split CIFAR-10 into training, validation and the official test images.
 
-    The official training images are permuted by `seed`; 45,000 of them are for training and the
-    other 5,000 for validation, whatever part of either is used.
+    The official training images are permuted by `seed`. Then 45,000 of them are for training and
+    the other 5,000 for validation, even if only a part of either is used.
 
     Args:
-        pixels: [60000, 3, 32, 32], as `cifar10.load` gives them.
-        labels: [60000].
-        train: how many training images to use, 1 to 45,000.
-        validation: how many validation images to use, 0 to 5,000.
-        resolution: pixels a side, a divisor of 32; whole blocks are averaged.
+        pixels: pixels [60000, 3, 32, 32] from `cifar10.load`.
+        labels: labels [60000].
+        train: number of training images to use, 1 to 45,000.
+        validation: number of validation images to use, 0 to 5,000.
+        resolution: side in pixels, a divisor of 32; blocks of pixels are averaged.
         seed: seed of the permutation.
         device: the device of the images.
 
@@ -102,7 +102,7 @@ def split(
 
 
 def normalise(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Return uint8 `pixels` [B, 3, R, R] as float32 with the mean [3] off and over the std [3]."""
+    """Return uint8 `pixels` [B, 3, R, R] as float32, less the mean [3] and over the std [3]."""
     return (pixels / 255 - mean[:, None, None]) / std[:, None, None]
 
 
@@ -111,8 +111,8 @@ def augment(pixels: Tensor, generator: torch.Generator, padding: int) -> Tensor:
 
     Args:
         pixels: uint8 [B, 3, R, R] on any device.
-        generator: one of the CPU, so that the draws are the same for every device.
-        padding: pixels added at each side.
+        generator: a generator on the CPU, so that the draws are the same for every device.
+        padding: number of pixels added at each side.
 
     Returns:
         uint8 [B, 3, R, R].
@@ -125,7 +125,7 @@ def augment(pixels: Tensor, generator: torch.Generator, padding: int) -> Tensor:
     ahead = torch.arange(R)
     rows = offsets[0] + ahead
     columns = offsets[1] + torch.where(flipped, ahead.flip(0), ahead)
-    # positions in the flattened padded image: one gather does crop and flip for the whole batch
+    # positions in the flattened padded image, so that one gather crops and flips the whole batch
     positions = (rows[:, :, None] * (R + 2 * padding) + columns[:, None, :]).reshape(B, 1, R * R)
     padded = F.pad(pixels, (padding,) * 4).flatten(2)
     return padded.gather(2, positions.to(pixels.device).expand(-1, 3, -1)).view_as(pixels)
@@ -136,9 +136,9 @@ def cutout(images: Tensor, centres: Tensor, side: int) -> Tensor:
 
     Args:
         images: float [B, 3, R, R] on any device.
-        centres: int [2, B], row and column of each square's centre, on the CPU. It may be any
+        centres: row and column of each square's centre, int [2, B], on the CPU. It may be any
             pixel, so the border may clip the square.
-        side: of the square in pixels.
+        side: side of the square in pixels.
 
     Returns:
         float [B, 3, R, R].
@@ -156,8 +156,8 @@ def cutout(images: Tensor, centres: Tensor, side: int) -> Tensor:
 def batch_at(images: Images, step: int, batch_size: int, seed: int | str) -> Tensor:
     """Return the indices, int64 [batch_size], of the batch of `step`, on the images' device.
 
-    They depend on nothing else, so a resumed run sees the batches that it would have seen. An
-    epoch shows each image once, less the last incomplete batch.
+    They depend only on the arguments, so a resumed run sees the same batches. An epoch shows each
+    image once, without the last incomplete batch.
 
     Raises:
         UserError: the batch is larger than the set.
@@ -165,19 +165,19 @@ def batch_at(images: Images, step: int, batch_size: int, seed: int | str) -> Ten
     steps_per_epoch = len(images) // batch_size
     if steps_per_epoch == 0:
         raise UserError(
-            f"a batch of {batch_size} is larger than the {len(images)} images to draw it from: "
-            "choose a smaller batch or use more images."
+            f"a batch of {batch_size} is larger than the set of {len(images)} images: choose a "
+            "smaller batch or use more images."
         )
     epoch, position = divmod(step, steps_per_epoch)
     order = _order(len(images), seed, epoch, images.pixels.device)
-    # a copy, for the order is kept
+    # a copy, because the order is cached
     return order[position * batch_size :][:batch_size].clone()
 
 
 def stream(*key: int | str) -> torch.Generator:
-    """Return a new CPU generator whose numbers depend on `key` alone, say (seed, "crop", step).
+    """Return a new CPU generator whose numbers depend only on `key`, such as (seed, "crop", step).
 
-    Torch's CPU generator uses but 32 bits of its seed: two keys coincide once in 2**32.
+    Torch's CPU generator uses only 32 bits of its seed, so two keys coincide once in 2**32.
     """
     digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:4], "big"))
@@ -198,12 +198,12 @@ def _check(train: int, validation: int, resolution: int) -> None:
 
 
 def _shrink(pixels: npt.NDArray[np.uint8], resolution: int) -> npt.NDArray[np.uint8]:
-    """Return the means of whole blocks, halves rounded up, uint8 [N, 3, resolution, resolution]."""
+    """Return the means of blocks, halves rounded up, uint8 [N, 3, resolution, resolution]."""
     block = pixels.shape[-1] // resolution
     if block == 1:
         return pixels
     sums = np.full((len(pixels), 3, resolution, resolution), block**2 // 2, np.uint32)
-    # ten times faster than a sum over the short axes of a reshaped array
+    # this loop is ten times faster than a sum over the short axes of a reshaped array
     for row, column in product(range(block), repeat=2):
         sums += pixels[:, :, row::block, column::block]
     means: npt.NDArray[np.uint32] = sums // block**2
@@ -211,7 +211,7 @@ def _shrink(pixels: npt.NDArray[np.uint8], resolution: int) -> npt.NDArray[np.ui
 
 
 def _moments(pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and std [3] of the channels, from whole numbers: the same on every machine."""
+    """Return mean and std [3] of the channels, from whole numbers, so equal on every machine."""
     values = torch.arange(256)
     n = pixels.shape[0] * pixels.shape[2] * pixels.shape[3]
     means, stds = [], []
@@ -219,6 +219,6 @@ def _moments(pixels: Tensor) -> tuple[Tensor, Tensor]:
         counts = torch.bincount(channel.flatten(), minlength=256)
         total, squares = int((counts * values).sum()), int((counts * values**2).sum())
         means.append(total / (255 * n))
-        # n * squares passes 64 bits; Python's integers do not mind
+        # n * squares exceeds 64 bits, so this needs Python's integers
         stds.append(math.sqrt(n * squares - total**2) / (255 * n))
     return torch.tensor(means), torch.tensor(stds)

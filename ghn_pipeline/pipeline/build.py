@@ -71,7 +71,7 @@ def draw_held_out(config: Config) -> tuple[list[Block], list[Block]]:
 
 
 def untrained(config: Config, stage: str) -> nn.Module:
-    """Make the GHN or the one-shot model of `stage` as it is before training."""
+    """Return the untrained GHN or one-shot model of `stage`."""
     space, seed = space_of(config), config.seeds.initialisation
     if stage == "oneshot":
         return OneShot(examples(space, config.space.nodes), stream(seed, "oneshot"))

@@ -158,7 +158,7 @@ def scoring(config: "Config", row: str, schedule: "Schedule", count: int) -> Cos
 def batches(config: "Config", batch: int, count: int, without: str = "") -> Rate:
     """Return the rate that Table 4 states for `count` batches of SGD.
 
-    `without` says in words what the rate leaves out.
+    `without` names the parts that the rate leaves out.
     """
     # the row with the most steps is rounded least
     each = _table4("sgd-1000")["per_architecture"] / 1000

@@ -17,9 +17,9 @@ def prepare_device(config: Config) -> torch.device:
     device = chosen(config.compute.device)
     if device.type == "cpu" and not config.cpu_is_enough:
         presets = ", or ".join(f"presets/{preset}.yaml" for preset in config.space.presets)
-        choose = f"Choose a preset (snakemake --cores all --configfile {presets}), or insist"
+        choose = f"Choose a preset (snakemake --cores all --configfile {presets}), or set"
         raise UserError(
             f"the scale {config.scale!r} takes weeks without an accelerator; none is used here. "
-            f"{choose if presets else 'Insist'}: cpu_is_enough: true in the configuration."
+            f"{choose if presets else 'Set'} cpu_is_enough: true in the configuration."
         )
     return device

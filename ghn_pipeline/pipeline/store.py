@@ -98,7 +98,7 @@ def _words(text: str) -> set[str]:
         text = plain
 
 
-# ---- what is wrong -----------------------------------------------------------------------------
+# ---- errors ------------------------------------------------------------------------------------
 
 
 def reason(error: Exception) -> str:
@@ -237,7 +237,7 @@ def _until_unlocked(work: Callable[["MlflowClient"], T]) -> T:
             with connected() as client:
                 return work(client)
         except Exception as error:
-            # another program holds the store: the work continues from what is done
+            # another program holds the store: repeat the work, which skips finished parts
             if "database is locked" not in str(error) or time.monotonic() >= end:
                 raise
         time.sleep(0.5)

@@ -40,7 +40,7 @@ KIND = {"mlflow.experimentKind": "custom_model_development"}
 RUN = "ghn.run"
 #: the tag with a digest of the results' folder
 PLACE = "ghn.place"
-#: the file beside run.json that says what was sent, and where to
+#: the file beside run.json that records what was sent to which store
 MARKER = "mlflow.json"
 
 #: If the environment has the word "later" here, jobs send nothing, and `ghn track` sends it all.
@@ -346,7 +346,7 @@ class _Follower(threading.Thread):
         except Exception as error:
             self.run_id = None  # look the run up again next time
             if not self.failed:
-                later = "The training goes on; what is missing is sent when MLflow answers."
+                later = "The training goes on; missing entries are sent when MLflow answers."
                 _warn(f"{self.folder} is not followed by MLflow", error, later)
             self.failed = True
         else:

@@ -1,4 +1,4 @@
-"""A space of which trained accuracies are published: the truth that a GHN is held against."""
+"""The published accuracies of NAS-Bench-201, the truth that rankings are compared with."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.training.batches import fixed_batches, judge
 from ghn_pipeline.training.fit import Training
 
-#: Data sets whose accuracies are published; GHNs are trained on the first.
+#: The data sets with published accuracies; GHNs are trained on the first.
 DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "ImageNet-16-120"}
 
 
@@ -26,7 +26,7 @@ def truth(blocks: Sequence[Block], dataset: str) -> Floats:
     """Return the published accuracies [n] of cells, 0 to 1.
 
     Raises:
-        UserError: the published tables are not installed, or have no such architecture.
+        UserError: the published tables are not installed, or lack one of the architectures.
     """
     table = published(dataset)
     return np.array([table[_key(block, table)].accuracy for block in blocks])
@@ -35,11 +35,11 @@ def truth(blocks: Sequence[Block], dataset: str) -> Floats:
 def _key(block: Block, table: Mapping[str, Published]) -> str:
     try:
         key = Cell(block.nodes).key
-    except ValueError:  # an operation that no edge has
+    except ValueError:  # no edge has such an operation
         key = ""
     if key not in table:
         raise UserError(
-            "no accuracy is published of an architecture like these: the benchmark is of the "
+            "no accuracy is published for an architecture like these: the benchmark needs the "
             "space nasbench201 with 3 nodes (presets/nasbench201.yaml)."
         )
     return key
@@ -55,18 +55,17 @@ def learning_curve(
     images: int,
     resolution: int,
 ) -> Mapping[int, Callable[[], dict[str, float]]]:
-    """Return what to measure on the way: Spearman's coefficient over `blocks`, as it grows.
+    """Return the measurements of Spearman's coefficient over `blocks` during a training.
 
-    Architectures are ranked by likelihood. A coefficient that is undefined, for all are alike, is
-    left out.
+    Likelihood ranks the architectures. An undefined coefficient, of equal likelihoods, is left out.
 
     Args:
-        training: of what weighs them.
-        splits: the images; those for validation are judged.
+        training: the training of the model that gives the weights.
+        splits: the images; the validation ones are used.
         space: the search space, which stacks blocks into networks.
         blocks: the architectures.
-        points: how often to measure.
-        images: in the one batch that is judged.
+        points: number of measurements.
+        images: number of images in the one batch that is used.
         resolution: side of the images in pixels.
 
     Raises:
@@ -91,7 +90,7 @@ def learning_curve(
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a cell stands among all published: its key, accuracy, rank (1 is best); the best."""
+    """A cell's key, accuracy and rank (1 is best) among all published ones; the best accuracy."""
 
     key: str
     accuracy: float
@@ -100,7 +99,7 @@ class Standing:
 
 
 def standing(block: Block, dataset: str) -> Standing:
-    """Return where a cell stands among the 15,625, by published accuracy on a data set.
+    """Return the standing of a cell among all 15,625 by published accuracy on a data set.
 
     Raises:
         UserError: the published tables are not installed.

@@ -1,5 +1,5 @@
-"""How well predicted accuracies agree with true ones (section 5.3): three coefficients, with
-percentile bootstrap intervals, because some ten or fifty points leave wide ones."""
+"""The agreement of predicted and true accuracies (section 5.3): three coefficients with percentile
+bootstrap intervals, which are wide for ten or fifty architectures."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A coefficient in [-1, 1] and the ends of its interval; NaN where it is undefined."""
+    """A coefficient in [-1, 1] and the ends of its interval, NaN if they are undefined."""
 
     value: float
     low: float
@@ -26,18 +26,18 @@ class Estimate:
 def better_half(truth: np.ndarray) -> NDArray[np.intp]:
     """Return the indices [ceil(n/2)] of the better half of true accuracies [n], best first.
 
-    This is the paper's Top-50 of 100 (section 5.3). Of equal accuracies the earlier comes first.
+    It is the paper's Top-50 of 100 (section 5.3). Of equal accuracies the earlier comes first.
     """
     return _best(truth, (len(truth) + 1) // 2)
 
 
 def top_precision(predicted: np.ndarray, truth: np.ndarray, share: float) -> float:
-    """Return how many of the best `share` by prediction are of the best by truth, as a fraction.
+    """Return the fraction of the best `share` by prediction that is among the best by truth.
 
     Both are the ceil(share n) best of accuracies [n], [n]; of equal ones the earlier come first.
 
     Raises:
-        UserError: as `correlate`.
+        UserError: `correlate` lists the reasons.
     """
     x, y = _pair(predicted, truth)
     count = math.ceil(round(share * len(y), 9))  # 0.07 * 100 is a little more than 7
@@ -47,10 +47,10 @@ def top_precision(predicted: np.ndarray, truth: np.ndarray, share: float) -> flo
 def coefficients(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """Return 'pearson' (the paper's R), 'spearman' and 'kendall' (tau-b) of accuracies [n], [n].
 
-    If the predicted or the true accuracies are constant, all is NaN.
+    If the predicted or the true accuracies are constant, all three are NaN.
 
     Raises:
-        UserError: as `correlate`.
+        UserError: `correlate` lists the reasons.
     """
     x, y = _pair(predicted, truth)
     if np.ptp(x) == 0 or np.ptp(y) == 0:
@@ -69,8 +69,8 @@ def correlate(
     """Return 'pearson' (the paper's R), 'spearman' and 'kendall' (tau-b) of accuracies [n], [n].
 
     The interval at `confidence` in (0, 1) is the percentile bootstrap over `resamples` draws of n
-    pairs, the same draws for every coefficient. Draws in which an accuracy is constant are
-    dropped. If the predicted or the true accuracies are themselves constant, all is NaN.
+    pairs, the same draws for every coefficient. Draws with constant accuracies are dropped. If the
+    predicted or the true accuracies are themselves constant, all values are NaN.
 
     Raises:
         UserError: the lengths differ, n is less than 3, or an accuracy is not finite.
@@ -89,16 +89,15 @@ def mean_correlation(
     seed: int,
     groups: Sequence[str] | None = None,
 ) -> dict[str, Estimate]:
-    """Return the mean over predictions [n], such as of several seeds, of what `correlate` returns.
+    """Return the means of `correlate` over one or more predictions [n], such as those of seeds.
 
-    The interval is that of the mean: each draw of architectures is the same for all predictions.
-    Where the architectures' `groups` [n] are named, whole groups are drawn, as many as there are:
-    those of a group share their errors, so that each says less than one alone.
-    Draws in which any of them or the truth is constant are dropped. If any of them is itself
-    constant, all is NaN.
+    The interval is that of the mean, because all predictions share the draws of architectures. If
+    the `groups` [n] of the architectures are given, each draw takes as many whole groups as there
+    are, because members of a group share their errors. Draws with constant accuracies are dropped.
+    If a prediction or the truth is itself constant, all values are NaN.
 
     Raises:
-        UserError: as `correlate`, for any of the predictions, of which there is one or more.
+        UserError: `correlate` lists the reasons.
     """
     pairs = [_pair(x, truth) for x in predicted]
     values = [coefficients(x, y) for x, y in pairs]
@@ -122,7 +121,8 @@ def table_correlations(
     """Return `correlate` over 'all' architectures and over the 'better_half' (Table 4).
 
     Raises:
-        UserError: as `correlate`; the better half too must have 3 points, hence n at least 5.
+        UserError: n is less than 5, so that the better half has less than 3 architectures, or
+            `correlate` raises it.
     """
 
     def over(x: np.ndarray, y: np.ndarray) -> dict[str, Estimate]:
@@ -134,21 +134,21 @@ def table_correlations(
 
 
 def _best(accuracies: np.ndarray, count: int) -> NDArray[np.intp]:
-    """Return the indices [count] of the best, best first; of equals the earlier comes first."""
+    """Return the indices [count] of the best, in order; of equals the earlier comes first."""
     return np.argsort(-accuracies, kind="stable")[:count]
 
 
 def _pair(predicted: np.ndarray, truth: np.ndarray) -> tuple[Floats, Floats]:
-    """Return both in double precision, or raise UserError where they cannot be compared."""
+    """Return both in double precision, or raise UserError if they cannot be compared."""
     x, y = np.asarray(predicted, dtype=np.float64), np.asarray(truth, dtype=np.float64)
     if x.shape != y.shape:
         raise UserError(
             f"{len(x)} predicted accuracies cannot be compared with {len(y)} true ones: "
-            "both must be of the same architectures. Make both again."
+            "both must have the same architectures. Make both again."
         )
     if len(x) < 3:
         raise UserError(
-            f"a correlation needs 3 architectures or more, not {len(x)}; with its better half, "
+            f"a correlation needs 3 or more architectures, not {len(x)}, and with the better half "
             "5 or more. Train more ground-truth architectures."
         )
     for name, values in (("predicted", x), ("true", y)):
@@ -163,9 +163,9 @@ def _pair(predicted: np.ndarray, truth: np.ndarray) -> tuple[Floats, Floats]:
 def _draws(
     columns: Sequence[Floats], resamples: int, seed: int, groups: Sequence[object]
 ) -> Floats:
-    """Return how often each draw holds each of n pairs [at most resamples, n].
+    """Return how often each draw holds each of n pairs, [at most resamples, n].
 
-    Only draws are kept in which all columns [n] vary.
+    Only draws in which all columns [n] vary are kept.
     """
     _, group = np.unique(np.asarray(groups), return_inverse=True)
     number = group.max() + 1
@@ -194,7 +194,7 @@ def _of_draws(x: Floats, y: Floats, counts: Floats) -> dict[str, Floats]:
 
 
 def _ranks(x: Floats, counts: Floats) -> Floats:
-    """Return the ranks [draws, n] of x [n] within each draw, counted from 1; of equals the mean."""
+    """Return the ranks [draws, n] of x [n] within each draw, from 1; equals share their mean."""
     order = np.argsort(x, kind="stable")
     starts = np.flatnonzero(np.diff(x[order], prepend=-np.inf))
     equal = np.add.reduceat(counts[:, order], starts, axis=1)
@@ -217,9 +217,10 @@ def _pearson(x: Floats, y: Floats, counts: Floats) -> Floats:
 def _kendall(x: Floats, y: Floats, counts: Floats) -> Floats:
     """Return Kendall's tau-b [draws].
 
-    With c[i] how often a draw holds pair i and S the signs of all differences, the concordant
-    less the discordant pairs are c (Sx * Sy) c, and the pairs not tied in x are c (Sx * Sx) c,
-    each counted twice: no loop over draws, and whole numbers, so exact.
+    Let c[i] be how often a draw holds pair i, and S the signs of all differences. Then the number
+    of concordant less discordant pairs is c (Sx * Sy) c, and that of pairs not tied in x is
+    c (Sx * Sx) c, both counted twice. This needs no loop over draws, and is exact, because all
+    numbers are whole.
     """
     sx, sy = (np.sign(values[:, None] - values) for values in (x, y))
     both, only_x, only_y = (((counts @ s) * counts).sum(axis=1) for s in (sx * sy, sx**2, sy**2))

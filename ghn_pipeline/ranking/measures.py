@@ -1,7 +1,7 @@
-"""Measures by which weights that were not trained for one network are judged (sections 4.5, 5.2).
+"""Measures that judge generated and shared weights (sections 4.5, 5.2).
 
-A measure is a subclass of `Measure`, which is the section `evaluation` of the configuration: its
-fields are the settings of the measure, and its method `values` measures.
+A measure is a subclass of `Measure`, the section `evaluation` of the configuration: its fields are
+the settings of the measure, and its method `values` computes it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 class Measure(Evaluation):
-    """The section `evaluation`, and all else that the pipeline knows of a measure.
+    """The section `evaluation`, and all other properties of a measure.
 
     Attributes:
-        of_exits: whether the measure is of networks with several exits.
+        of_exits: whether the measure is for networks with several exits.
         in_percent: whether tables show it in percent.
         held_against: a simpler measure that the benchmark's table shows beside it.
-        why_zero: what is said where it is 0 for every architecture.
+        why_zero: the likely reason if it is 0 for every architecture.
     """
 
     of_exits: ClassVar[bool] = False
@@ -43,11 +43,11 @@ class Measure(Evaluation):
         weights: "Mapping[str, Tensor]",
         batches: "Iterable[tuple[Tensor, Tensor]]",
     ) -> dict[str, float]:
-        """Return this measure and others that come with it, by name; higher is better.
+        """Return this measure and related ones by name; higher is better.
 
         Args:
             network: the network.
-            weights: of the network, by name.
+            weights: its weights by name.
             batches: images [B, 3, R, R] and labels [B].
         """
         from ghn_pipeline.training.batches import judge  # PyTorch, which settings do without
@@ -56,7 +56,7 @@ class Measure(Evaluation):
 
 
 class Accuracy(Measure):
-    """The fraction of images that are classified rightly (section 4.5)."""
+    """The fraction of correctly classified images (section 4.5)."""
 
     measure: Literal["accuracy"]
     flow: None = None
@@ -64,7 +64,7 @@ class Accuracy(Measure):
 
 
 class Likelihood(Measure):
-    """The geometric mean of the probability of the right class: exp(-cross-entropy)."""
+    """The geometric mean of the probability of the correct class: exp(-cross-entropy)."""
 
     measure: Literal["likelihood"]
     flow: None = None
@@ -74,14 +74,14 @@ class Likelihood(Measure):
 class Flow(Measure):
     """Likelihood times a power of the synflow of the same weights.
 
-    By likelihood alone networks of many paths rank too low, and synflow grows with the paths.
+    Likelihood alone ranks networks with many paths too low, and synflow grows with the paths.
     """
 
     in_percent = False
     held_against = "likelihood"
 
     measure: Literal["flow"]
-    # synflow has up to some 500 digits, and a product that no number holds would be an error
+    # synflow has up to some 500 digits, and a larger power would overflow
     flow: Annotated[float, Field(gt=0, le=0.5)]
     budgets: None = None
 
@@ -132,12 +132,12 @@ class Area(Measure):
         return judge(network, weights, batches, budgets=self.range)
 
     def faults(self) -> list[str]:
-        """A range whose ends are in the wrong order."""
+        """Return a fault if the ends of the range are in the wrong order."""
         rises = self.budgets[0] < self.budgets[1]
-        return [] if rises else ["budgets: must be the lower and then the higher end of a range"]
+        return [] if rises else ["budgets: must be a range, its lower end first"]
 
 
-#: By the name that the setting `evaluation.measure` has; a file in `extensions` may add its own.
+#: The measures by the value of `evaluation.measure`; a file in `extensions` may add its own.
 MEASURES: dict[str, type[Measure]] = {
     "accuracy": Accuracy,
     "likelihood": Likelihood,

@@ -1,9 +1,9 @@
-"""Zero-cost proxies: ranking networks by what they are or do before any training.
+"""Zero-cost proxies, which rank networks before any training.
 
-Each is a function of a network, its initial weights and one batch; higher is taken for better. The
-decorator `proxy` registers it: what scores architectures, the tables and the vote follow. As
-Abdelfattah et al. (ICLR 2021), who compared them, sums are over the weights of convolutions and
-classifier without its bias, and batch norm takes the statistics of the batch.
+Each is a function of a network, its initial weights and one batch; higher counts as better. The
+decorator `proxy` registers it for the scorer, the tables and the vote. As in the comparison by
+Abdelfattah et al. (ICLR 2021), sums are over the weights of convolutions and classifier without its
+bias, and batch norm takes the statistics of the batch.
 """
 
 import math
@@ -20,25 +20,25 @@ from torch import Tensor
 from ghn_pipeline.model.network import Network, batch_statistics, initial, run
 
 Weights = dict[str, Tensor]
-#: Of a network, its initial weights, images [B, 3, R, R] and labels [B].
+#: A function of a network, its initial weights, images [B, 3, R, R] and labels [B].
 Measured = Callable[[Network, Weights, Tensor, Tensor], float]
 
 
 @dataclass(frozen=True)
 class Proxy:
-    """A proxy: what computes it, its name in tables, and whether it has a part in `vote`."""
+    """A proxy: its function, its name in tables, and whether it takes part in `vote`."""
 
     of: Measured
     title: str
     votes: bool = False
 
 
-#: By the name that it has in records; a file in `extensions` may add its own.
+#: The proxies by their names in records; a file in `extensions` may add its own.
 PROXIES: dict[str, Proxy] = {}
 
 
 def proxy(title: str, *, votes: bool = False) -> Callable[[Measured], Measured]:
-    """Register a proxy, a function, under the function's name."""
+    """Register a function as a proxy of the same name."""
 
     def register(measured: Measured) -> Measured:
         PROXIES[measured.__name__] = Proxy(measured, title, votes)
@@ -48,7 +48,7 @@ def proxy(title: str, *, votes: bool = False) -> Callable[[Measured], Measured]:
 
 
 def initial_weights(network: Network, generator: torch.Generator) -> Weights:
-    """Draw the weights that `Trained` starts from, for which gradients can be asked."""
+    """Draw the initial weights of `Trained`, with gradients enabled."""
     return {spec.name: initial(spec, generator) for spec in network.specs}
 
 
@@ -60,7 +60,7 @@ def parameters(network: Network, weights: Weights, images: Tensor, labels: Tenso
 
 @proxy("Multiply-Adds")
 def multiply_adds(network: Network, weights: Weights, images: Tensor, labels: Tensor) -> float:
-    """Return the multiply-adds for one image, half of what is called FLOPs."""
+    """Return the multiply-adds for one image, half the FLOPs."""
     return float(network.multiply_adds)
 
 
@@ -90,8 +90,8 @@ def grasp(network: Network, weights: Weights, images: Tensor, labels: Tensor) ->
 def fisher(network: Network, weights: Weights, images: Tensor, labels: Tensor) -> float:
     """Return Σ over channels of the mean over images of (Σ a · ∂L/∂a)² / 2 (Turner et al. 2020).
 
-    The activations a are what batch norms read: the convolutions' outputs, but for those that no
-    batch norm follows, and the sum that the last one of NAS-Bench-201 reads.
+    The activations a are the inputs of batch norms: the outputs of convolutions, except those
+    without a batch norm, and the sum before the last batch norm of NAS-Bench-201.
     """
     activations = []
 
@@ -101,7 +101,7 @@ def fisher(network: Network, weights: Weights, images: Tensor, labels: Tensor) -
 
     loss = F.cross_entropy(run(network, weights, images, norm), labels)
     pairs = zip(activations, torch.autograd.grad(loss, activations), strict=True)
-    # a node with several inputs has them stacked on the batch axis
+    # the inputs of a node with several inputs are stacked on the batch axis
     each = ((a * g).detach().sum((2, 3)).square().sum() for a, g in pairs)
     return sum(map(float, each)) / (2 * len(images))
 
@@ -111,12 +111,12 @@ def fisher(network: Network, weights: Weights, images: Tensor, labels: Tensor) -
 def synflow(network: Network, weights: Weights, images: Tensor, labels: Tensor) -> float:
     """Return log10 of Σ w · ∂R/∂w for |w|, R the summed logits of ones (Tanaka et al. 2020).
 
-    Without batch norm it has hundreds of digits in a deep network. As R is linear in the image, it
-    is computed small, and the logarithm tells networks apart as it does. A network whose logits do
-    not depend on its weights has the least that a number can hold. All is done by the processor,
-    for not every accelerator has float64.
+    Without batch norm the sum has hundreds of digits in a deep network. R is linear in the image,
+    so a small image keeps it within range, and the logarithm preserves the ranking. If the logits
+    do not depend on the weights, the result is the lowest possible one. The processor computes it,
+    because not every accelerator has float64.
     """
-    small = 1e-100  # of the image, and of the logits, so that neither pass overflows
+    small = 1e-100  # the scale of image and logits, so that neither pass overflows
     positive = {n: w.detach().cpu().abs().double().requires_grad_() for n, w in weights.items()}
     ones = torch.full_like(images[:1], small, dtype=torch.float64, device="cpu")
     total = run(network, positive, ones, norm=lambda _, x: x).sum() * small
@@ -129,8 +129,8 @@ def synflow(network: Network, weights: Weights, images: Tensor, labels: Tensor) 
 def jacob_cov(network: Network, weights: Weights, images: Tensor, labels: Tensor) -> float:
     """Return -Σ log λ + 1/λ of the correlation between images' gradients (Mellor et al. 2020, v1).
 
-    The gradient is of the summed logits by the image; each eigenvalue λ has 1e-5 added.
-    Where an image's gradient is constant, images are not told apart: the correlation of all is 1.
+    A gradient is that of the summed logits by the image; 1e-5 is added to each eigenvalue λ. If the
+    gradient of an image is constant, all correlations count as 1.
     """
     images = images.detach().clone().requires_grad_()
     (gradient,) = torch.autograd.grad(run(network, weights, images).sum(), [images])
@@ -142,10 +142,10 @@ def jacob_cov(network: Network, weights: Weights, images: Tensor, labels: Tensor
 
 
 def vote(scores: Mapping[str, Sequence[float]]) -> NDArray[np.float64]:
-    """Return for each network how many others most voters rank below it, less those above.
+    """Return for each network the number of networks voted below it, less those voted above.
 
-    The majority of synflow, jacob_cov and snip says which of two networks is the better
-    (Abdelfattah et al. 2021, 3.3). Those that rank two networks alike do not vote on them.
+    The majority of synflow, jacob_cov and snip decides which of two networks is better (Abdelfattah
+    et al. 2021, 3.3). A proxy that ranks both equally does not vote.
     """
     voters = [scores[name] for name, one in PROXIES.items() if one.votes]
     ballots = [np.sign(np.subtract.outer(of, of)) for of in voters]
@@ -165,5 +165,5 @@ def _pairs(weights: Weights, of_each: Sequence[Tensor]) -> list[tuple[Tensor, Te
 
 
 def _kernels(weights: Weights) -> list[Tensor]:
-    """The weights without biases."""
+    """Return the weights without biases."""
     return [w for w in weights.values() if w.dim() > 1]

@@ -1,4 +1,4 @@
-"""Scoring what a search proposes, in parallel processes: resumable, none scored twice."""
+"""Resumable scoring of a search's proposals in parallel processes."""
 
 import json
 import math
@@ -24,13 +24,12 @@ from ghn_pipeline.training.checkpoint import only_writer
 
 @dataclass(frozen=True)
 class Score:
-    """What one architecture was found to be worth, by one or more measures.
+    """The score of one architecture by one or more measures.
 
     Attributes:
-        hash: of its block.
-        values: by measure; what weights are judged by is said in `weights.scorer`.
-        seconds: of the accelerator, by what was measured apart, the share of generated weights
-            included.
+        hash: hash of its block.
+        values: the values by measure.
+        seconds: accelerator-seconds by measure, including a share of the generation of weights.
     """
 
     hash: str
@@ -45,22 +44,22 @@ class Score:
 
 @dataclass(frozen=True)
 class Scored:
-    """An architecture and what it was found to be worth."""
+    """An architecture and its score."""
 
     block: Block
     score: Score
 
 
-#: Proposes the next architectures, a generation, given all that are scored so far, in order. An
-#: exact function of their blocks and accuracies: a search that goes on proposes the same again.
+#: Proposes the next generation of architectures from all scored ones, in order. It is a function of
+#: their blocks and scores alone, so a resumed search proposes the same again.
 Strategy = Callable[[Sequence[Scored]], list[Block]]
-#: Scores blocks together; what they are weighed with is already loaded.
+#: Scores blocks together, with a model that is already loaded.
 Scorer = Callable[[Sequence[Block]], list[Score]]
-#: Makes a scorer on a device; must be picklable.
+#: Makes a scorer on a device; it must be picklable.
 ScorerMaker = Callable[[torch.device], Scorer]
-#: Blocks that are scored together, by the number of their group.
+#: Groups of blocks that are scored together, by number.
 Groups = Mapping[int, Sequence[Block]]
-#: Scores groups, which come as they are done.
+#: Scores groups, and yields each as soon as it is done.
 GroupScorer = Callable[[Groups], Iterator[tuple[int, list[Score]]]]
 
 
@@ -79,25 +78,25 @@ def score(
 ) -> list[Scored]:
     """Score `count` architectures, each generation `together` at a time, on all `devices` at once.
 
-    A fixed list of blocks is a search of one generation: `lambda scored: blocks`. What is done is
-    kept in the file `partial`; a later call with the same digest goes on from it. Groups are
-    always the same, so how often a run was stopped does not change a bit of it.
+    A fixed list of blocks is a search of one generation: `lambda scored: blocks`. The file
+    `partial` keeps the scores, and a later call with the same digest resumes from it. Groups are
+    always the same, so interruptions do not change a bit of the result.
 
     Args:
         name: the name in messages.
-        propose: the strategy of the search; of its last generation only what is missing is scored.
-        count: of architectures.
-        make_scorer: called once in each process.
-        devices: one process for each; no more than can be busy are started.
-        together: blocks in a group; the last one of a generation may be smaller.
-        partial: JSON file for what is done.
-        digest: of the settings and of what the architectures are weighed with.
+        propose: the strategy of the search; its last generation is cut to the missing number.
+        count: number of architectures.
+        make_scorer: function that makes the scorer, called once in each process.
+        devices: the device of each process; processes that would be idle do not start.
+        together: number of blocks in a group; the last one of a generation may be smaller.
+        partial: JSON file of the scores so far.
+        digest: digest of the settings and of the weights that score.
         made_by: the command that scores, for messages.
         log_seconds: seconds between lines of progress in a log.
 
     Raises:
-        UserError: the partial file cannot be written, is damaged or is of another search, a
-            process was killed, a score is not finite, or what the strategy or the scorer raises.
+        UserError: the partial file cannot be written, is damaged or is from another search, a
+            process was killed, a score is not finite, or the strategy or the scorer raises it.
     """
     scored: list[Scored] = []
     devices = devices[: math.ceil(count / together)]
@@ -108,7 +107,7 @@ def score(
         while len(scored) < count:
             blocks = propose(scored)[: count - len(scored)]
             if not blocks:
-                raise ValueError(f"after {len(scored)} of {count} nothing more was proposed")
+                raise ValueError(f"the strategy proposed nothing after {len(scored)} of {count}")
             starts = range(0, len(blocks), together)
             groups = dict(enumerate((blocks[i : i + together] for i in starts), first))
             _check_same(groups, done, partial)
@@ -130,9 +129,9 @@ def _check_finite(name: str, scores: Sequence[Score]) -> None:
         for measure, value in s.values.items():
             if not math.isfinite(value):
                 raise UserError(
-                    f"{name}: the {measure} of the architecture {s.hash} is {value}, which ranks "
-                    "nothing. Other weights are needed: train what scores with another seed or a "
-                    "smaller learning rate."
+                    f"{name}: the {measure} of the architecture {s.hash} is {value}, which cannot "
+                    "be ranked. Train the scoring model again with another seed or a smaller "
+                    "learning rate."
                 )
 
 
@@ -151,7 +150,7 @@ def _read_partial(partial: Path, digest: str, made_by: str) -> dict[int, list[Sc
     if not made_of or content.get("check") != files.digest(made_of):
         raise UserError(
             f"{partial} was changed or damaged after it was written. Delete it and run `{made_by}` "
-            "again, which scores anew."
+            "again to score anew."
         )
     if made_of[0] != digest:
         raise UserError(f"{partial} belongs to another configuration. Delete it to score anew.")
@@ -170,16 +169,16 @@ def _check_same(groups: Groups, done: Mapping[int, list[Score]], partial: Path) 
 def _group_scorer(
     make_scorer: ScorerMaker, devices: Sequence[torch.device]
 ) -> AbstractContextManager[GroupScorer]:
-    """Return what scores groups: in this process on one device, else in one for each."""
+    """Return a scorer of groups, in this process for one device, else in a process for each."""
     if len(devices) > 1:
         return _processes(make_scorer, devices)
-    scorer = cache(lambda: make_scorer(devices[0]))  # not made where all is done already
+    scorer = cache(lambda: make_scorer(devices[0]))  # only made if a group is left to score
     return nullcontext(lambda groups: ((i, scorer()(group)) for i, group in groups.items()))
 
 
 @contextmanager
 def _processes(make_scorer: ScorerMaker, devices: Sequence[torch.device]) -> Iterator[GroupScorer]:
-    """Keep processes for as long as the search takes; they start as groups have need of them."""
+    """Provide processes until the search ends; each starts when a group needs it."""
     context = multiprocessing.get_context("spawn")
     free = context.Queue()
     for device in devices:
@@ -195,11 +194,11 @@ def _processes(make_scorer: ScorerMaker, devices: Sequence[torch.device]) -> Ite
         yield score_groups
     except BrokenProcessPool as error:
         raise UserError(
-            "a process that scored was killed, most likely for want of memory. What is scored "
-            "is kept: the same command goes on, with less memory if compute.workers is smaller."
+            "a scoring process was killed, most likely because memory ran out. The scores so far "
+            "are kept, and the same command goes on; a smaller compute.workers takes less memory."
         ) from error
     finally:
-        # waits: a process that is still starting would miss the queue and say so in a traceback
+        # wait, because a process that is still starting would print a traceback without the queue
         pool.shutdown(cancel_futures=True)
 
 
@@ -214,7 +213,7 @@ def _start_worker(make_scorer: ScorerMaker, free: "multiprocessing.Queue[torch.d
 
 @cache
 def _scorer() -> Scorer:
-    # made by the first group, not as the process starts: what is raised there reaches nobody
+    # made for the first group, because an error at the start of a process reaches nobody
     return _makers[0]()
 
 

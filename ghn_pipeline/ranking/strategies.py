@@ -1,8 +1,8 @@
-"""What to score next: random architectures (section 5.1.1), or an evolution of the best.
+"""The strategies of searches: random search (section 5.1.1), and evolution.
 
-Neither strategy proposes what its search has scored already, so that equal numbers of scores are
-equal numbers of distinct architectures. Random numbers depend on the seed and on how many are
-scored, so that a search that goes on proposes the same.
+Neither strategy proposes an architecture that its search has already scored, so that equal numbers
+of scores are equal numbers of distinct architectures. Random numbers depend on the seed and on the
+number of scores, so that a resumed search proposes the same architectures.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ def random_search(space: Space, nodes: int, seed: int | str, count: int) -> Stra
     """Propose `count` random architectures of `nodes` nodes at once.
 
     Raises:
-        UserError: when it proposes: the space has not so many architectures.
+        UserError: raised by the strategy if the space has fewer architectures.
     """
 
     def propose(scored: Sequence[Scored]) -> list[Block]:
@@ -41,23 +41,23 @@ def evolution(
     generation: int,
     by: str = "accuracy",
 ) -> Strategy:
-    """Propose children of good architectures: regularised evolution.
+    """Propose children of good architectures, by regularised evolution.
 
-    The oldest dies, however good: alive are the last `population` that were scored. The first are
-    random, the same as those of `random_search` with this seed.
+    The oldest architecture dies, however good it is: the last `population` scored ones are alive.
+    The first ones are random, those of `random_search` with this seed.
 
     Args:
-        space: of the architectures.
-        nodes: of each.
-        seed: of the random numbers.
-        population: how many are alive.
-        sample: how many of them are drawn, with replacement; the best of these becomes a parent.
-        generation: children proposed at once, so that all devices have work; the paper's workers
-            were asynchronous instead.
-        by: the measure that says which is better.
+        space: the search space.
+        nodes: number of nodes of each architecture.
+        seed: seed of the random numbers.
+        population: number of architectures that are alive.
+        sample: number of them that are drawn, with replacement; the best one becomes a parent.
+        generation: number of children proposed at once, so that all devices have work; the paper's
+            workers were asynchronous instead.
+        by: the measure that ranks architectures.
 
     Raises:
-        UserError: when it proposes: the space has no more architectures, or next to none.
+        UserError: raised by the strategy if the space has almost no new architectures left.
 
     Source: Real et al. 2018, "Regularized evolution for image classifier architecture search",
     algorithm 1.
@@ -80,7 +80,7 @@ def evolution(
 
 
 def best_so_far(accuracies: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the best of the first 1, 2, ..., n of `accuracies` [n], as [n]."""
+    """Return the best of the first 1, 2, ..., n of `accuracies` [n], [n]."""
     best: NDArray[np.float64] = np.maximum.accumulate(np.asarray(accuracies, dtype=np.float64))
     return best
 
@@ -90,7 +90,7 @@ def _stream(seed: int | str, scored: Sequence[Scored]) -> Random:
 
 
 def _distinct(draw: Callable[[], Block], count: int, scored: Sequence[Scored]) -> list[Block]:
-    """Draw `count` blocks, no two isomorphic and none isomorphic to one that is scored."""
+    """Draw `count` blocks, no two isomorphic and none isomorphic to a scored one."""
     seen = {s.score.hash for s in scored}
     return [_unseen(draw, seen) for _ in range(count)]
 
@@ -102,6 +102,6 @@ def _unseen(draw: Callable[[], Block], seen: set[str]) -> Block:
             seen.add(block.hash)
             return block
     raise UserError(
-        f"1000 draws gave no architecture other than the {len(seen)} that the search has already: "
+        f"1000 draws gave no architecture other than the {len(seen)} that the search already has: "
         "lower search.evaluations, or use more nodes or operations."
     )

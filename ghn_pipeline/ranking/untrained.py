@@ -1,4 +1,4 @@
-"""Scoring without a model trained before: zero-cost proxies, and a few steps of SGD."""
+"""The baselines that score without a trained model: zero-cost proxies and a few steps of SGD."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from ghn_pipeline.training.sgd import first_steps, sgd_training
 def proxy_scorer(
     space: Space, splits: Splits, seeds: Seeds, *, batch: int, padding: int, resolution: int
 ) -> Scorer:
-    """Return a scorer that judges blocks by every zero-cost proxy, on the first training batch.
+    """Return a scorer that scores blocks by every zero-cost proxy on the first training batch.
 
     Args:
         space: the search space, which stacks blocks into networks.
@@ -58,13 +58,13 @@ def sgd_scorer(
     padding: int,
     resolution: int,
 ) -> Scorer:
-    """Return what scores blocks by their accuracy after each of `steps` steps of SGD.
+    """Return a scorer that scores blocks by their accuracy after each of `steps` steps of SGD.
 
     Args:
         space: the search space, which stacks blocks into networks.
         splits: the images.
         recipe: the recipe of the training that these steps begin.
-        evaluation: the validation batches on which the accuracy is measured.
+        evaluation: the validation batches for the accuracy.
         seeds: seeds of the order of the images, of their crops, and of the networks' weights.
         steps: the numbers of steps after which to measure.
         padding: padding of the crops in pixels.

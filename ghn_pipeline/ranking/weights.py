@@ -1,4 +1,4 @@
-"""Scoring with weights that a trained model gives: a GHN's, or those shared in a one-shot model."""
+"""Scoring with the weights of a trained model: those a GHN generates or a one-shot model shares."""
 
 import time
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ from ghn_pipeline.training.batches import fixed_batches
 def scorer(
     model: nn.Module, space: Space, splits: Splits, evaluation: Measure, resolution: int
 ) -> Scorer:
-    """Return what scores blocks with weights that `model` gives, by `evaluation.measure`.
+    """Return a scorer of blocks with weights from `model`, by the measure of `evaluation`.
 
     Args:
-        model: from networks to the weights of each.
+        model: a GHN or a one-shot model, a function from networks to the weights of each.
         space: the search space, which stacks blocks into networks.
-        splits: the images; those for validation are judged.
-        evaluation: the measure, and the batches that it takes.
+        splits: the images; the validation ones are used.
+        evaluation: the measure, and its batches.
         resolution: side of the images in pixels.
     """
 

@@ -1,5 +1,5 @@
-"""What the tables and figures of correlations share (Tables 4 and 5, Figure 5): coefficients
-computed once, their columns and cells, and the words around them."""
+"""Parts that Tables 4 and 5 and Figure 5 share: the computed coefficients, and their columns, cells
+and footnotes."""
 
 import math
 from collections.abc import Hashable, Mapping
@@ -16,14 +16,14 @@ NONE = "\N{EN DASH}"
 NOT_RUN = "not run"
 NOT_TIMED = "not timed"
 
-# the coefficients by name, over 'all' and over the 'better_half': see `table_correlations`
+# the coefficients by name over 'all' and over the 'better_half', see `table_correlations`
 Correlations = Mapping[str, Mapping[str, Estimate]]
 Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Of the intervals, see `correlation.correlate`."""
+    """The settings of the intervals, see `correlation.correlate`."""
 
     resamples: int
     confidence: float
@@ -40,19 +40,19 @@ def measure(
     """Return the correlations of each pair (predicted, true) of accuracies [n], [n].
 
     Args:
-        pairs: by the row or point that they are for.
-        of: the table or figure, for the message of an error, such as 'Table 4'.
-        architectures: n, the same for all.
+        pairs: the pairs by row or point.
+        of: name of the table or figure in error messages, such as 'Table 4'.
+        architectures: n, the same for all pairs.
         bootstrap: settings of the intervals.
 
     Raises:
-        UserError: a pair is of another number of architectures, or see `correlate`.
+        UserError: a pair has another number of architectures, or `correlate` raises it.
     """
     for key, (_, truth) in pairs.items():
         if len(truth) != architectures:
             raise UserError(
-                f"row {key} of {of} was measured on {len(truth)} architectures and the "
-                f"table is of {architectures}. Make that row again."
+                f"row {key} of {of} was measured on {len(truth)} architectures, and the "
+                f"table needs {architectures}. Make that row again."
             )
     return {
         key: table_correlations(predicted, truth, **asdict(bootstrap))
@@ -61,7 +61,7 @@ def measure(
 
 
 def metrics(found: Mapping[str, Correlations]) -> dict[str, dict[str, float | None]]:
-    """Return the coefficients as plain numbers for JSON, None where one is undefined."""
+    """Return the coefficients as plain numbers for JSON, None if one is undefined."""
     return {
         key: {
             f"{name}{'' if over == 'all' else '_better_half'}": _or_none(estimate.value)
@@ -77,26 +77,26 @@ def _or_none(value: float) -> float | None:
 
 
 def show(estimate: Estimate) -> str:
-    """Return '0.68 [0.55, 0.78]', or 'undefined' where an accuracy was constant."""
+    """Return '0.68 [0.55, 0.78]', or 'undefined' if an accuracy was constant."""
     if math.isnan(estimate.value):
         return "undefined"
     return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
 
 
 def names(architectures: int) -> dict[str, str]:
-    """Return what 'all' architectures and the 'better_half' are called, as in the paper."""
+    """Return the paper's names of 'all' architectures and of the 'better_half'."""
     return {"all": f"Random-{architectures}", "better_half": f"Top-{(architectures + 1) // 2}"}
 
 
 def columns(
     architectures: int, confidence: float, paper: Mapping[str, Any]
 ) -> tuple[tuple[str, str], ...]:
-    """Return the columns of `cells`: Pearson's R beside the paper's, then the other two.
+    """Return the columns of `cells`: Pearson's R beside the paper's, and the other coefficients.
 
     Args:
         architectures: number of architectures in our columns.
         confidence: confidence level of the intervals.
-        paper: its table, with 'architectures' and 'better_half'.
+        paper: the paper's table, with 'architectures' and 'better_half'.
     """
     random, top = names(architectures).values()
     interval = f"[{confidence:.0%} interval]"
@@ -113,8 +113,8 @@ def cells(found: Correlations | None, paper: Mapping[str, Any] | None) -> tuple[
     """Return a row's cells under `columns`.
 
     Args:
-        found: ours; None where it was not run.
-        paper: the paper's, as 'random' and 'top'; None where it has no such row.
+        found: our coefficients; None if the row was not run.
+        paper: the paper's coefficients, 'random' and 'top'; None if it has no such row.
     """
     all_r, top_r, *others = _ours(found)
     paper = paper or {"random": None, "top": None}
@@ -136,23 +136,23 @@ def _ours(found: Correlations | None) -> list[str]:
 
 
 def title(name: str, scale: str, scale_note: str, caption: str) -> str:
-    """Return a table's title; at any `scale` but 'paper' it says that it is not the paper's."""
+    """Return a table's title; except for the scale 'paper' it says it is not the paper's scale."""
     note = scale_note if scale == "paper" else f"{scale_note}, not the paper's scale"
     return f"{name} — {note}. {caption}"
 
 
 def printed(value: float | None, form: str) -> str:
-    """Return a number of the paper, the en dash where it gives none."""
+    """Return a number of the paper, or the en dash if it gives none."""
     return NONE if value is None else format(value, form)
 
 
 def two_digits(value: float) -> str:
-    """Two significant digits and no exponent: '0.00012', '9.0', '120'."""
+    """Return two significant digits without an exponent: '0.00012', '9.0', '120'."""
     return format(Decimal(f"{value:.1e}"), "f")
 
 
 def paper_note(source: str) -> str:
-    """Return the footnote on the columns 'paper', which are from `source`, and on empty cells."""
+    """Return the footnote on the columns 'paper', from `source`, and on empty cells."""
     return (
         f"Columns 'paper': {source}. '{NOT_RUN}': the paper has this row and this run does not. "
         f"'{NONE}': no such number."
@@ -160,7 +160,7 @@ def paper_note(source: str) -> str:
 
 
 def bootstrap_note(bootstrap: Bootstrap) -> str:
-    """Return the footnote on the intervals and on what the coefficients are over."""
+    """Return the footnote on the intervals and the coefficients."""
     return (
         f"In brackets: {bootstrap.confidence:.0%} percentile bootstrap interval, "
         f"{bootstrap.resamples} paired resamples of the architectures. Top: the better half by "

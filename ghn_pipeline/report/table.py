@@ -1,4 +1,4 @@
-"""One table of results: CSV to compute with, Markdown and HTML to read, LaTeX to print."""
+"""A table of results, written as CSV to compute with, Markdown and HTML to read, LaTeX to print."""
 
 import csv
 import html
@@ -19,7 +19,7 @@ _LATEX = str.maketrans(
         "<": r"\textless{}",
         ">": r"\textgreater{}",
         "|": r"\textbar{}",
-        "[": "{[}",  # at the start of a row, \\ would take it for its own argument
+        "[": "{[}",  # at the start of a row, \\ would read it as its own argument
         "\N{MULTIPLICATION SIGN}": r"$\times$",
         "\N{PLUS-MINUS SIGN}": r"$\pm$",
         "\N{EN DASH}": "--",
@@ -31,7 +31,7 @@ _LATEX = str.maketrans(
 
 @dataclass(frozen=True)
 class Table:
-    """A table: `columns` are (group, heading), the group '' where there is none above."""
+    """A table; `columns` are (group, heading), with the group '' for none."""
 
     title: str
     columns: tuple[tuple[str, str], ...]
@@ -39,21 +39,21 @@ class Table:
     footnotes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raise ValueError unless every row has one cell a column."""
+        """Raise ValueError unless every row has a cell for each column."""
         for row in self.rows:
             if len(row) != len(self.columns):
                 raise ValueError(f"{len(row)} cells for {len(self.columns)} columns: {row}")
 
 
 def to_csv(table: Table) -> str:
-    """Return a line of headings ('group: heading') and the rows; neither title nor footnotes."""
+    """Return a line of headings ('group: heading') and the rows, without title and footnotes."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([_headings(table), *table.rows])
     return text.getvalue()
 
 
 def to_markdown(table: Table) -> str:
-    """Return the title, a pipe table with 'group: heading' on top, and the footnotes."""
+    """Return the title, a pipe table with headings 'group: heading', and the footnotes."""
     lines = [_headings(table), ["---"] * len(table.columns), *table.rows]
     body = "".join("| " + " | ".join(map(_markdown, line)) + " |\n" for line in lines)
     return f"**{table.title}**\n\n{body}" + "".join(f"\n{note}\n" for note in table.footnotes)
@@ -83,7 +83,7 @@ def to_latex(table: Table) -> str:
 
 
 def to_html(table: Table) -> str:
-    """Return a page of its own, which needs no other file."""
+    """Return a page that needs no other file."""
     style = (
         "body{font:15px/1.4 sans-serif;margin:2em}table{border-collapse:collapse}"
         "th,td{border-bottom:1px solid #bbb;padding:.3em .7em;text-align:left}"
@@ -122,7 +122,7 @@ def _html_row(cell: str, texts: Sequence[str]) -> str:
 
 
 def _spans(table: Table) -> list[tuple[str, int]]:
-    """Return each group heading and how many columns it stands over."""
+    """Return each group heading and the number of columns below it."""
     return [(group, len(list(run))) for group, run in groupby(group for group, _ in table.columns)]
 
 
@@ -135,7 +135,7 @@ def _markdown(cell: str) -> str:
 
 
 def _latex(text: str) -> str:
-    # a minus sign before a number, not the hyphen of Random-100
+    # a minus sign before a number, unlike the hyphen in Random-100
     return re.sub(r"(?<![\w-])-(?=\d)", "$-$", text.translate(_LATEX))
 
 
@@ -144,7 +144,7 @@ def _latex_row(cells: list[str] | tuple[str, ...]) -> str:
 
 
 def _latex_groups(table: Table) -> list[str]:
-    """Return the line of group headings and the rules under them; nothing without groups."""
+    """Return the line of group headings and the rules under them, [] without groups."""
     spans = _spans(table)
     if not any(group for group, _ in spans):
         return []

@@ -1,7 +1,7 @@
 """Names that the stages share: the decorator, and settings and files that several of them use.
 
-The functions of these modules import what they need themselves, so that the command line and the
-engines read all declarations without loading PyTorch.
+Imports stand inside the functions of these modules, so that the command line and the engines read
+all declarations without loading PyTorch.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Where the work is done: the accelerator, or the processor."""
+"""The device that does the work: an accelerator, or the processor."""
 
 import ctypes
 import os
@@ -11,18 +11,18 @@ from ghn_pipeline.system.errors import UserError
 
 CPU = torch.device("cpu")
 
-#: Of mallopt in glibc's malloc.h, and the largest that M_MMAP_THRESHOLD may be on 64 bits.
+#: Constants of mallopt in glibc's malloc.h, and the largest M_MMAP_THRESHOLD on 64 bits.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, LARGEST_THRESHOLD = -1, -3, 2**25
 
 
 def chosen(asked: str) -> torch.device:
-    """Return the device that was asked for.
+    """Return the requested device.
 
     Args:
-        asked: the type of a device; "auto" for the fastest.
+        asked: type of the device; "auto" for the fastest.
 
     Raises:
-        UserError: it is an accelerator that is not there.
+        UserError: the requested accelerator is missing.
     """
     found = fastest()
     if asked not in ("auto", "cpu", found.type):
@@ -39,13 +39,13 @@ def fastest() -> torch.device:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until all that is queued on `device` is done; the processor queues nothing."""
+    """Wait for all queued work on `device`; the processor queues none."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 
 
 def prepare_process(threads: int) -> None:
-    """Make this process compute as all of the run do; each new process must be told."""
+    """Prepare this process to compute exactly like the others of a run; each must call this."""
     # the number of threads changes the order of sums, and so the last bits
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
@@ -68,18 +68,18 @@ def precision(asked: str, device: torch.device) -> torch.dtype:
     """Return the number type of the finalists' convolutions; their weights stay float32.
 
     Args:
-        asked: "float32" or "bfloat16"; "auto" for the latter where an accelerator has it.
-        device: where they are computed.
+        asked: "float32" or "bfloat16"; "auto" for the latter if the accelerator has it.
+        device: the device of the convolutions.
     """
-    # torch cannot be asked whether MPS has them
+    # torch cannot tell whether MPS has it
     fit = device.type in ("cuda", "xpu") and torch.get_device_module(device).is_bf16_supported()
     return torch.bfloat16 if asked == "bfloat16" or (asked == "auto" and fit) else torch.float32
 
 
 def devices(device: torch.device, workers: int) -> list[torch.device]:
-    """Return the device of each of `workers` processes; 0: one for each accelerator or core.
+    """Return the devices of `workers` processes; 0 stands for one for each accelerator or core.
 
-    The cores are those that Slurm or Snakemake has given to this job, where one of them has.
+    If Slurm or Snakemake runs this job, its own cores count.
     """
     if device.type != "cpu":
         count = torch.accelerator.device_count()
@@ -89,14 +89,14 @@ def devices(device: torch.device, workers: int) -> list[torch.device]:
 
 
 def cores() -> int:
-    """Return how many cores this process may use; where only Linux could tell, all that exist."""
+    """Return the number of cores that this process may use; except on Linux all cores count."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def hardware(device: torch.device) -> dict[str, str | int]:
-    """Describe the machine for the record of a run."""
+    """Return a description of the machine for the record of a run."""
     return {
         "device": _name(device),
         "processor": _processor(),
@@ -108,7 +108,7 @@ def hardware(device: torch.device) -> dict[str, str | int]:
 
 
 def _instruction_set() -> str:
-    """Name the vector instructions that torch uses here: rounding differs from one to another."""
+    """Return the name of the vector instructions that torch uses, which change rounding."""
     own = torch.backends.cpu.get_cpu_capability()
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA")
     return f"{own}, oneDNN at most {limit}" if limit else own
@@ -118,14 +118,14 @@ def _name(device: torch.device) -> str:
     if device.type in ("cuda", "xpu"):
         name: str = torch.get_device_module(device).get_device_name(device)
         return name
-    return device.type  # an MPS is a part of the processor, whose name is told as well
+    return device.type  # MPS is part of the processor, whose name the record has as well
 
 
 def _processor() -> str:
     if platform.system() == "Linux":
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             names = [line.split(":", 1)[1] for line in file if line.startswith("model name")]
-        name = names[0] if names else ""  # processors by ARM have none there
+        name = names[0] if names else ""  # ARM processors have no such line
     elif platform.system() == "Darwin":
         words = ["sysctl", "-n", "machdep.cpu.brand_string"]
         name = subprocess.run(words, capture_output=True, encoding="utf-8", check=True).stdout

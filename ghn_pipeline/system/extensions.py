@@ -1,7 +1,7 @@
-"""Code of the user's own: the Python files of the folder `extensions` of the working directory.
+"""The user's own code: the Python files in the folder `extensions` of the working directory.
 
-Each is imported once in every process, before the configuration is read. It adds to the registries
-of the package: a stage, a search space, an operation, a measure, a proxy.
+Each file is imported once in every process, before the configuration is read. It may add stages,
+search spaces, operations, measures and proxies to the registries of the package.
 """
 
 import sys
@@ -17,7 +17,7 @@ FOLDER = Path("extensions")
 
 @cache
 def load() -> None:
-    """Import every file of the folder, in the order of their names.
+    """Import every file of the folder in the order of the names.
 
     Raises:
         UserError: a file cannot be imported.
@@ -31,5 +31,5 @@ def load() -> None:
         except Exception as error:
             said = f"{type(error).__name__}: {error}"
             raise UserError(
-                f"{path} cannot be imported ({said}). Mend it, or move it away."
+                f"{path} cannot be imported ({said}). Mend it, or move it out of the folder."
             ) from error

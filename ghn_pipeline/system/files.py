@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Files that are written whole or not at all, and read with checks."""
 
 import fcntl
 import hashlib
@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from ghn_pipeline.system.errors import UserError
 
-#: How deep lists and objects of a JSON file may be nested.
+#: The deepest nesting of lists and objects in a JSON file.
 DEEPEST = 100
 
 
@@ -26,7 +26,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         UserError: the folder cannot be written or the disk is full.
     """
     data = content.encode() if isinstance(content, str) else content
-    # the process number: two writers of one file never share a temporary one
+    # with the process number, so that two writers never share a temporary file
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,22 +36,22 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except (OSError, ValueError) as error:
-        # `path.exists` raises where a folder may not be looked into
+        # `path.exists` would raise for a folder without permission
         kept = "; the file that was there before is untouched" if os.path.isfile(path) else ""
         raise UserError(
             f"cannot write {path}: {_reason(error)}{kept}. Free some space or give write "
             "permission, then run the same command again."
         ) from error
     finally:
-        with suppress(OSError, ValueError):  # there is none to remove
+        with suppress(OSError, ValueError):  # there may be no file to remove
             temporary.unlink()
 
 
 def lock(file: TextIO, seconds: float, waiting: Callable[[], None] = lambda: None) -> None:
-    """Hold `file` for this process alone, until it is closed; `waiting` is called if it is held.
+    """Lock `file` for this process until it is closed; call `waiting` if another one holds it.
 
     Raises:
-        TimeoutError: another process has held it for so many seconds.
+        TimeoutError: another process has held the lock for so many seconds.
     """
     end, told = time.monotonic() + seconds, False
     while True:
@@ -67,12 +67,12 @@ def lock(file: TextIO, seconds: float, waiting: Callable[[], None] = lambda: Non
 
 
 def _reason(error: Exception) -> str:
-    """Say in words why a file cannot be read or written; a name may hold a null character."""
+    """Return the reason of a failed read or write; it may be a null character in the name."""
     return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
 
 
 def read_bytes(path: Path, made_by: str) -> bytes:
-    """Return the content of `path`, an artifact that the command `made_by` makes.
+    """Return the content of `path`, a file that the command `made_by` makes.
 
     Raises:
         UserError: the file is missing or cannot be read.
@@ -91,9 +91,9 @@ def read_bytes(path: Path, made_by: str) -> bytes:
 
 
 def read_json(path: Path, made_by: str) -> Any:
-    """Return the JSON in `path`, an artifact that the command `made_by` makes.
+    """Return the JSON in `path`, a file that the command `made_by` makes.
 
-    It must be UTF-8 without a byte order mark, its numbers finite, and no key given twice.
+    It must be UTF-8 without a byte order mark, with finite numbers and without duplicate keys.
 
     Raises:
         UserError: the file is missing, cannot be read or is not such JSON.
@@ -122,7 +122,9 @@ def _parsed(text: str) -> Any:
         level = [inner for outer in level for inner in _inside(outer)]
     if level:
         raise ValueError("it is nested too deeply")
-    json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair cannot be encoded
+    json.dumps(
+        value, ensure_ascii=False
+    ).encode()  # raises for half a surrogate pair, which cannot be encoded
     return value
 
 
@@ -134,7 +136,7 @@ def _number(text: str) -> float:
 
 
 def _whole_number(text: str) -> int:
-    _number(text)  # of so many digits that it is no float, it would be an error later
+    _number(text)  # a number too large for a float would be an error later
     return int(text)
 
 
@@ -153,6 +155,6 @@ def _inside(value: Any) -> Iterable[Any]:
 
 
 def digest(value: Any) -> str:
-    """Return the first 16 hex digits of the SHA-256 of a JSON-like `value`, keys sorted."""
+    """Return the first 16 hex digits of the SHA-256 of a JSON-like `value` with sorted keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

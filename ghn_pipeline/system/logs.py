@@ -1,4 +1,4 @@
-"""What a stage says stands in a log file as well, in one piece over all its resumes."""
+"""The log file of a stage, with all its output over all resumes."""
 
 import io
 import os
@@ -11,17 +11,17 @@ from ghn_pipeline.system.supervised import log_is
 
 
 class _Copied(io.TextIOBase):
-    """A stream whose text also goes into a log."""
+    """A stream that also writes its text to a log."""
 
     def __init__(self, stream: TextIO, log: TextIO) -> None:
         self.stream, self.log = stream, log
 
     def note(self, text: str) -> None:
-        """Write to the log, as long as that is possible: a full disk must not end the work."""
+        """Write to the log while that is possible, because a full disk must not end the work."""
         try:
             self.log.write(text)
         except OSError as error:
-            self.stream.write(f"warning: this is not in the log any more ({error.strerror})\n")
+            self.stream.write(f"warning: output is not in the log any more ({error.strerror})\n")
             self.log = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
     def write(self, text: str) -> int:
@@ -36,30 +36,30 @@ class _Copied(io.TextIOBase):
 
 
 def keep(path: Path) -> None:
-    """Append to `path` all that this process prints from here on.
+    """Append all further output of this process to `path`.
 
     Raises:
         UserError: the folder cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # unbuffered: a kill loses nothing that was printed, and what a full disk refuses is not
-        # tried again when the process ends
+        # unbuffered, so that a kill loses no output, and the end of the process does not write
+        # again to a full disk
         file = open(path, "ab", buffering=0)  # noqa: SIM115
-        # a name in another encoding than UTF-8, in a message, must not end the work
+        # a message with a name that is not UTF-8 must not end the work
         log = io.TextIOWrapper(
             file, encoding="utf-8", errors="backslashreplace", write_through=True
         )
     except OSError as error:
         raise UserError(
-            f"cannot write {path}: {error.strerror}. Make way or give write permission, then run "
-            "the same command again."
+            f"cannot write {path}: {error.strerror}. Move what is in the way or give write "
+            "permission, then run the same command again."
         ) from error
     log_is(path)
     sys.stdout, sys.stderr = _Copied(sys.stdout, log), _Copied(sys.stderr, log)
 
 
 def only(text: str) -> None:
-    """Write a line to the log alone, where there is one: the terminal shows a bar instead."""
+    """Write a line to the log only, if there is one; the terminal shows a bar instead."""
     if isinstance(sys.stderr, _Copied):
         sys.stderr.note(text + "\n")

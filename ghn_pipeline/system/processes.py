@@ -1,4 +1,4 @@
-"""Processes that work for another one."""
+"""Processes that work for a parent process."""
 
 import multiprocessing
 import os
@@ -9,9 +9,9 @@ from multiprocessing.connection import wait
 
 
 def end_with_parent() -> None:
-    """Let this process, which `multiprocessing` started, end when its parent is gone.
+    """End this process, which `multiprocessing` started, when its parent is gone.
 
-    A worker whose parent was killed would wait for work for ever.
+    Otherwise a worker would wait for ever after its parent was killed.
     """
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -24,20 +24,20 @@ def end_with_parent() -> None:
 
 
 def is_worker() -> bool:
-    """Whether torchrun has started this process."""
+    """Return whether torchrun started this process."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def leads() -> bool:
-    """Whether this process writes files: as worker 0, or because it is no worker."""
+    """Return whether this process writes files, which worker 0 and single processes do."""
     return not is_worker() or os.environ["RANK"] == "0"
 
 
 def stop_with_parent(parent: int) -> None:
-    """Have this process, whatever has started it, told to stop when its parent is gone.
+    """Signal this process to stop when its parent is gone.
 
     Args:
-        parent: the number of the process that started it, which may be gone already.
+        parent: process number of the parent, which may already be gone.
     """
 
     def watch() -> None:

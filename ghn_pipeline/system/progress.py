@@ -1,4 +1,4 @@
-"""How far long work has come: a bar on a terminal, plain lines in a log."""
+"""The progress of long work: a bar on a terminal, plain lines in a log."""
 
 import os
 import sys
@@ -15,24 +15,24 @@ class Progress:
 
     Args:
         what: name of the work.
-        total: steps in all.
-        start: steps done before this process.
+        total: number of steps.
+        start: number of steps done before this process.
         every: seconds between lines in a log.
     """
 
     def __init__(self, what: str, total: int, start: int, every: float) -> None:
         self.what, self.total, self.start, self.every = what, total, start, every
         self.begun = self.said = time.monotonic()
-        # a workflow engine runs several jobs on one terminal, and says so by TERM=dumb
+        # a workflow engine that runs several jobs on one terminal sets TERM=dumb
         alone = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-        # past the log, which gets lines
+        # the bar bypasses the log, which gets lines
         bar = {"total": total, "initial": start, "desc": what, "file": sys.__stderr__}
         self.bar = tqdm(**bar, unit="step") if alone else None
         if start:
             self.say(f"goes on from step {start} of {total}")
 
     def say(self, text: str) -> None:
-        """Print a line without harming the bar."""
+        """Print a line without damaging the bar."""
         if self.bar is None:
             print(f"{self.what}: {text}", file=sys.stderr, flush=True)
         else:
@@ -40,7 +40,7 @@ class Progress:
             logs.only(f"{self.what}: {text}")
 
     def at(self, step: int, detail: Callable[[], str]) -> None:
-        """Report that `step` steps are done; `detail` is asked only when something is printed."""
+        """Report that `step` steps are done; `detail` is called only if a line is printed."""
         if self.bar is not None:
             self.bar.n = step
             self.bar.set_postfix_str(detail(), refresh=False)
@@ -59,6 +59,6 @@ class Progress:
         )
 
     def close(self) -> None:
-        """Leave the terminal in order."""
+        """Close the bar."""
         if self.bar is not None:
             self.bar.close()

@@ -1,18 +1,18 @@
-"""A Slurm job that has run out of time starts again: its work goes on from the checkpoint."""
+"""The restart of a Slurm job that ran out of time, whose work resumes from the checkpoint."""
 
 import os
 import subprocess
 import time
 
-#: seconds to be ended in by Slurm; it says that it is about to, and then does so
+#: seconds to wait for Slurm to end this job after it has agreed to requeue it
 PATIENCE = 120
 
 
 def start_again() -> str:
-    """Ask Slurm to put this process's own job back into the queue, and wait to be ended.
+    """Ask Slurm to requeue the job of this process, and wait until Slurm ends it.
 
     Returns:
-        Why that was not done, if this process is still there to hear it.
+        The reason, if Slurm does not end it.
     """
     job = os.environ.get("SLURM_JOB_ID")
     if job is None:
@@ -26,4 +26,4 @@ def start_again() -> str:
         return f"scontrol requeue {job}: {done.stderr.strip()}"
     print(f"asked Slurm to start job {job} again", flush=True)
     time.sleep(PATIENCE)
-    return f"Slurm did not end job {job} within {PATIENCE} s of having agreed to"
+    return f"Slurm agreed to requeue job {job}, but did not end it within {PATIENCE} s"

@@ -145,7 +145,7 @@ def unpickled(content: bytes, path: Path, made_by: str) -> Any:
         if not code:
             state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
             if any(t.nbytes > t.untyped_storage().nbytes() for t in tensors(state)):
-                raise ValueError("a tensor is larger than what is stored of it")
+                raise ValueError("a tensor is larger than its stored data")
             return state
     # zipfile and torch raise all kinds of errors: IndexError, AssertionError, struct.error, ...
     except Exception as error:

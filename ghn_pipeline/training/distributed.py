@@ -167,7 +167,7 @@ def _backend(device: torch.device, *, alone: bool) -> str:
             f"several processes cannot train one network on this machine's {device.type.upper()}: "
             "set finalists.processes and mobile.processes to 1, or compute.device to cpu."
         )
-    # gloo exchanges the numbers on the host, whatever the model's device
+    # gloo exchanges the numbers on the host for any device of the model
     return own if own == "gloo" else f"cpu:gloo,{device.type}:{own}"
 
 

@@ -293,7 +293,7 @@ def test_the_report_is_json_even_when_parameters_are_not_finite(tmp_path):
     json.loads((tmp_path / "c.not-finite.json").read_text(encoding="utf-8"), parse_constant=refuse)
 
 
-# ---- checkpoints that cannot be gone on from ----------------------------------------------------
+# ---- checkpoints that cannot be resumed ---------------------------------------------------------
 
 
 def first_of(tensors):

@@ -1,4 +1,4 @@
-# What the rules share.
+# Definitions that the rules share.
 
 import atexit
 import json
@@ -7,28 +7,28 @@ import signal
 
 from ghn_pipeline.system.files import digest
 
-# jobs on one terminal print lines: their bars would overwrite one another
+# jobs print lines, because their bars would overwrite one another on the terminal
 shell.prefix("export TERM=dumb; ")
 
-# Slurm's signal ahead of a time limit goes to every process of a job and is meant for the
-# training alone; what Snakemake starts inherits that it is ignored until it says otherwise
+# Slurm sends its signal ahead of a time limit to every process of a job, and only the training needs
+# it. Processes that Snakemake starts inherit that it is ignored until they set a handler.
 if not workflow.is_main_process:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
-# a preset is easily forgotten: said before the first job (`onstart`), and here below the long list
-# of a dry run
+# A preset is easily forgotten, so a notice stands before the first job (`onstart`), and here below
+# the long list of a dry run.
 @atexit.register
 def remind():
     if workflow.dryrun and workflow.is_main_process and CONFIG.notice:
         print(CONFIG.notice, file=sys.stderr)
 
 
-# without presets the command is DVC's, to the letter
+# without presets the command is exactly that of DVC
 OPTIONS = "" if FILES == ["params.yaml"] else f" --config {shlex.join(FILES)}"
 
-# One machine has its accelerator for one job at a time; a cluster gives each job its own. Which
-# it is, is not known before the rules are read: hence the function.
+# One machine gives its accelerator to one job at a time; a cluster gives each job its own. This is a
+# function, because Snakemake knows which case holds only after it has read the rules.
 GPU = 0 if CONFIG.cpu_is_enough else 1
 workflow.global_resources.setdefault("turn", 1)
 
@@ -37,7 +37,7 @@ def turn(wildcards):
     return GPU if workflow.local_exec else 0
 
 
-# What a job asks of a cluster; `threads` would be cut to the cores of the machine that submits.
+# The resources of a job on a cluster; `threads` would be cut to the cores of the submitting machine.
 SCORING = {
     "turn": turn,
     "mem_mb": CONFIG.compute.memory_mb,
@@ -45,7 +45,7 @@ SCORING = {
     "gpu": GPU,
     "cpus_per_task": CONFIG.compute.cores,
 }
-# told ahead of the limit to save; the same job then starts again, or else the next one goes on
+# A signal ahead of the limit asks to save; then the same job starts again, or the next one goes on.
 TRAINING = {
     **SCORING,
     "cpus_per_task": CONFIG.compute.threads,
@@ -56,7 +56,7 @@ LIGHT = {"mem_mb": 2000, "runtime": 10}
 
 
 def processes_of(recipe, loaders=0):
-    """What a training by data-parallel processes asks of a cluster; `loaders` read for each."""
+    """The resources of a data-parallel training on a cluster, with `loaders` for each process."""
     nodes, on_each = recipe.nodes, recipe.processes // recipe.nodes
     memory = CONFIG.compute.memory_mb + 500 * loaders
     asked = {
@@ -66,8 +66,8 @@ def processes_of(recipe, loaders=0):
         "gpu": GPU * on_each,
     }
     if nodes > 1:
-        # one job over several nodes: the command starts its processes through srun itself, which
-        # is what `mpi` means to Snakemake; `gpu` would be a sum over nodes, shared out anyhow
+        # One job takes several nodes, and the command itself starts its processes by srun, which
+        # Snakemake calls `mpi`. `gpu` would be a sum that Slurm may share unevenly among nodes.
         asked |= {"mpi": "srun", "nodes": nodes, "tasks": nodes, "gpu": 0}
         asked |= {"gres": f"gpu:{on_each}", "tasks_per_gpu": 0} if GPU else {}
     return asked
@@ -76,7 +76,7 @@ def processes_of(recipe, loaders=0):
 def asked_by(declared):
     """The resources of a stage on a cluster."""
     needs = declared.needs
-    if needs == "mobile" and not CONFIG.mobile.folder:  # without ImageNet it is only counted
+    if needs == "mobile" and not CONFIG.mobile.folder:  # without ImageNet the stage only counts
         needs = "little"
     return {
         "little": {"mem_mb": declared.memory_mb, "runtime": declared.minutes},
@@ -93,7 +93,7 @@ def cores_for(declared):
     threads, mobile = CONFIG.compute.threads, CONFIG.mobile
     return {
         "little": 1,
-        # as many processes as there are cores (no more than --cores says), unless it is said
+        # by default as many processes as there are cores, within the limit of --cores
         "scoring": CONFIG.compute.workers or os.cpu_count(),
         "measuring": threads,
         "training": threads,
@@ -114,7 +114,7 @@ def contents(path):
 
 
 def made_of(table):
-    """In words, what made a table or figure that is there."""
+    """The provenance of an existing table or figure in words, "" if there is none."""
     found = contents(Path(RESULTS, f"{table}.provenance.json"))
     try:
         return in_words(table, found["table"], found["made_of"])
@@ -133,7 +133,7 @@ def in_words(table, made, runs):
     )
 
 
-# for the captions: what the size is, and what made the tables that are there
+# for the captions: the scale, and the provenance of existing tables
 SMALL = "" if CONFIG.scale_in_titles == "paper" else "; **not the paper's scale**"
 config["at_scale"] = {
     name: f"{getattr(CONFIG, f'{name}_note')}{SMALL}."

@@ -18,7 +18,7 @@ def path_of(folder, kind):
 
 
 def reads(kind):
-    """The inputs. A stage that the search space does not have ends the run before any job starts."""
+    """The inputs. A stage that the search space lacks ends the run before any job starts."""
 
     def found(wildcards):
         name = name_of(kind, wildcards)
@@ -27,7 +27,7 @@ def reads(kind):
             remake_if_stale(name)
             return stage.inputs(CONFIG, name)
         except UserError as error:
-            raise SystemExit(f"snakemake: {error}") from None  # of others the traceback is shown
+            raise SystemExit(f"snakemake: {error}") from None  # other errors keep their traceback
 
     return found
 
@@ -35,7 +35,7 @@ def reads(kind):
 def writes(declared):
     """The outputs. Some are entries of the page that `snakemake --report` makes."""
     if declared.kind == "data":
-        # the bytes are verified and the same from every source: never fetched twice
+        # the bytes are verified and equal from every source, so they are never fetched twice
         return [protected(file) for file in stage.files(CONFIG, "data")]
     folder = RESULTS if declared.is_table else path_of(RESULTS, declared.kind)
     return [in_report(declared, file, f"{folder}/{file}") for file in declared.files]
@@ -55,8 +55,8 @@ def in_report(declared, file, path):
 def remake_if_stale(name):
     """Force a stage whose record has another digest.
 
-    Snakemake knows the settings of its own outputs only. DVC, or a command by hand, may have
-    replaced these.
+    Snakemake knows only the settings of its own outputs, which DVC, or a command by hand, may have
+    replaced.
     """
     record = stage.find(CONFIG, name)[0].record
     path = Path(stage.files(CONFIG, name, [record])[0]) if record else None

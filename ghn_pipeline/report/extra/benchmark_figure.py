@@ -1,4 +1,4 @@
-"""NAS-Bench-201 at a glance: how well each method ranks cells, and how a GHN learns to."""
+"""The figure of NAS-Bench-201: the rankings of all methods, and the learning curves of GHNs."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from ghn_pipeline.report.extra.benchmark_table import (
 )
 from ghn_pipeline.report.figure import blank, ruled
 
-#: Told apart by the colour-blind; the GHNs' stands out.
+#: Colours that the colour-blind can distinguish; that of the GHNs stands out.
 OURS, OTHERS, PUBLISHED = "#d55e00", "#0072b2", "#333333"
 
 Curve = Sequence[tuple[int, float]]
@@ -35,16 +35,16 @@ def benchmark_figure(
     cells: int,
     confidence: float,
 ) -> Figure:
-    """Return Spearman's coefficient of each method (left) and, as GHNs train, theirs (right).
+    """Return Spearman's coefficient of each method (left) and of GHNs during training (right).
 
     Args:
-        methods: what was measured, for its name.
-        found: how well they rank, see `benchmark_table.measure`. What is undefined has no point.
-        curves: of each seed of the GHN, (training step, coefficient over the selection cells);
-            without points there is no right panel.
+        methods: the measured methods, for their names.
+        found: their rankings, see `benchmark_table.measure`; undefined ones have no point.
+        curves: for each seed of the GHN, (training step, coefficient over the selection); without
+            points there is no right panel.
         scale_note: the scale in words, for the title.
-        cells: n that the left panel is over.
-        confidence: of its intervals.
+        cells: number of cells in the left panel.
+        confidence: confidence level of its intervals.
     """
     learnt = [curve for curve in curves.values() if curve]
     figure = blank(11 if learnt else 7, 4.8)
@@ -65,7 +65,7 @@ def benchmark_figure(
         _draw_curves(axes, learnt)
     for axes in (left, *right):
         ruled(axes, labels=10)
-    # below the axes: no corner is free of points in general
+    # below the axes, because no corner is always free of points
     figure.legend(loc="outside lower center", ncols=5, fontsize=10)
     return figure
 
@@ -74,7 +74,7 @@ def _draw_methods(axes: Axes, methods: Mapping[str, Method], found: Mapping[str,
     others = published()
     ours = {key: one.all["spearman"] for key, one in found.items()}
     values = {**others, **{key: estimate.value for key, estimate in ours.items()}}
-    # the best on top, what is undefined at the bottom
+    # the best method on top, undefined ones at the bottom
     keys = sorted(values, key=lambda key: np.nan_to_num(values[key], nan=-np.inf))
     row = {key: y for y, key in enumerate(keys)}
     axes.set_yticks(range(len(keys)), [label(key, methods) for key in keys])

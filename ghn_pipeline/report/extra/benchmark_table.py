@@ -1,7 +1,7 @@
-"""NAS-Bench-201: how well each method ranks cells, and how good the cells found by it are.
+"""The tables of NAS-Bench-201: how well each method ranks cells, and how good the found cells are.
 
-No part of the paper: the ranking is held against accuracies that others published, and printed
-beside what others report of theirs.
+They are no part of the paper. Rankings are compared with published accuracies, and printed beside
+published rankings of other authors.
 """
 
 import math
@@ -25,18 +25,18 @@ from ghn_pipeline.ranking.proxies import PROXIES
 from ghn_pipeline.report.correlations import NONE, NOT_TIMED, Bootstrap, printed, show, two_digits
 from ghn_pipeline.report.table import Table
 
-CELLS = 15_625  # of the whole space
+CELLS = 15_625  # in the whole space
 GHN, ENSEMBLE, LIKELIHOOD = "ghn", "ghn-ensemble", "ghn-likelihood"
 
 
 @dataclass(frozen=True)
 class Method:
-    """How one method ranks n cells, and its costs in seconds of the device.
+    """A method's predictions for n cells, and its costs in seconds of the device.
 
     Attributes:
-        predictions: for each seed, [n]; higher is taken for better.
-        initial_seconds: to train what makes one of them; None: there is nothing to train.
-        each_seconds: to score one cell for one of them; None: not timed apart.
+        predictions: predictions [n] for each seed; higher counts as better.
+        initial_seconds: seconds of training for one seed; None if there is nothing to train.
+        each_seconds: seconds to score one cell for one seed; None if not timed separately.
     """
 
     predictions: Sequence[np.ndarray]
@@ -46,14 +46,14 @@ class Method:
 
 @dataclass(frozen=True)
 class Found:
-    """How well a method ranks; of several seeds, the means.
+    """How well a method ranks cells, in the mean over its seeds.
 
     Attributes:
         all: 'pearson', 'spearman' and 'kendall' over all cells.
         better_half: the same over the better half by true accuracy.
-        precision: of those ranked best, the fraction that truly are, see `top_precision`.
-        spread: of each coefficient over all, the standard deviation (n - 1) of the seeds; NaN for
-            one seed.
+        precision: fraction of the cells ranked best that truly are best, see `top_precision`.
+        spread: standard deviation (n - 1) over the seeds of each coefficient over all cells; NaN
+            for one seed.
     """
 
     all: dict[str, Estimate]
@@ -67,12 +67,12 @@ class Winner:
     """The cell that a search chose, on one data set.
 
     Attributes:
-        search: such as 'random search of 1,000 evaluations'.
-        dataset: such as 'CIFAR-100'.
-        key: of the cell in the published tables.
-        accuracy: published, as a fraction.
-        rank: among all cells by that accuracy, from 1.
-        best: published accuracy of any cell.
+        search: name of the search, such as 'random search of 1,000 evaluations'.
+        dataset: name of the data set, such as 'CIFAR-100'.
+        key: key of the cell in the published tables.
+        accuracy: published accuracy, as a fraction.
+        rank: rank among all cells by that accuracy, from 1.
+        best: highest published accuracy of all cells.
     """
 
     search: str
@@ -91,16 +91,16 @@ def _published() -> dict[str, Any]:
 
 
 def published() -> dict[str, float]:
-    """Return Spearman's coefficients that others published, by method."""
+    """Return Spearman's coefficients published by other authors, by method."""
     methods = _published()["methods"]
     return {key: entry["spearman"] for key, entry in methods.items() if "spearman" in entry}
 
 
 def label(key: str, methods: Mapping[str, Method]) -> str:
-    """Return what a method is called, such as 'GHN, mean of 3 seeds'; 'sgd-10' is any number.
+    """Return a method's label, such as 'GHN, mean of 3 seeds'; 'sgd-k' may have any number k.
 
     Raises:
-        KeyError: a method without a name, or the ensemble without its members.
+        KeyError: the method has no name, or the members of the ensemble are missing.
     """
     if key == ENSEMBLE:
         return f"{_name(GHN)}, ensemble of the {len(methods[GHN].predictions)}"
@@ -119,14 +119,14 @@ def measure(
     """Return how well each method ranks cells of true accuracies [n].
 
     Args:
-        methods: by the keys of published_nasbench201.yaml, each of the same n cells.
-        truth: as fractions.
+        methods: the methods by the keys of published_nasbench201.yaml, all for the same n cells.
+        truth: true accuracies, as fractions.
         bootstrap: settings of the intervals.
-        top: the share whose best are looked for, see `top_precision`.
-        groups: of cells [n] that are drawn together, see `mean_correlation`.
+        top: share of cells that count as best, see `top_precision`.
+        groups: groups [n] of cells that are drawn together, see `mean_correlation`.
 
     Raises:
-        UserError: see `correlate`; the better half too needs 3 cells, hence n at least 5.
+        UserError: n is less than 5, or `correlate` raises it.
     """
     return {
         key: _measure(m.predictions, truth, bootstrap, top, groups) for key, m in methods.items()
@@ -174,19 +174,19 @@ def benchmark_table(
     functions: int,
     settings_note: str,
 ) -> Table:
-    """Return our methods beside what is published, trained ones last.
+    """Return our methods beside published ones, in the order of published_nasbench201.yaml.
 
     Args:
         methods: the measured methods.
         found: their rankings, see `measure`.
         scale_note: the scale in words, such as '16 x 16 images, 8 channels'.
-        cells: n, held out.
-        top: the share that the precision is of.
-        costs: whether to print them; without them the table is the same in every run.
-        ranked_by: the measure by which generated and shared weights are judged, for the footnote.
+        cells: n, the number of held-out cells.
+        top: share of cells that count as best in the precision.
+        costs: whether to print costs; without them the table is the same in every run.
+        ranked_by: measure that judges generated and shared weights, for the footnote.
         bootstrap: settings of the intervals.
-        functions: how many different ones the cells compute.
-        settings_note: what else a reader must know of how methods were set, in words.
+        functions: number of different functions that the cells compute.
+        settings_note: the footnote on the settings of the methods.
     """
     interval = f"[{bootstrap.confidence:.0%} interval]"
     headings = (
@@ -225,7 +225,7 @@ def ordered(keys: Iterable[str]) -> list[str]:
     """Return keys in the order of published_nasbench201.yaml, SGD by its steps.
 
     Raises:
-        ValueError: a method that has no place there.
+        ValueError: a method is missing there.
     """
     listed = list(_published()["methods"])
     order = [*(key for key in PROXIES if key not in listed), *listed]
@@ -261,7 +261,7 @@ def _costs(method: Method | None, costs: bool) -> tuple[str, str]:
 
 
 def _cells(found: Found | None, others: float | None) -> tuple[str, ...]:
-    """Return a row's cells after its costs; `found` is None where it is published only."""
+    """Return a row's cells after its costs; `found` is None if the method is only published."""
     if found is None:
         return NONE, printed(others, ".2f"), *[NONE] * 4
     return (
@@ -274,7 +274,7 @@ def _cells(found: Found | None, others: float | None) -> tuple[str, ...]:
 
 
 def _with_spread(found: Found) -> str:
-    """Return '0.87 ± 0.012 [0.85, 0.89]', as `show` where there is one seed."""
+    """Return '0.87 ± 0.012 [0.85, 0.89]', or the form of `show` for one seed."""
     shown, spread = show(found.all["spearman"]), found.spread["spearman"]
     return shown if math.isnan(spread) else shown.replace(" [", f" ± {spread:.3f} [")
 
@@ -324,7 +324,7 @@ def _bootstrap_note(bootstrap: Bootstrap) -> str:
 
 
 def winners_table(winners: Sequence[Winner], *, scale_note: str) -> Table:
-    """Return what each search chose, a row for each search and data set, as they stand."""
+    """Return the chosen cells, a row for each search and data set, in the given order."""
     headings = (
         "Search",
         "Data set",
@@ -354,7 +354,7 @@ def winners_table(winners: Sequence[Winner], *, scale_note: str) -> Table:
 
 
 def summary(found: Mapping[str, Found]) -> str:
-    """Return one line a method, its coefficients with their intervals."""
+    """Return one line for each method, with its coefficients and intervals."""
     return "\n".join(
         f"{_name(key)}: Spearman {_with_spread(one)}; Kendall {show(one.all['kendall'])}; "
         f"Pearson {show(one.all['pearson'])}; better half, Spearman "
@@ -364,7 +364,7 @@ def summary(found: Mapping[str, Found]) -> str:
 
 
 def metrics(found: Mapping[str, Found]) -> dict[str, dict[str, float | None]]:
-    """Return plain numbers for JSON, None where one is undefined; of the GHN, how certain too."""
+    """Return plain numbers for JSON, None if undefined, and for the GHN also intervals."""
     return {key: _numbers(one, certainty=key == GHN) for key, one in found.items()}
 
 

@@ -1,4 +1,4 @@
-"""The memory claim of section 7.1: what a GHN and a one-shot model take, against K and N."""
+"""The figure of section 7.1: the memory of a GHN and of a one-shot model against K and N."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ghn_pipeline.report.figure import blank, ruled, titled
 
-#: Model: its name in the legend and its line; the candidate is thin, the part common to both.
+#: The name and line of each model; the candidate, the part common to both others, is thin.
 STYLES: dict[str, tuple[str, dict[str, Any]]] = {
     "ghn": ("GHN", {"color": "#d55e00", "marker": "o"}),
     "oneshot": ("one-shot model", {"color": "#0072b2", "marker": "s"}),
@@ -20,11 +20,11 @@ STYLES: dict[str, tuple[str, dict[str, Any]]] = {
 def memory_figure(rows: pd.DataFrame, *, batch: int, scale_note: str) -> Figure:
     """Return parameters and peak memory against operations (left) and nodes (right).
 
-    Activations, which both models have alike, can hide everything else in the peak; the last row
-    of panels shows it less that of the candidate by itself.
+    Activations, equal in both models, can hide everything else in the peak, so the last row of
+    panels shows the peak less that of the candidate by itself.
 
     Args:
-        rows: as `training.memory.sweep` returns them.
+        rows: the rows of `training.memory.sweep`.
         batch: images in a batch, for the title.
         scale_note: the scale in words, for the title; '' at the paper's own scale.
     """
@@ -39,7 +39,7 @@ def memory_figure(rows: pd.DataFrame, *, batch: int, scale_note: str) -> Figure:
         _draw(left, rows, "operations", values)
         _draw(right, rows, "nodes", values)
         left.set_ylabel(measure, fontsize=12)
-        # once both are drawn, for it ends their common scaling
+        # only after both are drawn, because it ends their common scaling
         left.set_ylim(bottom=min(0.0, values.min()))
     for axes, label in zip(panels[-1], _labels(rows), strict=True):
         axes.set_xlabel(label, fontsize=12)
@@ -50,7 +50,7 @@ def memory_figure(rows: pd.DataFrame, *, batch: int, scale_note: str) -> Figure:
 
 
 def _candidates_peak(rows: pd.DataFrame) -> "pd.Series[float]":
-    """For each row the peak of the candidate at the same point."""
+    """Return for each row the peak of the candidate at the same point."""
     alone = rows["peak_bytes"].where(rows["model"] == "network")
     return alone.groupby([rows["axis"], rows["operations"], rows["nodes"]]).transform("max")
 
@@ -65,7 +65,7 @@ def _draw(axes: Axes, rows: pd.DataFrame, axis: str, values: "pd.Series[float]")
 
 
 def _labels(rows: pd.DataFrame) -> tuple[str, str]:
-    """Name both axes, each with what is the same all along it."""
+    """Return the labels of both axes, each with the number that is constant along it."""
     N = rows.loc[rows["axis"] == "operations", "nodes"].iloc[0]
     K = rows.loc[rows["axis"] == "nodes", "operations"].iloc[0]
     return f"operations K, in blocks of N={N} nodes", f"nodes N of a block, with K={K} operations"

@@ -1,4 +1,4 @@
-"""How good the best architecture of a search is, after so many evaluations."""
+"""The figure of a search's best architecture by the number of evaluations."""
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from ghn_pipeline.report.figure import blank, ruled, titled
 
-#: Colour and dash of each method, told apart by the colour-blind and in print without colour. The
-#: first is solid: where methods coincide, it shows between the dashes of the next.
+#: Colour and dash of each method, distinct for the colour-blind and in print without colour. The
+#: first is solid, so that it shows between the dashes of the next if methods coincide.
 STYLES = (("#0072b2", "-"), ("#d55e00", "--"), ("#009e73", "-."), ("#cc79a7", ":"))
 
 
@@ -24,11 +24,11 @@ def search_figure(
     """Return the best validation accuracy so far of each seed, thin, and their mean, thick.
 
     Args:
-        curves: for each method, such as 'random', one array [evaluations] for each seed, of best
-            accuracies so far as fractions. All of a method are equally long.
+        curves: for each method, such as 'random', and each seed the best accuracies so far
+            [evaluations], as fractions; all of a method are equally long.
         scale_note: the scale in words, for the title; '' at the paper's own scale.
-        ranked_by: what stands in the place of accuracy, such as 'likelihood', where that ranks.
-        unit: '%', or '' for what is no fraction, which is drawn as it is.
+        ranked_by: the measure that ranks, such as 'likelihood'.
+        unit: '%' for fractions, or '' for values that are drawn unchanged.
     """
     factor, digits = (100, 2) if unit else (1, 4)
     figure = blank(7, 5)
@@ -47,5 +47,5 @@ def search_figure(
     in_unit = f" ({unit})" if unit else ""
     axes.set_ylabel(fill(f"best validation {ranked_by} so far{in_unit}", 45), fontsize=12)
     ruled(axes)
-    axes.legend(loc="lower right", fontsize=11)  # where curves that rise leave room
+    axes.legend(loc="lower right", fontsize=11)  # rising curves leave room there
     return figure

@@ -1,4 +1,4 @@
-"""The area under the curves of Figures 3 and 4 (section 5.2): of groups, and of each method."""
+"""The tables of areas under the curves of Figures 3 and 4 (5.2), of groups and of each method."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from ghn_pipeline.training.batches import area
 
 COEFFICIENTS = ("pearson", "spearman", "kendall")
 BOTH = "both"
-FEWEST = 3  # networks that a correlation can be over
+FEWEST = 3  # networks in a correlation
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Group:
     """The trained networks of a group.
 
     Attributes:
-        curves: of each network, measured on the test images.
-        predicted: the area of each with generated weights, as a fraction, [n].
+        curves: the curve of each network, measured on the test images.
+        predicted: the areas [n] with generated weights, as fractions.
     """
 
     curves: Sequence[Curve]
@@ -33,7 +33,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Method:
-    """One network, after training."""
+    """One trained network."""
 
     curve: Curve
     parameters: int
@@ -44,9 +44,9 @@ class Area:
     """The areas of a group's networks, as fractions.
 
     Attributes:
-        networks: how many.
-        mean: with its interval; without, NaN, where there is one network.
-        deviation: the standard deviation (n - 1); NaN where there is one.
+        networks: number of networks.
+        mean: the mean with its interval, whose ends are NaN for one network.
+        deviation: the standard deviation (n - 1), NaN for one network.
     """
 
     networks: int
@@ -59,10 +59,10 @@ class Found:
     """How good the groups' networks are, and how well their areas were predicted.
 
     Attributes:
-        areas: by the keys of `GROUPS`.
-        difference: of the means, the first group's less the second's; None without both.
-        correlations: of predicted with trained areas, within each group and over 'both'. What has
-            fewer than 3 networks has none.
+        areas: the areas by the keys of `GROUPS`.
+        difference: the mean of the first group less that of the second; None without both.
+        correlations: correlations of predicted with trained areas, in each group and over 'both',
+            except for fewer than 3 networks.
     """
 
     areas: dict[str, Area]
@@ -76,13 +76,13 @@ def measure(
     """Return the areas of groups, and how well they were predicted.
 
     Args:
-        groups: by the keys of `GROUPS`.
-        budgets: in multiply-adds, the range that areas are over.
-        bootstrap: of the intervals, over the networks; each group is drawn for itself.
+        groups: the groups by the keys of `GROUPS`.
+        budgets: the range of the areas, in multiply-adds.
+        bootstrap: settings of the intervals, over the networks; each group is drawn by itself.
 
     Raises:
-        UserError: a group has another number of predictions than of networks, or see `correlate`.
-        ValueError: a group without networks, or not one of `GROUPS`.
+        UserError: the numbers of predictions and of networks differ, or `correlate` raises it.
+        ValueError: a group has no networks, or is not one of `GROUPS`.
     """
     if not groups.keys() <= GROUPS.keys() or not all(group.curves for group in groups.values()):
         raise ValueError(f"networks are in the groups {', '.join(GROUPS)}: not {list(groups)}")
@@ -109,7 +109,7 @@ def groups_table(
         found: the measurements.
         scale: 'paper' for the paper's own scale; any other has `scale_note` in the title.
         scale_note: the scale in words.
-        budgets: in multiply-adds, the range that areas are over.
+        budgets: the range of the areas, in multiply-adds.
         bootstrap: settings of the intervals.
     """
     interval = f"[{bootstrap.confidence:.0%} interval]"
@@ -142,15 +142,15 @@ def groups_table(
 
 
 def methods_table(methods: Mapping[str, Method], *, scale: str, scale_note: str) -> Table:
-    """Return a row for each single network: what it reaches, and at what cost.
+    """Return a row for each single network, with its accuracies and costs.
 
     Args:
-        methods: by the keys of `METHODS`.
+        methods: the methods by the keys of `METHODS`.
         scale: 'paper' for the paper's own scale; any other has `scale_note` in the title.
         scale_note: the scale in words.
 
     Raises:
-        ValueError: a method that is not one of `METHODS`.
+        ValueError: a method is not one of `METHODS`.
     """
     if unknown := methods.keys() - METHODS.keys():
         raise ValueError(f"methods without a name: {sorted(unknown)}")
@@ -182,13 +182,13 @@ def methods_table(methods: Mapping[str, Method], *, scale: str, scale_note: str)
 
 
 def shared_budgets(curves: Sequence[Curve]) -> tuple[float, float] | None:
-    """Return the range from the latest first to the earliest last exit; None if that is empty."""
+    """Return the range from the latest first exit to the earliest last exit, None if empty."""
     low, high = max(c.spent[0] for c in curves), min(c.spent[-1] for c in curves)
     return (low, high) if low < high else None
 
 
 def metrics(found: Found) -> dict[str, dict[str, float | None]]:
-    """Return plain numbers for JSON, None where one is undefined."""
+    """Return plain numbers for JSON, None if one is undefined."""
     numbers = {
         key: {"area": a.mean.value, "area_sd": a.deviation} for key, a in found.areas.items()
     }
@@ -204,7 +204,7 @@ def metrics(found: Found) -> dict[str, dict[str, float | None]]:
 
 
 def area_note(budgets: tuple[float, float]) -> str:
-    """Return the footnote that says what an area is."""
+    """Return the footnote that defines an area."""
     return (
         f"Area: the mean, over budgets of {budget_range(budgets)} an image, of the accuracy of "
         "the last exit that the budget reaches, 0 before the first."
@@ -216,10 +216,10 @@ def _areas(curves: Sequence[Curve], budgets: tuple[float, float]) -> Floats:
 
 
 def _drawn_means(areas: Floats, bootstrap: Bootstrap, key: str) -> Floats:
-    """Return the mean of each resample of a group, [resamples]; NaN of a single network."""
+    """Return the mean of each resample of a group, [resamples], NaN for a single network."""
     if len(areas) == 1:
         return np.full(bootstrap.resamples, math.nan)
-    # a stream for each: with the same draws in both, their difference would be of pairs
+    # each group has a stream of its own, because equal draws would pair the two groups
     rng = np.random.default_rng([bootstrap.seed, list(GROUPS).index(key)])
     index = rng.integers(len(areas), size=(bootstrap.resamples, len(areas)))
     means: Floats = areas[index].mean(axis=1)
@@ -268,11 +268,11 @@ def _correlations(
 
 
 def _area_cells(found: Found, key: str) -> tuple[str, ...]:
-    """Return a group's cells: how many networks, their area, its correlations."""
+    """Return a group's cells: the number of networks, their area, its correlations."""
     if key not in found.areas:
         return (NOT_RUN,) * (2 + len(COEFFICIENTS))
     one = found.areas[key]
-    # where there is a deviation, there is an interval
+    # a group with a deviation has an interval
     shown = _percent(one.mean).replace(" [", f" ± {100 * one.deviation:.2f} [")
     return str(one.networks), shown, *_correlation_cells(found, key)
 
@@ -295,7 +295,7 @@ def _difference_cell(found: Found) -> str:
 
 
 def _percent(estimate: Estimate) -> str:
-    """Return '81.23 [80.11, 82.05]', without the interval where there is none."""
+    """Return '81.23 [80.11, 82.05]', or '81.23' without an interval."""
     value, *ends = (f"{100 * x:.2f}" for x in (estimate.value, estimate.low, estimate.high))
     return value if math.isnan(estimate.low) else f"{value} [{', '.join(ends)}]"
 

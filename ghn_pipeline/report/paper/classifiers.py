@@ -1,4 +1,4 @@
-"""Tables 1 to 3 (section 5.1): what a search costs, and how good the networks it finds are."""
+"""Tables 1 to 3 (section 5.1): the costs of a search, and the networks that it finds."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,28 +11,28 @@ from ghn_pipeline.report.correlations import NONE, NOT_RUN, NOT_TIMED, paper_not
 from ghn_pipeline.report.paper import numbers
 from ghn_pipeline.report.table import Table
 
-PARTS = ("training", "evaluation", "short training")  # of a cost
-PARAMETERS = ("Parameters (millions)", "params")  # a heading, and its key in numbers.yaml
+PARTS = ("training", "evaluation", "short training")  # the parts of a cost
+PARAMETERS = ("Parameters (millions)", "params")  # heading and key in numbers.yaml
 TEST_ACCURACY = ("Test accuracy (%)", "accuracy")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a search took, in days of the accelerator."""
+    """The cost of a search in days of the accelerator."""
 
-    training: float  # of the GHN
-    evaluation: float  # of all architectures searched, with generated weights
-    short_training: float = 0.0  # of the best by score, to choose one; not part of Table 1
+    training: float  # training the GHN
+    evaluation: float  # scoring all architectures with generated weights
+    short_training: float = 0.0  # short trainings that choose the winner; no part of Table 1
 
 
 @dataclass(frozen=True)
 class Classifiers:
-    """What the networks that one method found were measured to be, on CIFAR-10.
+    """The measurements of the networks that one method found, on CIFAR-10.
 
     Attributes:
-        cost: of the search; None: there was none.
-        parameters: of each architecture, one number where all networks are of the same.
-        accuracies: of each network on the test images, as fractions.
+        cost: cost of the search; None if there was no search.
+        parameters: number of parameters of each architecture.
+        accuracies: accuracy of each network on the test images, as a fraction.
     """
 
     cost: Cost | None
@@ -42,10 +42,10 @@ class Classifiers:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Accuracies, as fractions, and the images that they are of."""
+    """Accuracies as fractions, and the images that they were measured on."""
 
     top1: float
-    top5: float | None  # None: there are no five classes
+    top5: float | None  # None: there are at most five classes
     classes: int
     training_images: int
     validation_images: int
@@ -53,24 +53,24 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Mobile:
-    """What one network was measured to be in the mobile setting (section 5.1.2)."""
+    """The measurements of one network in the mobile setting (section 5.1.2)."""
 
-    cost: Cost | None  # of the search, on CIFAR-10
+    cost: Cost | None  # cost of the search on CIFAR-10
     parameters: int
-    multiply_adds: int  # of one image
+    multiply_adds: int  # for one image
     accuracy: Accuracy | None  # None: no ImageNet folder was given
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How this project's numbers were measured.
+    """The setting of this project's measurements.
 
     Attributes:
         scale: 'paper' for the paper's own scale; any other has `scale_note` in the title.
         scale_note: the scale in words, with the number of channels F.
-        searched: how many architectures the GHN scored.
-        accelerator: the device whose days the costs count.
-        costs: whether to print our costs; a table without them is the same in every run.
+        searched: number of architectures that the GHN scored.
+        accelerator: the device of the costs in days.
+        costs: whether to print our costs; without them the table is the same in every run.
     """
 
     scale: str
@@ -84,11 +84,11 @@ def table1(rows: Mapping[str, Classifiers], setting: Setting) -> Table:
     """Return Table 1, ours beside the paper's: methods that employ a random search.
 
     Args:
-        rows: by the ids of Table 1 in numbers.yaml; ours are 'random' and 'ghn-top'.
+        rows: our rows by the ids of Table 1 in numbers.yaml, 'random' and 'ghn-top'.
         setting: the setting of the measurements.
 
     Raises:
-        ValueError: an id that the paper does not have.
+        ValueError: the paper has no such id.
     """
     parts = PARTS[:2]
     ours = {
@@ -106,12 +106,12 @@ def table2(rows: Mapping[str, Classifiers], setting: Setting, *, cutout: int) ->
     """Return Table 2, ours beside the paper's: methods that employ advanced search.
 
     Args:
-        rows: by the ids of Table 2 in numbers.yaml; ours is 'ghn-top-best'.
+        rows: our rows by the ids of Table 2 in numbers.yaml, 'ghn-top-best'.
         setting: the setting of the measurements.
-        cutout: side in pixels of the square that ours were trained with; 0: without CutOut.
+        cutout: side in pixels of the squares in our trainings; 0 for none.
 
     Raises:
-        ValueError: an id that the paper does not have.
+        ValueError: the paper has no such id.
     """
     ours = {
         key: (_cost(row.cost, PARTS, setting.costs), _classifiers(row)) for key, row in rows.items()
@@ -129,11 +129,11 @@ def table3(rows: Mapping[str, Mobile], setting: Setting) -> Table:
     """Return Table 3, ours beside the paper's: networks for ImageNet in the mobile setting.
 
     Args:
-        rows: by the ids of Table 3 in numbers.yaml; ours is 'ghn-top-best'.
+        rows: our rows by the ids of Table 3 in numbers.yaml, 'ghn-top-best'.
         setting: the setting of the measurements.
 
     Raises:
-        ValueError: an id that the paper does not have.
+        ValueError: the paper has no such id.
     """
     quantities = (
         PARAMETERS,
@@ -161,10 +161,10 @@ def _table(
     """Return a table of the paper with our cells beside its own.
 
     Args:
-        name: in numbers.yaml.
+        name: name of the table in numbers.yaml.
         parts: the parts of the cost; their sum follows them.
         quantities: a heading and a key in numbers.yaml for each.
-        ours: by row, the cells of the cost and those of the quantities.
+        ours: for each row, the cells of the cost and those of the quantities.
         setting: the setting of the measurements.
         notes: further footnotes.
     """
@@ -201,7 +201,7 @@ def _cells(
 
 
 def _cost(cost: Cost | None, parts: Sequence[str], costs: bool) -> list[str]:
-    """Return the cells of the first parts of `cost`, and of their sum."""
+    """Return the cells of these parts of `cost`, and of their sum."""
     if cost is None:
         return [NONE] * (len(parts) + 1)
     if not costs:
@@ -231,7 +231,7 @@ def _mobile(row: Mobile) -> list[str]:
 
 
 def _accuracies(accuracy: Accuracy | None) -> list[str]:
-    """Return the cells of top-1 and top-5, which say so where the images are not ImageNet's."""
+    """Return the cells of top-1 and top-5, with a note if the images are not ImageNet's."""
     if accuracy is None:
         return ["ImageNet not given"] * 2
     counts = (accuracy.classes, accuracy.validation_images)
@@ -249,7 +249,7 @@ def _spread(values: Sequence[float], decimals: int) -> str:
 
 
 def _decimals(value: float) -> int:
-    """How many decimals show three digits of it."""
+    """Return the number of decimals that shows three digits of a value."""
     return max(0, 2 - math.floor(math.log10(value)))
 
 

@@ -1,4 +1,4 @@
-"""What anytime networks reach with more computation (section 5.2): Figures 3 and 4, their table."""
+"""The accuracies of anytime networks by computation (5.2), for Figures 3 and 4 and their tables."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 
 from ghn_pipeline.ranking.correlation import Floats
 
-#: Single networks by their keys, in the order in which they stand. Baselines: Huang et al. (2018).
+#: The names of single networks, in their order. The baselines are those of Huang et al. (2018).
 METHODS = {
     "ghn": "GHN Anytime (ours)",
     "msdnet": "MSDNet",
@@ -17,21 +17,22 @@ METHODS = {
     "resnet_ensemble": "Ensemble of ResNets",
     "densenet_ensemble": "Ensemble of DenseNets",
 }
-#: Groups of networks by their keys.
+#: The names of groups of networks.
 GROUPS = {"top": "GHN Top", "random": "Random"}
 MILLION = 1e6
 
 
 @dataclass(frozen=True)
 class Curve:
-    """What one network was measured to be, exit by exit.
+    """The measurements of one network, exit by exit.
 
     Attributes:
         spent: multiply-adds for one image up to each exit, never falling.
-        accuracies: of the exits, as fractions.
+        accuracies: accuracies of the exits, as fractions.
 
     Raises:
-        ValueError: no exit, an accuracy too few or many, none a fraction, or spending that falls.
+        ValueError: there is no exit, the numbers of entries differ, an accuracy is no fraction, or
+            the multiply-adds fall.
     """
 
     spent: Sequence[int]
@@ -46,10 +47,10 @@ class Curve:
             raise ValueError(f"accuracies are fractions, not {self.accuracies}")
 
     def within(self, budgets: Floats) -> Floats:
-        """Return the accuracy of the last exit that budgets [n] reach, [n]; 0 before the first.
+        """Return the accuracy [n] of the last exit that budgets [n] reach, 0 before the first.
 
         Args:
-            budgets: in multiply-adds.
+            budgets: budgets in multiply-adds.
         """
         of_exits = np.array([0.0, *self.accuracies])
         reached: Floats = of_exits[np.searchsorted(self.spent, budgets, side="right")]
@@ -57,7 +58,7 @@ class Curve:
 
 
 def millions(count: int) -> str:
-    """Return a count in millions, to three significant digits and with no exponent."""
+    """Return a count in millions, to three significant digits and without an exponent."""
     return format(Decimal(f"{count / MILLION:.2e}"), "f")
 
 

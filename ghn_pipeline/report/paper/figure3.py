@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from ghn_pipeline.report.figure import blank, ruled, titled
 from ghn_pipeline.report.paper.curves import METHODS, MILLION, Curve
 
-#: Colour, dash and marker of each method: told apart by the colour-blind and without colour.
+#: Colour, dash and marker of each method, distinct for the colour-blind and without colour.
 STYLES = {
     "ghn": ("#d55e00", "-", "o"),
     "msdnet": ("#0072b2", "--", "s"),
@@ -20,15 +20,15 @@ STYLES = {
 
 
 def figure3(curves: Mapping[str, Curve], *, until: float, scale_note: str) -> Figure:
-    """Return accuracy, in percent, against the multiply-adds up to each exit, a line a method.
+    """Return accuracy in percent against the multiply-adds up to each exit, a line per method.
 
     Args:
-        curves: by the keys of `METHODS`, in whose order they are drawn.
+        curves: the curves by the keys of `METHODS`, drawn in that order.
         until: the most multiply-adds that are shown.
         scale_note: the scale in words, for the title; '' at the paper's own scale.
 
     Raises:
-        ValueError: a method that is not one of `METHODS`.
+        ValueError: a method is not one of `METHODS`.
     """
     if unknown := curves.keys() - METHODS.keys():
         raise ValueError(f"methods without a name: {sorted(unknown)}")
@@ -52,11 +52,11 @@ def figure3(curves: Mapping[str, Curve], *, until: float, scale_note: str) -> Fi
     axes.set_xlabel("multiply-adds up to the exit (millions)", fontsize=12)
     axes.set_ylabel("test accuracy (%)", fontsize=12)
     ruled(axes)
-    # below the axes: no corner is free of lines in general; long, so that dashes can be seen
+    # below the axes, because no corner is always free of lines; long enough to show the dashes
     figure.legend(loc="outside lower center", ncols=2, fontsize=11, handlelength=4)
     return figure
 
 
 def _raised(name: str) -> str:
-    """Return 'ResNet^MC' as mathematics that puts MC above the line."""
+    """Return 'ResNet^MC' as mathematical text with a superscript."""
     return re.sub(r"\^(\w+)", r"$^{\\mathrm{\1}}$", name)

@@ -1,4 +1,4 @@
-"""Figure 4 (section 5.2): the best of the anytime search against random networks, all trained."""
+"""Figure 4 (section 5.2): the anytime search's best networks and random ones, after training."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,7 +10,7 @@ from ghn_pipeline.ranking.correlation import Floats
 from ghn_pipeline.report.figure import blank, ruled, titled
 from ghn_pipeline.report.paper.curves import GROUPS, MILLION, Curve, budget_range
 
-#: Colour and dash of each group's mean, told apart by the colour-blind and without colour.
+#: Colour and dash of each group's mean, distinct for the colour-blind and without colour.
 STYLES = {"top": ("#d55e00", "-"), "random": ("#0072b2", "--")}
 RANGE = "#bbbbbb"
 
@@ -18,18 +18,18 @@ RANGE = "#bbbbbb"
 def figure4(
     groups: Mapping[str, Sequence[Curve]], *, budgets: tuple[float, float], scale_note: str
 ) -> Figure:
-    """Return accuracy, in percent, by budget: of each network, thin, and the means, thick.
+    """Return accuracy in percent by budget, for each network (thin) and the means (thick).
 
-    It is that of the last exit within the budget. A line ends where the farthest exit of all or the
-    range of budgets does.
+    It is the accuracy of the last exit within the budget. Lines end at the farthest exit of all
+    networks or at the end of the range of budgets, whichever is farther.
 
     Args:
         groups: the networks of each group, by the keys of `GROUPS`.
-        budgets: in multiply-adds, the range that the area is over; it is shaded.
+        budgets: the range of the area in multiply-adds, which is shaded.
         scale_note: the scale in words, for the title; '' at the paper's own scale.
 
     Raises:
-        ValueError: a group that is not one of `GROUPS`, or without networks.
+        ValueError: a group is not one of `GROUPS`, or has no networks.
     """
     if not groups or not groups.keys() <= GROUPS.keys() or not all(groups.values()):
         counts = {key: len(curves) for key, curves in groups.items()}
@@ -50,16 +50,16 @@ def figure4(
     axes.set_xlabel("multiply-adds (millions)", fontsize=12)
     axes.set_ylabel("test accuracy of the last exit reached (%)", fontsize=12)
     ruled(axes)
-    # below the axes: no corner is free of lines in general; long, so that dashes can be seen
+    # below the axes, because no corner is always free of lines; long enough to show the dashes
     figure.legend(loc="outside lower center", ncols=2, fontsize=11, handlelength=4)
     return figure
 
 
 def mean_curve(curves: Sequence[Curve], end: float) -> tuple[Floats, Floats]:
-    """Return budgets [n] and the mean over networks of the accuracy within each, [n].
+    """Return budgets [n] and the mean accuracy [n] of networks within each.
 
-    The budgets are all at which the mean changes, from where the last network has reached its
-    first exit, and `end`: between them it is constant.
+    The budgets are all points at which the mean changes, from the first exit of the last network to
+    reach one, and `end`. The mean is constant between them.
     """
     first = max(curve.spent[0] for curve in curves)
     exits = {spent for curve in curves for spent in curve.spent if spent > first}

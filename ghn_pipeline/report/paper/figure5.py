@@ -1,5 +1,5 @@
 """Figure 5 (section 5.4): correlation by the nodes of the training graphs (a), and by the steps
-and the scheme of propagation (b); each as a figure, and as a table of its points."""
+and the scheme of propagation (b), each as a figure and as a table of its points."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -30,14 +30,14 @@ SCHEMES = list(STYLES)
 
 
 def _paper(key: str) -> int:
-    """N as "nodes" and T as "passes" of the GHN of Table 4: Figure 5 itself prints no numbers."""
+    """Return "nodes" (N) or "passes" (T) of Table 4's GHN; Figure 5 itself prints no numbers."""
     found: int = numbers.table("table4")["ghn"][key]
     return found
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What the points of a figure have in common, and where the paper's own point is.
+    """The settings that the points of a figure share.
 
     Attributes:
         scale: 'paper' for the paper's own scale; any other has `scale_note` in the title.
@@ -67,9 +67,9 @@ def figure5a(
     """Return Pearson's R, with intervals, against the nodes of the training graphs.
 
     Args:
-        points: by N, the nodes in training, see `correlations.measure`. What is undefined is
-            left out.
-        passes, scheme: of propagation, the same for all points.
+        points: the correlations by N, the nodes in training, see `correlations.measure`; undefined
+            ones are left out.
+        passes, scheme: settings of the propagation, the same for all points.
         setting: the other settings that the points share.
     """
     figure, axes = _blank(f"Figure 5a: nodes in training (T={passes}, {scheme})", setting)
@@ -84,15 +84,16 @@ def figure5a(
 def figure5b(
     points: Mapping[tuple[str, int], Correlations], *, nodes: int, setting: Setting
 ) -> Figure:
-    """Return Pearson's R, with intervals, against the steps of propagation, a line a scheme.
+    """Return Pearson's R, with intervals, against the steps of propagation, a line per scheme.
 
     Args:
-        points: by (scheme, T), see `correlations.measure`. What is undefined is left out.
+        points: the correlations by (scheme, T), see `correlations.measure`; undefined ones are left
+            out.
         nodes: N in training, the same for all points.
         setting: the other settings that the points share.
 
     Raises:
-        ValueError: a scheme that is neither 'forward-backward' nor 'synchronous'.
+        ValueError: a scheme is neither 'forward-backward' nor 'synchronous'.
     """
     figure, axes = _blank(f"Figure 5b: propagation schemes (N={nodes})", setting)
     axes.set_xlabel("propagation steps, T", fontsize=12)
@@ -126,7 +127,7 @@ def points5b(
     """Return the points of `figure5b`, which has the same arguments, as a table.
 
     Raises:
-        ValueError: a scheme that is neither 'forward-backward' nor 'synchronous'.
+        ValueError: a scheme is neither 'forward-backward' nor 'synchronous'.
     """
     paper = {(SCHEMES[0], _paper("passes")): numbers.table("table4")["rows"]["ghn"]}
     rows = tuple(
@@ -143,7 +144,7 @@ def _pearson(points: Mapping[int, Correlations], over: str) -> dict[int, Estimat
 
 
 def _blank(heading: str, setting: Setting) -> tuple[Figure, Axes]:
-    """Return a figure with all that does not depend on the points."""
+    """Return a figure with all parts that do not depend on the points."""
     figure = blank(8, 5.5)
     axes = figure.add_subplot()
     small = "" if setting.scale == "paper" else setting.scale_note
@@ -160,7 +161,7 @@ def _blank(heading: str, setting: Setting) -> tuple[Figure, Axes]:
 def _draw(figure: Figure, axes: Axes, series: Sequence[_Series], paper_x: int) -> Figure:
     ticks = sorted({paper_x, *(x for one in series for x in one.points)})
     axes.set_xticks(ticks)
-    step = 0.012 * (ticks[-1] - ticks[0] or 1)  # side by side, so that no bar hides another
+    step = 0.012 * (ticks[-1] - ticks[0] or 1)  # bars side by side, so that none hides another
     for i, one in enumerate(series):
         _draw_series(axes, one, step * (i - (len(series) - 1) / 2))
     _draw_paper(axes, paper_x)
@@ -175,7 +176,7 @@ def _draw_series(axes: Axes, series: _Series, shift: float) -> None:
     (line,) = axes.plot(x, [e.value for e in found], color=colour, alpha=0.8)
     line.set(linestyle=series.line, marker=series.marker, label=series.label)
     low, high = (np.array([getattr(e, end) for e in found]) for end in ("low", "high"))
-    # around the middle: a percentile interval need not hold the coefficient itself
+    # bars are around the middle, because a percentile interval need not contain the coefficient
     middle, half = (low + high) / 2, (high - low) / 2
     axes.errorbar(x, middle, yerr=half, fmt="none", ecolor=colour, capsize=3, alpha=0.8)
 

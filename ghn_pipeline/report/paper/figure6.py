@@ -1,4 +1,4 @@
-"""Figure 6 (section 7.4): accuracy with generated weights against accuracy after training."""
+"""Figure 6 (section 7.4): accuracies with generated weights and after training."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,13 +11,13 @@ from ghn_pipeline.report.figure import blank, ruled, titled
 def figure6(
     generated: np.ndarray, trained: np.ndarray, *, scale_note: str, correlation: Estimate
 ) -> Figure:
-    """Return a scatter of accuracies, as fractions [n] and [n], drawn in percent.
+    """Return a scatter plot of accuracies in percent.
 
     Args:
-        generated: accuracy of each architecture with weights from the GHN, [n].
-        trained: accuracy of the same architectures after training with SGD, [n].
+        generated: accuracies [n] with weights from the GHN, as fractions.
+        trained: accuracies [n] of the same architectures after training with SGD, as fractions.
         scale_note: the scale in words, for the title; '' at the paper's own scale.
-        correlation: Pearson's R of the two and its interval, for the title.
+        correlation: Pearson's R of both with its interval, for the title.
     """
     better = np.zeros(len(trained), dtype=bool)
     better[better_half(trained)] = True
@@ -34,7 +34,7 @@ def figure6(
     axes.set_xlabel("accuracy with generated weights (%)", fontsize=12)
     axes.set_ylabel("accuracy after training with SGD (%)", fontsize=12)
     ruled(axes)
-    # below the axes: no corner is free of points in general
+    # below the axes, because no corner is always free of points
     figure.legend(loc="outside lower center", ncols=2, fontsize=11)
     return figure
 

@@ -1,7 +1,7 @@
 """Figure 7 (appendix 7.5.1): a block drawn as a graph, in rows from its inputs to its output.
 
-What a node puts out is one line, which runs down the rows to its last reader and has a place of
-its own in each, as a box has: so no line meets a box that it does not end at.
+The output of a node is one line, which runs down the rows to its last reader. It has a place of its
+own in each row, as a box has, so that no line crosses a box.
 """
 
 import re
@@ -21,13 +21,13 @@ from scipy.optimize import linprog
 from ghn_pipeline.model.graph import Block
 from ghn_pipeline.report.figure import blank, titled
 
-#: Other operations are named by their key: "sep_conv_3x3" is "sep conv 3×3".
+#: Names that do not follow from the key; "sep_conv_3x3" becomes "sep conv 3×3" by itself.
 NAMES = {
     "input_1": "input 1: block i−1",
     "input_2": "input 2: block i−2",
     "conv_1x7_7x1": "conv 1×7, 7×1",
 }
-#: By the key of the operation without its sizes; tints that the colour-blind tell apart.
+#: Colours by the operation's key without sizes; the colour-blind can distinguish them.
 COLOURS = {
     "input": "#d9d9d9",
     "conv": "#7fbfe8",
@@ -40,14 +40,14 @@ OTHER, LINE = "#ffffff", "#444444"
 OUTPUT = "concatenate"
 
 FONT, SMALL, TITLE = 10, 9, 11  # points
-HEIGHT, PADDING, NUMBER = 0.34, 0.1, 0.26  # inches: a box, and the room within it beside its name
-MARGIN, GAP, PORTS = 0.2, 0.2, 0.18  # inches: round the drawing, between neighbours and arrowheads
-SHORTEST, STEEPNESS = 0.32, 0.12  # between rows: inches at least, and of the farthest way across
+HEIGHT, PADDING, NUMBER = 0.34, 0.1, 0.26  # inches: height, padding and number field of a box
+MARGIN, GAP, PORTS = 0.2, 0.2, 0.18  # inches: around the drawing, between boxes, and arrowheads
+SHORTEST, STEEPNESS = 0.32, 0.12  # gap between rows: least inches, and share of the widest slant
 WIDEST = 5  # boxes in a row
-STARTS, SWEEPS = 20, 8  # of the search for few crossings
-PASSING, WHOLE = 4, 8  # what a passing line's slant and the width cost, beside a last slant's 1
+STARTS, SWEEPS = 20, 8  # restarts and sweeps of the search for few crossings
+PASSING, WHOLE = 4, 8  # costs of a passing line's slant and of the width; a last slant costs 1
 
-#: (row, node): where the output of a node is made, by its box, or passes.
+#: (row, node): the place of a node's box, or of its passing output.
 Place = tuple[int, int]
 
 
@@ -63,14 +63,14 @@ class Box:
 
 @dataclass(frozen=True)
 class Look:
-    """What is written in a node's box after its number, and its colour and outline.
+    """The look of a node's box.
 
     Attributes:
-        name: of what the node computes.
-        colour: that the box is filled with.
+        name: text after the node's number.
+        colour: fill colour.
         edge: colour of the outline.
-        points: how thick that is.
-        dash: of that.
+        points: width of the outline in points.
+        dash: dash of the outline.
     """
 
     name: str
@@ -82,14 +82,14 @@ class Look:
 
 @dataclass(frozen=True)
 class Drawing:
-    """Where everything stands, in inches, y downwards from the upper edge of the first row.
+    """All positions in inches; y runs downwards from the upper edge of the first row.
 
     Attributes:
-        boxes: one for each node, then one for the output, if that is drawn.
-        lines: from node to reader, by their numbers; the output's number follows the nodes'.
-        left: the x at which the drawing begins.
-        right: the x at which it ends.
-        bottom: the y at which it ends.
+        boxes: the boxes of the nodes, then that of the output, if it is drawn.
+        lines: the lines by the numbers of node and reader; the output's number is the last.
+        left: x of the left edge.
+        right: x of the right edge.
+        bottom: y of the lower edge.
     """
 
     boxes: list[Box]
@@ -100,10 +100,10 @@ class Drawing:
 
 
 def figure7(block: Block, *, title_lines: list[str], scale_note: str) -> Figure:
-    """Return a drawing of a block, of any search space: nodes, edges, the output of the leaves.
+    """Return a drawing of a block of any search space: nodes, edges, the output of the leaves.
 
     Args:
-        block: each node stands with its number, from 0, and the name of its operation.
+        block: the block; each node shows its number, from 0, and the name of its operation.
         title_lines: the lines of the title.
         scale_note: the scale in words, for the title; '' at the paper's own scale.
     """
@@ -115,10 +115,10 @@ def block_figure(block: Block, looks: Sequence[Look], *, title: str, output: boo
     """Return a drawing of a block.
 
     Args:
-        block: each node stands with its number, from 0.
+        block: the block; each node shows its number, from 0.
         looks: the looks of its nodes.
         title: the title.
-        output: whether there is a box for the output of the leaves.
+        output: whether to draw a box for the output of the leaves.
     """
     drawing = arrange(block, [look.name for look in looks], output=output)
     lines = title.split("\n")
@@ -156,12 +156,12 @@ def _draw(axes: Axes, box: Box, look: Look, number: str = "") -> None:
 
 
 def name_of(op: str) -> str:
-    """Return the name of an operation for a reader."""
+    """Return the readable name of an operation."""
     return NAMES.get(op) or re.sub(r"(?<=\d)x(?=\d)", "×", op).replace("_", " ")
 
 
 def colour_of(op: str) -> str:
-    """Return the colour of the kind of an operation."""
+    """Return the colour of an operation's kind."""
     return COLOURS.get(re.sub(r"_\d.*", "", op), OTHER)
 
 
@@ -171,14 +171,14 @@ def text_width(text: str, points: float) -> float:
 
 
 class _Grid:
-    """What stands in each row and what joins the rows.
+    """The content of the rows, and the links between them.
 
     Attributes:
         at: for each node, the row of its box.
-        rows: the nodes whose output is made or passes there, from left to right; where the output
-            is drawn, the leaves' pass down to the last row, its own.
+        rows: for each row, from left to right, the nodes with a box or a passing output there; if
+            the block's output is drawn, the leaves pass down to its row, the last one.
         links: between each row and the next, (node above, node below).
-        widths: of the boxes of the nodes.
+        widths: widths of the nodes' boxes.
     """
 
     def __init__(self, block: Block, names: Sequence[str], output: bool) -> None:
@@ -198,12 +198,12 @@ class _Grid:
         self.widths = [text_width(name, FONT) + NUMBER + 2 * PADDING for name in names]
 
     def width(self, r: int, v: int) -> float:
-        """Of the output of node `v` in row `r`: its box's or, where it passes, none."""
+        """Return the width of node `v` in row `r`: that of its box, or 0 for a passing output."""
         return self.widths[v] if self.at[v] == r else 0.0
 
 
 def _rows_of_boxes(block: Block) -> list[int]:
-    """Put nodes below all that they read, few in a row; those with the longest way down first."""
+    """Put nodes below their inputs, few in a row, and first those with the longest way down."""
     ways = [0] * len(block.nodes)
     for v in reversed(range(len(ways))):
         ways[v] = max((1 + ways[w] for w in block.children[v]), default=0)
@@ -221,9 +221,9 @@ def arrange(block: Block, names: Sequence[str] | None = None, *, output: bool = 
     """Give every node a place and every edge a way.
 
     Args:
-        block: what is drawn.
-        names: of its nodes, which their boxes have room for; None: those of their operations.
-        output: whether there is a box for the output of the leaves.
+        block: the block.
+        names: the names in the boxes of its nodes; None for those of their operations.
+        output: whether to draw a box for the output of the leaves.
     """
     grid = _Grid(block, names or [name_of(node.op) for node in block.nodes], output)
     grid.rows = _uncrossed(grid)
@@ -255,7 +255,7 @@ def arrange(block: Block, names: Sequence[str] | None = None, *, output: bool = 
 
 
 def _uncrossed(grid: _Grid) -> list[list[int]]:
-    """Order each row by the middle of what it is joined to, up and down, and keep the best."""
+    """Sort each row by the mean position of its links, downwards and upwards; keep the best."""
     best, least = grid.rows, _badness(grid, grid.rows)
     rng = Random(0)
     for _ in range(STARTS):
@@ -274,7 +274,7 @@ def _uncrossed(grid: _Grid) -> list[list[int]]:
 
 
 def _order(row: list[int], other: list[int], links: list[tuple[int, int]]) -> None:
-    """Sort `row` by the mean position of what its nodes are joined to: (node, node of `other`)."""
+    """Sort `row` by the mean position of its nodes' links, (node, node of `other`)."""
     middle = {v: float(i) for i, v in enumerate(row)}
     for v in row:
         joined = [other.index(u) for w, u in links if w == v]
@@ -284,7 +284,7 @@ def _order(row: list[int], other: list[int], links: list[tuple[int, int]]) -> No
 
 
 def _badness(grid: _Grid, rows: list[list[int]]) -> tuple[int, float]:
-    """Crossings, and how far lines go across if each row is packed about a common axis."""
+    """Return the crossings, and the slants of lines if each row is centred on a common axis."""
     packed = []
     for r, row in enumerate(rows):
         ends = np.cumsum([grid.width(r, v) + GAP for v in row])
@@ -298,11 +298,11 @@ def _badness(grid: _Grid, rows: list[list[int]]) -> tuple[int, float]:
 
 
 def _across(grid: _Grid) -> dict[Place, float]:
-    """Choose the x of every place so that lines are straight and the drawing narrow.
+    """Choose the x of every place so that lines are straight and the drawing is narrow.
 
-    A linear programme: the least sum of the horizontal distances between linked places, of the
-    greatest of them between each two rows, and of the width of the whole. Its variables are those,
-    after the x of the places.
+    A linear programme minimises the sum of the horizontal distances between linked places, of the
+    largest of them between each two rows, and of the total width. Its variables are the x of the
+    places, and then these terms.
     """
     places = [(r, v) for r, row in enumerate(grid.rows) for v in row]
     index = {place: i for i, place in enumerate(places)}
@@ -335,7 +335,7 @@ def _across(grid: _Grid) -> dict[Place, float]:
 
 
 def _tops(grid: _Grid, across: dict[Place, float]) -> list[float]:
-    """Choose the y of each row's upper edge: lines that go far across have more room for it."""
+    """Choose the y of each row's upper edge, with more room for lines with a wide slant."""
     tops = [0.0]
     for r, links in enumerate(grid.links):
         farthest = max(abs(across[r, u] - across[r + 1, v]) for u, v in links)
@@ -344,7 +344,7 @@ def _tops(grid: _Grid, across: dict[Place, float]) -> list[float]:
 
 
 def _line(xs: list[float], tops: list[float]) -> Path:
-    """Draw a smooth way from the lower edge of the first row to the upper edge of the last."""
+    """Return a smooth line from the lower edge of the first row to the upper edge of the last."""
     points = [(xs[0], tops[0] + HEIGHT)]
     for x, top in zip(xs[1:-1], tops[1:], strict=False):
         points += [(x, top), (x, top + HEIGHT)]  # straight down through a row

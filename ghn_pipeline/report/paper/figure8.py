@@ -1,4 +1,4 @@
-"""Figures 8 to 10 (appendix 7.5.2): the blocks of an anytime network, drawn as that of Figure 7."""
+"""Figures 8 to 10 (appendix 7.5.2): the blocks of an anytime network, drawn as in Figure 7."""
 
 from collections.abc import Iterator
 
@@ -10,21 +10,22 @@ from ghn_pipeline.report.figure import titled
 from ghn_pipeline.report.paper.figure7 import Look, block_figure, colour_of, name_of
 from ghn_pipeline.space.classification import INPUTS
 
-FIRST = 8  # the figure of the first block
-RED, THICK = "#d62728", 3.0  # the outline of a node with an exit, and its points
+FIRST = 8  # number of the first block's figure
+RED, THICK = "#d62728", 3.0  # colour and width in points of the outline of a node with an exit
 UNUSED = "--"
 INPUT_NAMES = [node.op for node in INPUTS]
 
 
 def figure8(network: Network, number: int, *, scale_note: str) -> Figure:
-    """Return a drawing of one block; red, thick and the word exit: an early exit reads the node.
+    """Return a drawing of one block.
 
-    What leads to no exit of the network, so that it is never computed, is dashed. The output of
-    the leaves is drawn where a later block reads it.
+    A thick red outline and the word "exit" mark nodes with an early exit. Nodes that lead to no
+    exit of the network, and are therefore never computed, are dashed. The output of the leaves is
+    drawn if a later block reads it.
 
     Args:
-        network: with exits, a chain of a stem and blocks.
-        number: of the block, from 1.
+        network: a network with exits, a chain of a stem and blocks.
+        number: number of the block, from 1.
         scale_note: the scale in words, for the title; '' at the paper's own scale.
 
     Raises:
@@ -50,7 +51,7 @@ def figure8(network: Network, number: int, *, scale_note: str) -> Figure:
 
 
 def _is_read(network: Network, number: int) -> bool:
-    """Whether a module behind this one reads its output."""
+    """Return whether a later module reads the block's output."""
     return any(
         read.place[0] == number < place[0]
         for place, step in network.steps.items()
@@ -59,7 +60,7 @@ def _is_read(network: Network, number: int) -> bool:
 
 
 def _name(node: Node, sources: Iterator[int]) -> str:
-    """Return what a node is called: 'input 2: block 1' one that enters the block."""
+    """Return the name of a node, such as 'input 2: block 1' for an input."""
     if node.op not in INPUT_NAMES:
         return name_of(node.op.removeprefix("dense_"))
     source = next(sources)

@@ -1,4 +1,4 @@
-"""The numbers the paper itself reports, Tables 1 to 5, to print beside ours."""
+"""The paper's own numbers, Tables 1 to 5, to print beside ours."""
 
 from functools import lru_cache
 from importlib.resources import files
@@ -15,10 +15,10 @@ def _tables() -> dict[str, Any]:
 
 
 def table(name: str) -> dict[str, Any]:
-    """Return one table of the paper, 'table1' to 'table5', to be read and not changed.
+    """Return a table of the paper, 'table1' to 'table5'; do not change it.
 
-    It has its `place` in the paper, `caption`, the `units` of its columns, and `rows`: from a
-    stable id to the values, in the paper's order. None is a value the paper does not give.
+    It has its `place` in the paper, `caption`, the `units` of its columns, and `rows` by stable
+    ids, in the paper's order. A value that the paper does not give is None.
 
     Raises:
         KeyError: the paper has no such table of results.

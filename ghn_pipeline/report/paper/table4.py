@@ -1,4 +1,4 @@
-"""Table 4 (section 5.3): what each surrogate costs, and how well it ranks architectures."""
+"""Table 4 (section 5.3): the costs of each method, and how well it ranks architectures."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,9 +29,9 @@ from ghn_pipeline.report.table import Table
 
 @dataclass(frozen=True)
 class Row:
-    """What one method was measured to do: costs in seconds of the accelerator, accuracies [n]."""
+    """The measurements of one method: costs in seconds of the accelerator, and accuracies [n]."""
 
-    initial_seconds: float | None  # to train the GHN or the one-shot model; None: nothing to train
+    initial_seconds: float | None  # training the GHN or one-shot model; None: nothing to train
     per_architecture_seconds: float
     predicted: np.ndarray
     truth: np.ndarray
@@ -43,14 +43,15 @@ def measure_rows(
     """Return each row's correlations, in the order of Table 4.
 
     Args:
-        rows: by the ids of Table 4 in numbers.yaml; also 'sgd-k' for any other number of steps k,
-            and those of `PROXIES`.
+        rows: the rows by the ids of Table 4 in numbers.yaml, 'sgd-k' for any number of steps k, or
+            the names of `PROXIES`.
         architectures: n, the number of architectures that every row was measured on.
         bootstrap: settings of the intervals.
 
     Raises:
-        UserError: a row was not measured on `architectures` architectures, or see `correlate`.
-        ValueError: an id that is neither the paper's nor 'sgd-k' nor one of `PROXIES`.
+        UserError: a row was not measured on `architectures` architectures, or `correlate` raises
+            it.
+        ValueError: an id is none of these.
     """
     pairs = {key: (rows[key].predicted, rows[key].truth) for key in sorted(rows, key=_order)}
     return measure(pairs, of="Table 4", architectures=architectures, bootstrap=bootstrap)
@@ -70,11 +71,11 @@ def table4(
 
     Args:
         rows: the measured rows.
-        found: their correlations, see `measure_rows`.
+        found: the correlations, see `measure_rows`.
         scale: 'paper' for the paper's own scale; any other has `scale_note` in the title.
         scale_note: the scale in words, such as 'quick preset (16 x 16 images)'.
         architectures: n, the number of architectures that every row was measured on.
-        costs: whether to print ours; without them the table is the same in every run.
+        costs: whether to print our costs; without them the table is the same in every run.
         bootstrap: settings of the intervals.
     """
     paper = numbers.table("table4")
@@ -107,7 +108,7 @@ def table4(
 
 
 def summary(found: Mapping[str, Correlations], architectures: int) -> str:
-    """Return one line a method, each coefficient over so many architectures with its interval."""
+    """Return one line for each method, with its coefficients and intervals."""
     return "\n".join(_line(key, found[key], architectures) for key in found)
 
 
@@ -121,7 +122,7 @@ def _line(key: str, found: Correlations, architectures: int) -> str:
 
 
 def _order(key: str) -> tuple[int, int]:
-    """The paper's order, SGD by its steps and then the others, with room for any k of 'sgd-k'."""
+    """Return a sort key for the paper's order: SGD by its steps, and then the others."""
     if key.startswith("sgd-"):
         return 0, int(key.removeprefix("sgd-"))
     return 1, [*numbers.table("table4")["rows"], *PROXIES].index(key)
@@ -147,7 +148,7 @@ def _untrained_note(rows: Mapping[str, Row]) -> tuple[str, ...]:
 
 
 def _costs(row: Row | None, paper: Mapping[str, Any] | None, costs: bool) -> tuple[str, ...]:
-    """Return the cells of the initial cost and of that of each architecture, ours and paper's."""
+    """Return the cells of initial costs and costs per architecture, ours and the paper's."""
     initial, each = _our_costs(row, costs)
     paper = paper or {"initial": None, "per_architecture": None}
     return (

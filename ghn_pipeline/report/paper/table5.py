@@ -1,4 +1,4 @@
-"""Table 5 (section 5.4): what sharing parameters and passing embeddings do for the correlation."""
+"""Table 5 (section 5.4): the effects of shared parameters and of passed embeddings."""
 
 from collections.abc import Mapping
 
@@ -33,8 +33,9 @@ def table5(
     """Return Table 5, our numbers beside the paper's, in the paper's order.
 
     Args:
-        found: by (parameters shared, embeddings passed), see `correlations.measure`. The paper
-            has no row of shared parameters without embeddings passed: it stands last, if given.
+        found: the correlations by (parameters shared, embeddings passed), see
+            `correlations.measure`. Shared parameters without passed embeddings, which the paper
+            does not have, stand last.
         scale: 'paper' for the paper's own scale; any other has `scale_note` in the title.
         scale_note: the scale in words.
         architectures: number of architectures in the correlations.
