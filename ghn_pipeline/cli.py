@@ -15,8 +15,9 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING, NoReturn
 
 from ghn_pipeline import __version__
+from ghn_pipeline.pipeline import stage
 from ghn_pipeline.pipeline.stage import SCALE, Job, Stage, find, kinds, log_file, placeholders
-from ghn_pipeline.system import logs, slurm
+from ghn_pipeline.system import extensions, logs, slurm
 from ghn_pipeline.system.errors import OutOfTimeError, UserError, did_you_mean
 from ghn_pipeline.system.files import write_atomically
 from ghn_pipeline.system.processes import is_worker, leads
@@ -48,6 +49,8 @@ def check(args: argparse.Namespace) -> None:
 
     config = configuration(args)
     print(f"{config.scale}: the configuration is whole; device: {prepare_device(config)}")
+    if extensions.texts():
+        print(f"extensions: {', '.join(extensions.texts())}")
 
 
 def configure(args: argparse.Namespace) -> None:
@@ -318,6 +321,9 @@ def _do(args: argparse.Namespace) -> None:
     if leads():
         logs.keep(log)
     find(config, name)[0].work(Job(config, name, [args.verb, *parts, "--config", *args.config]))
+    missing = [path for path in stage.files(config, name) if not Path(path).exists()]
+    if missing and leads():
+        raise UserError(f"{name} did not write {', '.join(missing)}, which its declaration names")
 
 
 def ran_out_of_memory(error: Exception) -> bool:

@@ -12,6 +12,8 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
+from ghn_pipeline.system.registry import Registry
+
 #: A batch norm, from its number within the operation and a tensor [B, C, H, W] to the same shape.
 Norm = Callable[[int, Tensor], Tensor]
 
@@ -154,46 +156,52 @@ _INPUT = Operation(_pointwise, (_BOTTLENECK,), norms=1, join="concatenate")
 
 _FULL_3x3 = Weight("conv_3x3", lambda out, into: (out, into, 3, 3))
 
-OPERATIONS: dict[str, Operation] = {
-    "none": Operation(lambda x, w, norm, stride: 0 * x, join="add"),
-    "identity": Operation(lambda x, w, norm, stride: x, join="add"),
-    "conv_1x1": Operation(_pointwise, (_POINTWISE,), norms=1),
-    "conv_3x3": Operation(_conv_3x3, (_FULL_3x3,), norms=1),
-    "sep_conv_3x3": _separable(_3x3, _3x3),
-    "sep_conv_5x5": _separable(_5x5, _5x5),
-    "dil_conv_3x3": _dilated(_3x3),
-    "dil_conv_5x5": _dilated(_5x5),
-    "conv_1x7_7x1": _separable(_kernel("row", 1, 7), _kernel("column", 7, 1)),
-    "max_pool_3x3": Operation(lambda x, w, norm, stride: _max_pool(x)),
-    "avg_pool_3x3": Operation(lambda x, w, norm, stride: _avg_pool(x)),
-    # operations of the anytime space
-    "dense_conv_1x1": _dense_conv(1),
-    "dense_conv_3x3": _dense_conv(3),
-    "dense_conv_5x5": _dense_conv(5),
-    "dense_max_pool_3x3": _dense_pool(_max_pool),
-    "dense_avg_pool_3x3": _dense_pool(_avg_pool),
-    # each input node has a type of its own, for block i-1 and block i-2 (section 7.1)
-    "input_1": _INPUT,
-    "input_2": _INPUT,
-    # around the cells of NAS-Bench-201: blocks of ResNet, and the last batch norm
-    "input": Operation(lambda x, w, norm, stride: x, join="concatenate"),
-    "reduce_3x3": Operation(
-        _conv_3x3,
-        (Weight("conv_3x3", _FULL_3x3.shape, per_input=True),),
-        norms=1,
-        join="concatenate",
-    ),
-    "downsample": Operation(_downsample, (_BOTTLENECK,), join="concatenate"),
-    "norm": Operation(lambda x, w, norm, stride: norm(0, x), norms=1, join="concatenate"),
-    "stem": Operation(
-        _stem, (Weight("stem", lambda out, into: (out, into, 3, 3)),), norms=1, join="concatenate"
-    ),
-    "classifier": Operation(
-        _classifier,
-        (
-            Weight("classifier", lambda out, into: (out, into), per_input=True),
-            Weight("bias", lambda out, _: (out,)),
+OPERATIONS: Registry[Operation] = Registry(
+    "operation",
+    {
+        "none": Operation(lambda x, w, norm, stride: 0 * x, join="add"),
+        "identity": Operation(lambda x, w, norm, stride: x, join="add"),
+        "conv_1x1": Operation(_pointwise, (_POINTWISE,), norms=1),
+        "conv_3x3": Operation(_conv_3x3, (_FULL_3x3,), norms=1),
+        "sep_conv_3x3": _separable(_3x3, _3x3),
+        "sep_conv_5x5": _separable(_5x5, _5x5),
+        "dil_conv_3x3": _dilated(_3x3),
+        "dil_conv_5x5": _dilated(_5x5),
+        "conv_1x7_7x1": _separable(_kernel("row", 1, 7), _kernel("column", 7, 1)),
+        "max_pool_3x3": Operation(lambda x, w, norm, stride: _max_pool(x)),
+        "avg_pool_3x3": Operation(lambda x, w, norm, stride: _avg_pool(x)),
+        # operations of the anytime space
+        "dense_conv_1x1": _dense_conv(1),
+        "dense_conv_3x3": _dense_conv(3),
+        "dense_conv_5x5": _dense_conv(5),
+        "dense_max_pool_3x3": _dense_pool(_max_pool),
+        "dense_avg_pool_3x3": _dense_pool(_avg_pool),
+        # each input node has a type of its own, for block i-1 and block i-2 (section 7.1)
+        "input_1": _INPUT,
+        "input_2": _INPUT,
+        # around the cells of NAS-Bench-201: blocks of ResNet, and the last batch norm
+        "input": Operation(lambda x, w, norm, stride: x, join="concatenate"),
+        "reduce_3x3": Operation(
+            _conv_3x3,
+            (Weight("conv_3x3", _FULL_3x3.shape, per_input=True),),
+            norms=1,
+            join="concatenate",
         ),
-        join="concatenate",
-    ),
-}
+        "downsample": Operation(_downsample, (_BOTTLENECK,), join="concatenate"),
+        "norm": Operation(lambda x, w, norm, stride: norm(0, x), norms=1, join="concatenate"),
+        "stem": Operation(
+            _stem,
+            (Weight("stem", lambda out, into: (out, into, 3, 3)),),
+            norms=1,
+            join="concatenate",
+        ),
+        "classifier": Operation(
+            _classifier,
+            (
+                Weight("classifier", lambda out, into: (out, into), per_input=True),
+                Weight("bias", lambda out, _: (out,)),
+            ),
+            join="concatenate",
+        ),
+    },
+)

@@ -5,7 +5,16 @@ from typing import Any
 
 import yaml
 
-from ghn_pipeline.pipeline.stage import FIRST_GHN, SCALE, Stage, command, needed, read_by, value
+from ghn_pipeline.pipeline.stage import (
+    FIRST_GHN,
+    SCALE,
+    Stage,
+    command,
+    extensions_of,
+    needed,
+    read_by,
+    value,
+)
 from ghn_pipeline.settings.config import Config
 
 HEAD = """\
@@ -40,7 +49,7 @@ def _stage(config: Config, one: Stage, there: list[Stage]) -> dict[str, Any]:
     if one.each:
         found["matrix"] = {"part": _parts(config, one, there)}
     found["cmd"] = _path(command(one.pattern))
-    found["deps"] = list(dict.fromkeys(_inputs(one)))
+    found["deps"] = list(dict.fromkeys([*_inputs(one), *extensions_of(one)]))
     found["params"] = [*(["method"] if one.record else []), *_params(one)]
     files = [f"{folder}/{file}" for file in one.files]
     numbers = [f"{folder}/{file}" for file in one.files if file == f"{one.kind}.json"]

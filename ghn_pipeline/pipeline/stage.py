@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ghn_pipeline.system import extensions
 from ghn_pipeline.system.errors import UserError, did_you_mean
 from ghn_pipeline.system.files import digest
+from ghn_pipeline.system.registry import Registry
 
 if TYPE_CHECKING:  # the command line lists all stages without reading settings
     from ghn_pipeline.pipeline.costs import CostsOf
@@ -157,14 +158,25 @@ class Stage:
             yield name, tuple(files.split())
 
 
-_STAGES: dict[str, Stage] = {}
+_STAGES: Registry[Stage] = Registry("stage")
 
 
 def stage(name: str, *, costs: "CostsOf | None" = None, **more: Any) -> Callable[[Work], Work]:
     """Declare a stage whose work the decorated function does; `Stage` explains the keywords."""
 
     def declare(work: Work) -> Work:
-        _STAGES[name] = Stage(name, work, costs=costs, **more)
+        one = Stage(name, work, costs=costs, **more)
+        for key in ("reads", "settings", "writes", "chapters"):
+            if isinstance(getattr(one, key), str):
+                raise UserError(f"stage {name}: {key} is a text; write ({getattr(one, key)!r},)")
+        if one.needs not in get_args(Needs):
+            near = did_you_mean(one.needs, get_args(Needs))
+            raise UserError(f"stage {name}: there is no needs={one.needs!r}{near}")
+        if not work.__doc__:
+            raise UserError(
+                f"stage {name}: its function has no docstring, which is the verb's help"
+            )
+        _STAGES[name] = one
         return work
 
     return declare
@@ -210,12 +222,17 @@ def needed(chapters: tuple[str, ...]) -> list[Stage]:
 
 
 def read_by(pattern: str) -> Stage:
-    """Return the stage that an entry of `reads` names."""
+    """Return the stage that an entry of `reads` names.
+
+    Raises:
+        UserError: there is none.
+    """
     literal = pattern.rpartition("/")[0] if pattern.endswith("}") else pattern
     for one in declared():
         if one.literal == literal:
             return one
-    raise ValueError(f"{pattern}, which a declaration reads, is no stage")
+    near = did_you_mean(pattern, [one.literal for one in declared()])
+    raise UserError(f"a declaration reads {pattern!r}, which is no stage{near}")
 
 
 # ---- names in braces -----------------------------------------------------------------------------
@@ -224,10 +241,17 @@ _BRACES = re.compile(r"\{([a-z_0-9.]+)(\[0\])?\}")
 
 
 def value(config: "Config", path: str) -> Any:
-    """Return the setting at a dotted path."""
+    """Return the setting at a dotted path.
+
+    Raises:
+        UserError: there is none.
+    """
     found: Any = config
-    for key in path.split("."):
-        found = found[key] if isinstance(found, Mapping) else getattr(found, key)
+    try:
+        for key in path.split("."):
+            found = found[key] if isinstance(found, Mapping) else getattr(found, key)
+    except (KeyError, AttributeError):
+        raise UserError(f"a declaration names the setting {path!r}, which there is not") from None
     return found
 
 
@@ -324,7 +348,28 @@ def _own(config: "Config", one: Stage, part: str) -> dict[str, Any]:
     if one.record:
         paths.insert(0, "method")
     # GHNs with equal settings have equal digests, whatever their names are
-    return {re.sub(r"^ghns\..*", "ghn", path): _plain(value(config, path)) for path in paths}
+    found = {re.sub(r"^ghns\..*", "ghn", path): _plain(value(config, path)) for path in paths}
+    code = {path: digest(text) for path, text in extensions_of(one).items()}
+    return {**found, **({"extensions": code} if code else {})}
+
+
+def extensions_of(one: Stage) -> dict[str, str]:
+    """Return the extensions that can change the result of a stage: their text, by path.
+
+    A file that declares stages changes these alone, a file with proxies the scores of proxies, and
+    any other, such as one with a search space, every result.
+    """
+    found = {}
+    for path, text in extensions.texts().items():
+        module = f"{extensions.FOLDER.name}.{Path(path).stem}"
+        declares = [each.name for each in declared() if each.work.__module__ == module]
+        if declares:
+            changes = one.name in declares
+        else:
+            changes = "ranking.proxies" not in text or "proxies.batch" in one.settings
+        if changes and one.record:
+            found[path] = text
+    return found
 
 
 def _read(config: "Config", one: Stage, part: str) -> dict[str, Any]:

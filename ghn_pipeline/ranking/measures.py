@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from ghn_pipeline.settings.sections import Budget, Evaluation
+from ghn_pipeline.system.registry import Registry
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -138,9 +139,12 @@ class Area(Measure):
 
 
 #: The measures by the value of `evaluation.measure`; a file in `extensions` may add its own.
-MEASURES: dict[str, type[Measure]] = {
-    "accuracy": Accuracy,
-    "likelihood": Likelihood,
-    "flow": Flow,
-    "area": Area,
-}
+MEASURES: Registry[type[Measure]] = Registry(
+    "measure",
+    {
+        "accuracy": Accuracy,
+        "likelihood": Likelihood,
+        "flow": Flow,
+        "area": Area,
+    },
+)

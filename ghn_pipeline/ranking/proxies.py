@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ghn_pipeline.model.network import Network, batch_statistics, initial, run
+from ghn_pipeline.system.registry import Registry
 
 Weights = dict[str, Tensor]
 #: A function of a network, its initial weights, images [B, 3, R, R] and labels [B].
@@ -34,7 +35,7 @@ class Proxy:
 
 
 #: The proxies by their names in records; a file in `extensions` may add its own.
-PROXIES: dict[str, Proxy] = {}
+PROXIES: Registry[Proxy] = Registry("proxy")
 
 
 def proxy(title: str, *, votes: bool = False) -> Callable[[Measured], Measured]:

@@ -92,7 +92,10 @@ class SpaceSettings(Section):
     def _are_known(cls, operations: list[str], others: ValidationInfo) -> list[str]:
         if unknown := [op for op in operations if op not in cls.known]:
             near = did_you_mean(unknown[0], cls.known)
-            raise ValueError(f"{others.data.get('name')} has no {', '.join(unknown)}{near}")
+            name = others.data.get("name")
+            raise ValueError(
+                f"{name} has no {', '.join(unknown)}{near}; it has {', '.join(cls.known)}"
+            )
         return operations
 
     def faults(self) -> list[str]:

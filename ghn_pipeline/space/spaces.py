@@ -4,10 +4,14 @@ from ghn_pipeline.space.anytime import AnytimeSettings
 from ghn_pipeline.space.classification import ClassificationSettings
 from ghn_pipeline.space.nasbench201 import NasBench201Settings
 from ghn_pipeline.space.space import SpaceSettings
+from ghn_pipeline.system.registry import Registry
 
 #: The spaces by the value of `space.name`; a file in `extensions` may add its own.
-SPACES: dict[str, type[SpaceSettings]] = {
-    "classification": ClassificationSettings,
-    "nasbench201": NasBench201Settings,
-    "anytime": AnytimeSettings,
-}
+SPACES: Registry[type[SpaceSettings]] = Registry(
+    "space",
+    {
+        "classification": ClassificationSettings,
+        "nasbench201": NasBench201Settings,
+        "anytime": AnytimeSettings,
+    },
+)

@@ -16,6 +16,16 @@ FOLDER = Path("extensions")
 
 
 @cache
+def texts() -> dict[str, str]:
+    """Return the text of every file of the folder, by its path."""
+    return {path.as_posix(): path.read_text(encoding="utf-8") for path in _files()}
+
+
+def _files() -> list[Path]:
+    return sorted(FOLDER.glob("*.py"))
+
+
+@cache
 def load() -> None:
     """Import every file of the folder in the order of the names.
 
@@ -25,7 +35,7 @@ def load() -> None:
     package = ModuleType(FOLDER.name)
     package.__path__ = [str(FOLDER.resolve())]
     sys.modules[FOLDER.name] = package
-    for path in sorted(FOLDER.glob("*.py")):
+    for path in _files():
         try:
             import_module(f"{FOLDER.name}.{path.stem}")
         except Exception as error:

@@ -15,6 +15,7 @@ from ghn_pipeline.model.network import Network, Trained
 from ghn_pipeline.pipeline import build, costs, plan, spaces, stage
 from ghn_pipeline.pipeline.stage import command
 from ghn_pipeline.settings.config import Config, load, validate
+from ghn_pipeline.system.registry import Registry
 from ghn_pipeline.training import checkpoint
 from ghn_pipeline.training.finalist import Finalist
 from ghn_pipeline.training.search import running_mean
@@ -267,7 +268,11 @@ def test_only_what_the_workflow_runs_of_a_space_is_planned(configured):
 def test_a_stage_that_is_declared_is_planned(configured, monkeypatch):
     config = configured({"search.seeds": [0, 1]})
     before = {li.command: li for li in plan.plan(config)}
-    monkeypatch.setattr(stage, "_STAGES", dict(stage._STAGES))
+    monkeypatch.setattr(stage, "_STAGES", Registry("stage", dict(stage._STAGES)))
+
+    def work(job: stage.Job) -> None:
+        """Do nothing."""
+
     stage.stage(
         "extra/SEED",
         reads=("search/evolution/{search.seeds}",),
@@ -276,7 +281,7 @@ def test_a_stage_that_is_declared_is_planned(configured, monkeypatch):
         needs="training",
         chapters=("memory",),
         costs=lambda config, part: costs.Costs(7, costs.Rate(3600, f"as {part} says"), 3),
-    )(lambda job: None)
+    )(work)
     stage.declared.cache_clear()
     try:
         after = {li.command: li for li in plan.plan(config)}

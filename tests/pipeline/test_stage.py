@@ -4,7 +4,7 @@ from collections import defaultdict
 
 import pytest
 
-from ghn_pipeline.pipeline.stage import all_settings, declared, find, read_by
+from ghn_pipeline.pipeline.stage import Job, all_settings, declared, find, read_by, stage, value
 from ghn_pipeline.space.spaces import SPACES
 from ghn_pipeline.system.errors import UserError
 
@@ -24,7 +24,7 @@ def test_every_chapter_is_of_a_space_and_every_entry_of_reads_is_a_stage() -> No
         assert set(one.chapters) <= chapters, one.name
         for pattern, files in one.inputs():
             assert set(files) <= set(read_by(pattern).files), (one.name, pattern)
-    with pytest.raises(ValueError, match="ghns/x, which a declaration reads, is no stage"):
+    with pytest.raises(UserError, match="a declaration reads 'ghns/x', which is no stage"):
         read_by("ghns/x")
 
 
@@ -50,3 +50,30 @@ def test_a_record_names_each_setting_once(configured) -> None:
 def test_a_part_of_another_spaces_kind_is_refused_for_its_space(configured) -> None:
     with pytest.raises(UserError, match="anytime/foo belongs to the chapter anytime_prediction"):
         find(configured(), "anytime/foo")
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "said"),
+    [
+        ("memory", {}, "there is a stage 'memory' already"),
+        ("mine", {"reads": "data"}, r"reads is a text; write \('data',\)"),
+        ("mine", {"chapters": "correlation"}, "chapters is a text"),
+        ("mine", {"needs": "litle"}, "there is no needs='litle' .did you mean little"),
+    ],
+)
+def test_a_faulty_declaration_is_one_message(name, more, said) -> None:
+    def work(job: Job) -> None:
+        """Do nothing."""
+
+    with pytest.raises(UserError, match=said):
+        stage(name, **{"writes": (), **more})(work)
+
+
+def test_a_function_without_a_docstring_is_no_stage() -> None:
+    with pytest.raises(UserError, match="stage mine: its function has no docstring"):
+        stage("mine", writes=())(lambda job: None)
+
+
+def test_a_setting_that_there_is_not_is_named(configured) -> None:
+    with pytest.raises(UserError, match=r"names the setting 'sgd\.epoch', which there is not"):
+        value(configured(), "sgd.epoch")

@@ -1,5 +1,6 @@
 """A space, an operation, a proxy, a measure and a stage from outside the package: a file each."""
 
+import re
 import shutil
 
 import pandas as pd
@@ -72,8 +73,29 @@ def test_a_finished_run_of_dvc_has_nothing_left_to_do(made):
     assert "up to date" in status.stdout, status.stdout
 
 
+def test_a_proxy_that_is_added_or_changed_is_scored_anew_and_nothing_else(made):
+    """Neither a training nor the other scores depend on it; a stage depends on its own code."""
+    place, files = made[0], ["--configfile", "presets/smoke.yaml", "chains.yaml"]
+    dry = ["snakemake", "--cores", "1", "--dry-run", "--quiet", "reason"]
+    assert "Nothing to be done" in str(place.run(*dry, *files))
+    proxy = place.folder / "extensions/halves.py"
+    before = proxy.read_text(encoding="utf-8")
+    for path, text, rerun in (
+        (proxy, before.replace("float(sum", "2.0 * float(sum"), {"scores": 1, "agreement": 1}),
+        (proxy, before, {}),
+        (place.folder / "extensions/agreement.py", "# changed\n", {"agreement": 1}),
+    ):
+        text = text if path == proxy else path.read_text(encoding="utf-8") + text
+        path.write_text(text, encoding="utf-8")
+        done = place.run(*dry, *files)
+        planned = re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, re.MULTILINE)
+        found = {rule: int(count) for rule, count in planned if rule not in ("all", "total")}
+        assert found == rerun, path
+
+
 def test_help_plan_and_messages_know_what_extensions_add(places):
     place, files = places[0], ["--config", "params.yaml", "presets/smoke.yaml", "chains.yaml"]
+    assert "extensions/half.py" in place.run("ghn", "check", *files).stdout
     assert "Write the scores of the first GHN beside" in place.run("ghn", "--help").stdout
     plan = place.run("ghn", "plan", *files).stdout
     assert {"agreement", "scores", "ghn"} <= {line.split()[0] for line in plan.splitlines() if line}
