@@ -22,7 +22,7 @@ from ghn_pipeline.ranking.strategies import random_search
 from ghn_pipeline.ranking.weights import scorer
 from ghn_pipeline.settings.config import Config, load
 from ghn_pipeline.system.compute import cores, hardware, prepare_process
-from ghn_pipeline.training.search import build
+from ghn_pipeline.training.ghn import build
 
 ROOT = Path(__file__).parent.parent
 

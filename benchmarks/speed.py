@@ -24,7 +24,7 @@ from ghn_pipeline.pipeline.commit import commit
 from ghn_pipeline.pipeline.spaces import space_of
 from ghn_pipeline.settings.config import Config, load
 from ghn_pipeline.system.compute import fastest, hardware, prepare_process, synchronize
-from ghn_pipeline.training.search import build
+from ghn_pipeline.training.ghn import build
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "model"))

@@ -152,7 +152,7 @@ def cifar10_folder(pytestconfig) -> Path:
 def forkserver():
     """Makes processes that need not import the heavy packages again."""
     context = multiprocessing.get_context("forkserver")
-    modules = ("ghn_pipeline.training.search", "ghn_pipeline.ranking.scoring", "mlflow.tracking")
+    modules = ("ghn_pipeline.training.ghn", "ghn_pipeline.ranking.scoring", "mlflow.tracking")
     context.set_forkserver_preload(list(modules))
     return context
 

@@ -21,7 +21,7 @@ from ghn_pipeline.ranking.weights import scorer
 from ghn_pipeline.settings.config import Config
 from ghn_pipeline.settings.sections import Recipe
 from ghn_pipeline.system.compute import prepare_process
-from ghn_pipeline.training.search import build, examples
+from ghn_pipeline.training.ghn import build, examples
 
 SEEDS_APART = 1000  # between the streams of GHNs that differ in their seed
 

@@ -23,7 +23,7 @@ from ghn_pipeline.system.processes import is_worker
 
 if TYPE_CHECKING:
     from ghn_pipeline.model.graph import Block
-    from ghn_pipeline.report.paper.classifiers import Cost, Setting
+    from ghn_pipeline.report.paper.tables1_to_3 import Cost, Setting
     from ghn_pipeline.report.table import Table
     from ghn_pipeline.settings.config import Config
     from ghn_pipeline.settings.sections import Recipe
@@ -248,7 +248,7 @@ def share_out(job: Job, recipe: "Recipe", work: "Callable[[Team], None]") -> Non
 def table1(job: Job) -> None:
     """Make Table 1 (section 5.1.1): the search's best beside random architectures."""
     from ghn_pipeline.pipeline.results import by_rank, trained_on
-    from ghn_pipeline.report.paper.classifiers import Classifiers, table1
+    from ghn_pipeline.report.paper.tables1_to_3 import Classifiers, table1
 
     config = job.config
     cost, made_of = cost_of_search(config, short=False)
@@ -278,7 +278,7 @@ def table1(job: Job) -> None:
 def table2(job: Job) -> None:
     """Make Table 2 (section 5.1.1): the winner, trained with several seeds."""
     from ghn_pipeline.pipeline.results import trained_on, winner
-    from ghn_pipeline.report.paper.classifiers import Classifiers, table2
+    from ghn_pipeline.report.paper.tables1_to_3 import Classifiers, table2
 
     config = job.config
     cost, made_of = cost_of_search(config, short=True)
@@ -304,7 +304,7 @@ def cost_of_search(config: "Config", *, short: bool) -> "tuple[Cost, list[dict[s
         UserError: a stage is missing or stale; the message names it.
     """
     from ghn_pipeline.pipeline.results import chooser, first_ghn
-    from ghn_pipeline.report.paper.classifiers import Cost
+    from ghn_pipeline.report.paper.tables1_to_3 import Cost
 
     trained, searched = _finished(config, [first_ghn(config), chooser(config)])
     briefly = [f"short/{rank}" for rank in config.finalists.ranks] if short else []
@@ -315,7 +315,7 @@ def cost_of_search(config: "Config", *, short: bool) -> "tuple[Cost, list[dict[s
 
 def setting_of(config: "Config", made_of: list[dict[str, Any]], note: str) -> "Setting":
     """Return the setting of the measurements in Tables 1 to 3; `note` is the scale in words."""
-    from ghn_pipeline.report.paper.classifiers import Setting
+    from ghn_pipeline.report.paper.tables1_to_3 import Setting
 
     devices = {run["hardware"]["device"]: run["hardware"] for run in made_of if run["hardware"]}
     names = [of["processor"] if name == "cpu" else name for name, of in sorted(devices.items())]

@@ -159,7 +159,7 @@ def _network(
 def table3(job: Job) -> None:
     """Make Table 3 (section 5.1.2): the winner's block for ImageNet-mobile."""
     from ghn_pipeline.pipeline.results import trained_on, winner
-    from ghn_pipeline.report.paper.classifiers import Accuracy, Mobile, table3
+    from ghn_pipeline.report.paper.tables1_to_3 import Accuracy, Mobile, table3
 
     config = job.config
     cost, made_of = cost_of_search(config, short=True)

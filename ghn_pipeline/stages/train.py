@@ -156,7 +156,7 @@ def _train_search(
     from ghn_pipeline.pipeline.machine import prepare_device
     from ghn_pipeline.pipeline.results import held_out
     from ghn_pipeline.pipeline.spaces import space_of
-    from ghn_pipeline.training.search import sampler, search_training
+    from ghn_pipeline.training.ghn import sampler, search_training
 
     device, space, seeds = prepare_device(config), space_of(config), config.seeds
     apart = SEEDS_APART * ghn.seed if ghn else 0

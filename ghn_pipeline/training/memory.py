@@ -24,8 +24,8 @@ from ghn_pipeline.model.oneshot import OneShot
 from ghn_pipeline.settings.sections import Ghn, Sgd
 from ghn_pipeline.space.classification import Classification
 from ghn_pipeline.system.progress import Progress
+from ghn_pipeline.training.ghn import build, examples
 from ghn_pipeline.training.optimizers import adam, momentum_sgd
-from ghn_pipeline.training.search import build, examples
 
 #: The models; "network" is a candidate with weights of its own, the part common to both others.
 Model = Literal["ghn", "oneshot", "network"]

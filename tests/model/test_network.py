@@ -16,7 +16,7 @@ from ghn_pipeline.model.network import Network, Trained, batch_statistics, run
 from ghn_pipeline.model.oneshot import OneShot
 from ghn_pipeline.model.operations import OPERATIONS
 from ghn_pipeline.space.classification import INPUTS, Classification, ClassificationSettings
-from ghn_pipeline.training.search import examples
+from ghn_pipeline.training.ghn import examples
 
 NAMES = tuple(ClassificationSettings.known)
 SPACE = Classification(NAMES, 2, 4, 4, (2, 4), 2, 10)

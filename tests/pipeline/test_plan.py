@@ -18,7 +18,7 @@ from ghn_pipeline.settings.config import Config, load, validate
 from ghn_pipeline.system.registry import Registry
 from ghn_pipeline.training import checkpoint
 from ghn_pipeline.training.finalist import Finalist
-from ghn_pipeline.training.search import running_mean
+from ghn_pipeline.training.ghn import running_mean
 
 
 @pytest.fixture(autouse=True)

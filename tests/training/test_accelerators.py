@@ -28,7 +28,7 @@ from ghn_pipeline.ranking.weights import scorer
 from ghn_pipeline.training.distributed import Team
 from ghn_pipeline.training.finalist import Finalist
 from ghn_pipeline.training.fit import Training
-from ghn_pipeline.training.search import build
+from ghn_pipeline.training.ghn import build
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")

@@ -16,7 +16,7 @@ from ghn_pipeline.settings.sections import Sgd
 from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.training import checkpoint, optimizers
 from ghn_pipeline.training.fit import Training, fit
-from ghn_pipeline.training.search import running_mean
+from ghn_pipeline.training.ghn import running_mean
 
 ROOT = Path(__file__).parents[2]
 #: As in 7.3, except for the rate, which comes from the schedule alone.

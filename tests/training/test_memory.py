@@ -10,8 +10,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from ghn_pipeline.model.network import Network, run
 from ghn_pipeline.space.classification import Classification, ClassificationSettings
+from ghn_pipeline.training.ghn import build
 from ghn_pipeline.training.memory import Footprint, LiveBytes, footprint, sweep
-from ghn_pipeline.training.search import build
 
 CPU = torch.device("cpu")
 F32 = 4  # bytes of a number

@@ -15,7 +15,7 @@ from ghn_pipeline.model.network import Network, Trained
 from ghn_pipeline.pipeline.stage import Job, find
 from ghn_pipeline.space.nasbench201 import EDGES
 from ghn_pipeline.stages.train import train
-from ghn_pipeline.training.search import build, sampler, search_training
+from ghn_pipeline.training.ghn import build, sampler, search_training
 from ghn_pipeline.training.sgd import sgd_training
 
 ROOT = Path(__file__).parents[2]

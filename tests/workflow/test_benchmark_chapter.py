@@ -98,7 +98,7 @@ def drawn_in_training(made, monkeypatch, in_process, ghn):
         return spied
 
     monkeypatch.chdir(made.folder)
-    monkeypatch.setattr("ghn_pipeline.training.search.sampler", spy)
+    monkeypatch.setattr("ghn_pipeline.training.ghn.sampler", spy)
     files = ["params.yaml", "nasbench201.yaml", "tiny.yaml"]
     in_process("ghn", ghn, "--config", *files)
     return drawn, free

@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ghn_pipeline.report.paper.classifiers import (
+from ghn_pipeline.report.paper.numbers import table
+from ghn_pipeline.report.paper.tables1_to_3 import (
     Accuracy,
     Classifiers,
     Cost,
@@ -15,7 +16,6 @@ from ghn_pipeline.report.paper.classifiers import (
     table2,
     table3,
 )
-from ghn_pipeline.report.paper.numbers import table
 from ghn_pipeline.report.table import Table, to_csv, to_html, to_latex, to_markdown
 
 NONE = "\N{EN DASH}"
