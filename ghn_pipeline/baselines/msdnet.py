@@ -173,7 +173,7 @@ class Layer(nn.Module):
 
 
 def bottlenecked(inputs: int, outputs: int, factor: int, stride: int) -> nn.Sequential:
-    """Return a 1×1 and a 3×3 convolution: [B, inputs, R, R] to [B, outputs, R/stride, ·]."""
+    """Return a 1×1 and a 3×3 convolution: [B, inputs, R, R] to [B, outputs, R/stride, R/stride]."""
     inner = min(inputs, factor * outputs)
     return nn.Sequential(
         convolution(inputs, inner, kernel=1), convolution(inner, outputs, kernel=3, stride=stride)

@@ -36,7 +36,7 @@ REDUCTION = Block(
 
 
 class Cell(Block):
-    """A cell: the node "input", and then for each sum the operations of its edges and the sum."""
+    """A cell: the node "input"; then, for each sum, the operations on its edges and the sum."""
 
     @classmethod
     def of(cls, operations: Sequence[str]) -> "Cell":

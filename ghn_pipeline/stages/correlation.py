@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ghn_pipeline.pipeline import costs
 from ghn_pipeline.pipeline.stage import result_folder
 from ghn_pipeline.report.table import write
-from ghn_pipeline.stages import search
+from ghn_pipeline.stages import scoring
 from ghn_pipeline.stages.shared import (
     DRAWN,
     FIRST_GHN,
@@ -105,7 +105,7 @@ def scores(job: Job) -> None:
     first = {block.hash: block for block in reversed(blocks)}
     stands_for = blocks if model == "proxies" else [first[block.hash] for block in blocks]
     asked = list(dict.fromkeys(stands_for))
-    found = search.score(config, job.stage, model, lambda scored: asked, len(asked))
+    found = scoring.score(config, job.stage, model, lambda scored: asked, len(asked))
     score_of = {block: s.score for block, s in zip(asked, found, strict=True)}
     values = pd.DataFrame([score_of[block].values for block in stands_for])
     hashes = [block.hash for block in blocks]
@@ -116,7 +116,7 @@ def scores(job: Job) -> None:
         "values": values.to_dict(orient="list"),
         "hashes": hashes,
     }
-    search.publish(config, job.stage, model, found, result, ["scores.csv"])
+    scoring.publish(config, job.stage, model, found, result, ["scores.csv"])
     tracking.done(folder)
 
 

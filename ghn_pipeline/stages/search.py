@@ -2,20 +2,20 @@
 
 import json
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ghn_pipeline.pipeline import costs
-from ghn_pipeline.pipeline.stage import checkpoint_file, command, result_folder, settings
+from ghn_pipeline.pipeline.stage import result_folder
+from ghn_pipeline.stages import scoring
 from ghn_pipeline.stages.shared import DRAWN, FIRST_GHN, SCALE, Job, Shown, Work, stage
 from ghn_pipeline.system.errors import UserError
-from ghn_pipeline.system.files import digest, write_atomically
+from ghn_pipeline.system.files import write_atomically
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ghn_pipeline.ranking.scoring import Scored, Strategy
+    from ghn_pipeline.ranking.scoring import Strategy
     from ghn_pipeline.settings.config import Config
 
 
@@ -52,7 +52,7 @@ def search(job: Job) -> None:
 
     config = job.config
     strategy = _strategy(config, *job.part.split("/"))
-    found = score(config, job.stage, first_ghn(config), strategy, config.search.evaluations)
+    found = scoring.score(config, job.stage, first_ghn(config), strategy, config.search.evaluations)
     folder, by = result_folder(config, job.stage), config.evaluation.measure
     values = [s.score.values[by] for s in found]
     if not any(values):
@@ -74,7 +74,7 @@ def search(job: Job) -> None:
     best = max(found, key=lambda s: s.score.values[by])  # Eq. 2
     result = {"evaluations": len(found), "best": best.score.values[by], "hash": best.score.hash}
     outputs = ["architectures.json", "curve.csv"]
-    publish(config, job.stage, first_ghn(config), found, result, outputs)
+    scoring.publish(config, job.stage, first_ghn(config), found, result, outputs)
     tracking.done(folder)
     print(f"the best of {len(found)}: {best.score.hash}, {by} {best.score.values[by]:.4f}")
 
@@ -122,66 +122,6 @@ def search_curves(job: Job) -> None:
     for name, found in curves.items():
         ends = ", ".join(f"{curve[-1]:.4f}" for curve in found)
         print(f"{name}: the best of {len(found[0])} evaluations, {by.measure} by seed: {ends}")
-
-
-def score(
-    config: "Config", name: str, model: str, propose: "Strategy", count: int
-) -> "list[Scored]":
-    """Score a strategy's proposals by a trained model or a baseline; resume after a kill.
-
-    Raises:
-        UserError: the model is missing or stale, or `scoring.score` raises it.
-    """
-
-    from ghn_pipeline.pipeline import record
-    from ghn_pipeline.pipeline.build import scorer_of
-    from ghn_pipeline.pipeline.machine import prepare_device
-    from ghn_pipeline.pipeline.results import weights_of
-    from ghn_pipeline.ranking import scoring
-    from ghn_pipeline.system.compute import devices
-
-    device, weights = prepare_device(config), weights_of(config, model)
-    if weights:
-        record.read(config, model)
-    return scoring.score(
-        name,
-        propose,
-        count,
-        partial(scorer_of, config, model),
-        devices=devices(device, config.compute.workers),
-        together=config.evaluation.together,
-        partial=checkpoint_file(config, name, ".json", of=weights[:16]),
-        digest=digest([settings(config, name), weights]),
-        made_by=command(name),
-        log_seconds=config.compute.log_seconds,
-    )
-
-
-def publish(
-    config: "Config",
-    name: str,
-    model: str,
-    found: "list[Scored]",
-    result: dict[str, Any],
-    outputs: list[str],
-) -> None:
-    """Write the record of a scoring stage beside its outputs."""
-    from ghn_pipeline.pipeline import record
-    from ghn_pipeline.pipeline.machine import prepare_device
-    from ghn_pipeline.pipeline.results import weights_of
-    from ghn_pipeline.system.compute import hardware
-
-    seconds = {name: sum(s.score.seconds[name] for s in found) for name in found[0].score.seconds}
-    weights = weights_of(config, model)
-    record.write(
-        config,
-        name,
-        {**result, "seconds_each": {name: s / len(found) for name, s in seconds.items()}},
-        seconds=sum(seconds.values()),
-        outputs=outputs,
-        hardware=hardware(prepare_device(config)),
-        inputs={"model.pt": weights} if weights else {},
-    )
 
 
 def _strategy(config: "Config", method: str, seed: str) -> "Strategy":
