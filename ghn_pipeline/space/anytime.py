@@ -144,7 +144,7 @@ class Anytime:
         return block
 
     def mutate(self, rng: Random, block: Block) -> Block:
-        """Draw the operation, the scale or the inputs of one node anew, or move another node's exit to it."""
+        """Draw the operation, scale or inputs of one node anew, or move another's exit to it."""
         while True:
             parts = split(block)
             b = rng.randrange(len(parts))

@@ -18,6 +18,7 @@ ELSEWHERE = {
     r"make anytime$": "workflow/test_anytime_chapter.py",
     r"make (chapters|smoke)$": "conftest.py",
     r"snakemake --cores all --configfile": "conftest.py",
+    r"snakemake --report": "workflow/test_snakemake.py",
     r"make (check|test)$": "what runs this test",
     r".*--profile slurm": "workflow/test_slurm.py",
     r"python tests/slurm_cluster.py": "test_slurm_cluster.py",
@@ -59,11 +60,10 @@ def small(workplaces):
         yaml.safe_load((place.folder / f"presets/{name}.yaml").read_text(encoding="utf-8"))
         for name in ("smoke", "quick")
     )
-    brief = {"epochs": 1, "halve_at": []}
     own = {
         "scale": "quick",
-        "ghn": smoke["ghn"] | brief,
-        "ghns": {name: one | brief for name, one in quick["ghns"].items()},
+        "ghn": smoke["ghn"] | {"epochs": 1, "halve_at": []},
+        "ghns": quick["ghns"],
         "correlation": smoke["correlation"] | {"ghns": ["default", "short"]},
         "ablations": {"figure5a": ["short"], "figure5b": ["short"], "table5": ["short"]},
     }
