@@ -58,7 +58,7 @@ onstart:
 
 
 onerror:
-    print(f"The output of each stage, and the signal that ended it, is in {RESULTS}/logs/STAGE.log.")
+    print(f"The output of each stage, and which signal ended it, is in {RESULTS}/logs/STAGE.log.")
 
 
 include: "workflow/rules/common.smk"

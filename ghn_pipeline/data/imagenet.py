@@ -219,8 +219,8 @@ def training_batches(
     """
     if batch > len(imagenet.train):
         raise UserError(
-            f"a batch of {batch} is larger than the set of {len(imagenet.train)} training images "
-            "of ImageNet: choose a smaller batch."
+            f"a batch of {batch} is larger than the {len(imagenet.train)} training images of "
+            "ImageNet: choose a smaller batch."
         )
     items = (_drawn(imagenet, step, batch, seed, part) for step in steps)
     return _batches(items, resolution, processes, device)

@@ -165,7 +165,7 @@ def batch_at(images: Images, step: int, batch_size: int, seed: int | str) -> Ten
     steps_per_epoch = len(images) // batch_size
     if steps_per_epoch == 0:
         raise UserError(
-            f"a batch of {batch_size} is larger than the set of {len(images)} images: choose a "
+            f"a batch of {batch_size} is larger than the {len(images)} images of the set: choose a "
             "smaller batch or use more images."
         )
     epoch, position = divmod(step, steps_per_epoch)

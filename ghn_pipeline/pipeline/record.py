@@ -147,7 +147,7 @@ def output(config: Config, stage: str, name: str) -> Path:
     """
     path = result_folder(config, stage) / name
     if name not in (written := read(config, stage)["outputs"]):
-        raise UserError(f"the run.json of {stage} lists no {name}. Run `{command(stage)}` again.")
+        raise UserError(f"{stage} has no {name} in its run.json. Run `{command(stage)}` again.")
     found = _sha256(read_bytes(path, command(stage)))
     if found != written[name]:
         raise UserError(

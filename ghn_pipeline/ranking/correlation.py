@@ -148,7 +148,7 @@ def _pair(predicted: np.ndarray, truth: np.ndarray) -> tuple[Floats, Floats]:
         )
     if len(x) < 3:
         raise UserError(
-            f"a correlation needs 3 or more architectures, not {len(x)}, and with the better half "
+            f"a correlation needs 3 architectures or more, not {len(x)}, and with its better half "
             "5 or more. Train more ground-truth architectures."
         )
     for name, values in (("predicted", x), ("true", y)):

@@ -107,7 +107,7 @@ def score(
         while len(scored) < count:
             blocks = propose(scored)[: count - len(scored)]
             if not blocks:
-                raise ValueError(f"the strategy proposed nothing after {len(scored)} of {count}")
+                raise ValueError(f"after {len(scored)} of {count} nothing more was proposed")
             starts = range(0, len(blocks), together)
             groups = dict(enumerate((blocks[i : i + together] for i in starts), first))
             _check_same(groups, done, partial)

@@ -136,10 +136,10 @@ class Anytime:
         if wrong:
             raise UserError(
                 f"an architecture of this space has {self.blocks} blocks. A block has the nodes "
-                "input_1 and input_2 at its finest scale, and others at its scales with "
-                f"{', '.join(self.operations)}, which read 1 to {self.max_inputs} nodes of the "
-                f"block. {self.exits} nodes have exits (all, if there are fewer), and the last has "
-                f"an exit: not {block.shown}"
+                "input_1 and input_2 at its finest scale, and others that read 1 to "
+                f"{self.max_inputs} of its nodes, at its scales, each one of "
+                f"{', '.join(self.operations)}. {self.exits} have exits (all, if there are "
+                f"fewer), and the last has an exit: not {block.shown}"
             )
         return block
 

@@ -92,7 +92,7 @@ class Classification:
         if wrong:
             raise UserError(
                 "a block of this space starts with the nodes input_1 and input_2; every other node "
-                f"is one of {', '.join(self.operations)} and reads 1 to {self.max_inputs} nodes: "
+                f"is one of {', '.join(self.operations)} and reads 1 to {self.max_inputs}: "
                 f"not {block.shown}"
             )
         return block

@@ -94,7 +94,7 @@ def fill(model: nn.Module, weights: object) -> None:
     """
     expected = model.state_dict()
     if not isinstance(weights, dict):
-        raise ValueError(f"it is a {type(weights).__name__}, not a dict of tensors")
+        raise ValueError(f"a {type(weights).__name__} stands in place of a dict of tensors")
     if missing := expected.keys() - weights.keys():
         raise ValueError(
             f"{len(missing)} of its {len(expected)} tensors are missing: {_few(missing)}"

@@ -364,7 +364,7 @@ def test_the_colours_of_pixels_that_are_transparent_count(tmp_path):
 @pytest.mark.parametrize("width, height", [(2**13 + 1, 2**13), (13_000, 13_000), (50_000, 60_000)])
 def test_an_image_that_is_too_large_is_refused_before_it_is_decoded(width, height, tmp_path):
     content = png(width, height, 8, 2, b"")  # decoded, it would be found to have no rows
-    said = rf"huge\.png has {width}×{height} pixels, and at most 67,108,864 are decoded\. Put a "
+    said = rf"huge\.png has {width}×{height} pixels, and at most 67,108,864 are decoded\. Replace "
     with pytest.raises(UserError, match=said):
         read_one(tmp_path, "huge.png", lambda path: path.write_bytes(content))
 

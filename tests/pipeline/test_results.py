@@ -249,7 +249,7 @@ def test_a_training_of_another_architecture_is_refused(configured: Any) -> None:
     blocks = search(config, [0.5, 0.4])
     finish(config, "short/0", {"hash": blocks[0].hash})
     assert results.trained_on(config, "short/0", blocks[0])["result"]["hash"] == blocks[0].hash
-    with pytest.raises(UserError, match=r"short/0 is of .* `ghn short 0` again"):
+    with pytest.raises(UserError, match=r"short/0 trained .* `ghn short 0` again"):
         results.trained_on(config, "short/0", blocks[1])
 
 

@@ -107,7 +107,7 @@ def test_code_in_a_checkpoint_is_never_executed(write, tmp_path):
 
 
 def test_another_configuration_is_refused_with_both_digests(saved):
-    with pytest.raises(UserError, match=r"another configuration \(digest abc, this one has xyz\)"):
+    with pytest.raises(UserError, match=r"another configuration \(digest abc; this one has xyz\)"):
         load(saved, "xyz")
 
 
