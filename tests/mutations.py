@@ -30,7 +30,7 @@ STRANGE = st.one_of(
     st.integers(),
     st.text(max_size=5),
     st.lists(st.integers(-2, 30), max_size=4),
-)
+).map(copy.deepcopy)  # else one value could be put into itself
 
 
 @st.composite
