@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from ghn_pipeline.space.nasbench201 import Cell
-from ghn_pipeline.training import search
+from ghn_pipeline.training import ghn as ghn_training
 
 pytestmark = pytest.mark.slow
 
@@ -85,7 +85,7 @@ def drawn_in_training(made, monkeypatch, in_process, ghn):
     """The hashes of what a training draws, done once more; and those of free draws of its space."""
     for kept in (made.folder / "checkpoints/tiny/ghn").glob(f"{ghn}-*"):
         kept.unlink()
-    drawn, free, real = set(), set(), search.sampler
+    drawn, free, real = set(), set(), ghn_training.sampler
 
     def spy(space, nodes, seed, forbidden, **how):
         draw = real(space, nodes, seed, forbidden, **how)

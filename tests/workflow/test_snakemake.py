@@ -13,6 +13,7 @@ import yaml
 from kills import take_away
 
 from ghn_pipeline.pipeline.stage import needed
+from ghn_pipeline.pipeline.tracking import WHEN
 
 pytestmark = pytest.mark.slow
 
@@ -50,6 +51,7 @@ def killed(tmp_path_factory, finished):
     for words in (*trained, "scores ghn/default", "scores oneshot", "table4"):
         take_away(place, trials.stage(words))
     # a store that does not answer must not change a result either
+    del place.environment[WHEN]
     place.environment["MLFLOW_TRACKING_URI"] = "nowhere://"
     # saved after each step, so that there is a middle; it changes no result
     (place.folder / "save.yaml").write_text("compute: {checkpoint_seconds: 0}\n", encoding="utf-8")
