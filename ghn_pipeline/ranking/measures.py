@@ -38,6 +38,11 @@ class Measure(Evaluation):
         """The measure in words."""
         return self.measure
 
+    @property
+    def range(self) -> tuple[float, float] | None:
+        """The budgets in multiply-adds; None for a measure without budgets."""
+        return None
+
     def values(
         self,
         network: "Network",
@@ -53,7 +58,7 @@ class Measure(Evaluation):
         """
         from ghn_pipeline.training.batches import judge  # PyTorch, which settings do without
 
-        return judge(network, weights, batches)
+        return judge(network, weights, batches, budgets=self.range)
 
 
 class Accuracy(Measure):
@@ -120,17 +125,6 @@ class Area(Measure):
     def range(self) -> tuple[float, float]:
         """The budgets, in multiply-adds."""
         return 1e6 * self.budgets[0], 1e6 * self.budgets[1]
-
-    def values(
-        self,
-        network: "Network",
-        weights: "Mapping[str, Tensor]",
-        batches: "Iterable[tuple[Tensor, Tensor]]",
-    ) -> dict[str, float]:
-        """Return "area", and the accuracies of the exits."""
-        from ghn_pipeline.training.batches import judge  # PyTorch, which settings do without
-
-        return judge(network, weights, batches, budgets=self.range)
 
     def faults(self) -> list[str]:
         """Return a fault if the ends of the range are in the wrong order."""

@@ -18,7 +18,7 @@ from ghn_pipeline.stages.shared import (
     Work,
     stage,
 )
-from ghn_pipeline.stages.train import sgd_costs, train
+from ghn_pipeline.stages.train import sgd_costs, train, train_by_sgd
 from ghn_pipeline.system.processes import is_worker
 
 if TYPE_CHECKING:
@@ -64,30 +64,11 @@ COST = (f"{FIRST_GHN}: run.json", CHOSEN_BY)
 )
 def short(job: Job) -> None:
     """Train one of the search's best by the short recipe of the ground truth (5.1.1)."""
-    from ghn_pipeline.data.images import stream
-    from ghn_pipeline.model.network import Network, Trained
-    from ghn_pipeline.pipeline.build import images_of
     from ghn_pipeline.pipeline.machine import prepare_device
     from ghn_pipeline.pipeline.results import finalist
-    from ghn_pipeline.pipeline.spaces import space_of
-    from ghn_pipeline.training.sgd import sgd_training
 
-    config, rank = job.config, int(job.part)
-    device, block = prepare_device(config), finalist(config, "top", rank)
-    network = Network(space_of(config).modules(block), config.images.resolution)
-    seed = stream(config.seeds.initialisation, "short", rank)
-    model, splits = Trained(network, seed).to(device), images_of(config, device)
-    training = sgd_training(
-        job.stage,
-        model,
-        splits,
-        config.sgd,
-        config.evaluation,
-        padding=config.images.padding,
-        seed=config.seeds.data_order,
-        measured_at=(),
-    )
-    train(config, training, device, of=block.hash, hash=block.hash)
+    device, block = prepare_device(job.config), finalist(job.config, "top", int(job.part))
+    train_by_sgd(job, block, device, (), of=block.hash)
 
 
 @stage(

@@ -1,6 +1,6 @@
 """Training of graph hypernetworks (4, 7.2), the one-shot model, and the ground truth (5.3)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ghn_pipeline.pipeline import costs
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
 
     from ghn_pipeline.data.images import Splits
+    from ghn_pipeline.model.graph import Block
     from ghn_pipeline.settings.config import Config
     from ghn_pipeline.settings.sections import Ghn, Schedule
     from ghn_pipeline.training.fit import Training
@@ -118,18 +119,26 @@ def sgd(job: Job) -> None:
 
     It also measures the accuracies of SGD that stops early.
     """
+    from ghn_pipeline.pipeline.machine import prepare_device
+    from ghn_pipeline.pipeline.results import architectures_of
+
+    device, block = prepare_device(job.config), architectures_of(job.config)[int(job.part)]
+    train_by_sgd(job, block, device, job.config.correlation.steps)
+
+
+def train_by_sgd(
+    job: Job, block: "Block", device: "torch.device", measured_at: Sequence[int], of: str = ""
+) -> None:
+    """Train an architecture by the recipe of the ground truth; `of` is as in `train`."""
     from ghn_pipeline.data.images import stream
     from ghn_pipeline.model.network import Network, Trained
     from ghn_pipeline.pipeline.build import images_of
-    from ghn_pipeline.pipeline.machine import prepare_device
-    from ghn_pipeline.pipeline.results import architectures_of
     from ghn_pipeline.pipeline.spaces import space_of
     from ghn_pipeline.training.sgd import sgd_training
 
-    config, index = job.config, int(job.part)
-    device, block = prepare_device(config), architectures_of(config)[index]
+    config, (kind, _, number) = job.config, job.stage.partition("/")
     network = Network(space_of(config).modules(block), config.images.resolution)
-    seed = stream(config.seeds.initialisation, "sgd", index)
+    seed = stream(config.seeds.initialisation, kind, int(number))
     model, splits = Trained(network, seed).to(device), images_of(config, device)
     training = sgd_training(
         job.stage,
@@ -139,9 +148,9 @@ def sgd(job: Job) -> None:
         config.evaluation,
         padding=config.images.padding,
         seed=config.seeds.data_order,
-        measured_at=config.correlation.steps,
+        measured_at=measured_at,
     )
-    train(config, training, device, hash=block.hash)
+    train(config, training, device, of=of, hash=block.hash)
 
 
 def _train_search(
