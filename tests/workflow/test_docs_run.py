@@ -47,7 +47,8 @@ def elsewhere(command: str) -> bool:
 
 def run_by_make(command: str) -> str:
     """Return the command that a target of the Makefile runs in an environment that is there."""
-    words = ["make", "--dry-run", "--assume-old=.venv/installed", *command.split()[1:]]
+    quiet = ["--dry-run", "--no-print-directory", "--assume-old=.venv/installed"]
+    words = ["make", *quiet, *command.split()[1:]]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
     return done.stdout.strip()
 
