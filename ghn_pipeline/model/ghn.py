@@ -2,13 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ghn_pipeline.model.graph import Block, Node
+from ghn_pipeline.model.compiled import propagate
+from ghn_pipeline.model.graph import Node
 from ghn_pipeline.model.hypernetwork import Hypernetwork
 from ghn_pipeline.model.network import Network, Spec
 from ghn_pipeline.model.propagation import Graphs, Propagation
@@ -84,47 +85,27 @@ class GHN(nn.Module):
         """
         if {len(n.modules) for n in networks} != {self.modules_of_network}:
             raise ValueError(f"this GHN weighs networks of {self.modules_of_network} modules")
-        device = self.embedding.weight.device
-        # Eq. 12
-        passed = torch.zeros(len(networks), 1, self.embedding.embedding_dim, device=device)
-        embeddings, known = [], {}
-        for m in range(self.modules_of_network):
-            blocks = [n.modules[m].block for n in networks]
-            key = tuple(map(id, blocks))  # repeated blocks share a graph
-            if key not in known:
-                known[key] = Graphs.of(blocks, device), self.initial(blocks, device)
-            graphs, h = known[key]
-            if self.positions is not None:
-                h = h + self.positions.weight[m]
-            propagation = self.propagations[m % len(self.propagations)]
-            h = propagation(h, graphs, passed, self.passes, self.scheme)  # Eq. 5 and 14
-            embeddings.append(h)
-            if self.pass_embeddings:
-                # Eq. 13: the mean over the nodes of the module
-                passed = (h * graphs.real).sum(1, keepdim=True) / graphs.real.sum(1, keepdim=True)
-        starts = torch.tensor([0] + [h.shape[1] for h in embeddings]).cumsum(0).tolist()
-        return torch.cat(embeddings, dim=1), starts
-
-    def initial(self, blocks: Sequence[Block], device: torch.device) -> Tensor:
-        """Embed the operation of every node, its scale and its exit (section 7.2): [B, V, D].
-
-        The sum of their embeddings equals one matrix times the concatenated one-hot vectors.
-        """
-        h = self.embedding(self.numbered(blocks, lambda node: self.types[node.op], device))
-        if self.scales is not None:
-            h = h + self.scales(self.numbered(blocks, lambda n: self.scale_of[n.scale], device))
-        if self.exits is not None:
-            h = h + self.exits(self.numbered(blocks, lambda node: int(node.exit), device))
-        return cast(Tensor, h)
-
-    @staticmethod
-    def numbered(
-        blocks: Sequence[Block], of: Callable[[Node], int], device: torch.device
-    ) -> Tensor:
-        """Return a number of every node, [B, V], with 0 for padding."""
-        V = max(len(block.nodes) for block in blocks)
-        rows = [[of(node) for node in block.nodes] for block in blocks]
-        return torch.tensor([row + [0] * (V - len(row)) for row in rows]).to(device)
+        graphs = Graphs([[module.block for module in n.modules] for n in networks])
+        # Section 7.2: one matrix times the concatenated one-hot vectors of a node's operation, scale,
+        # exit and module equals the sum of an embedding of each.
+        tables: list[tuple[nn.Module | None, Callable[[int, Node], int]]] = [
+            (self.embedding, lambda m, node: self.types[node.op]),
+            (self.scales, lambda m, node: self.scale_of[node.scale]),
+            (self.exits, lambda m, node: int(node.exit)),
+            (self.positions, lambda m, node: m),
+        ]
+        parts = [(table, graphs.rows(of)) for table, of in tables if table is not None]
+        # one copy to the device
+        numbers = torch.tensor([n for _, rows in parts for n in rows] + graphs.numbers)
+        *indices, described = numbers.to(self.embedding.weight.device).split_with_sizes(
+            [*(len(rows) for _, rows in parts), len(graphs.numbers)]
+        )
+        embedded = [table(rows) for (table, _), rows in zip(parts, indices, strict=True)]
+        h = reduce(torch.add, embedded).view(len(networks), graphs.starts[-1], -1)
+        synchronous = self.scheme == "synchronous"
+        how = self.passes, synchronous, self.pass_embeddings
+        # Eq. 5 and 14
+        return propagate(self.propagations, h, graphs, described, *how), graphs.starts
 
     def generate(
         self, networks: Sequence[Network], embeddings: Tensor, starts: Sequence[int]

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate, chain
 
 from ghn_pipeline.model.isomorphism import canonical_form
 from ghn_pipeline.system.errors import UserError, did_you_mean
@@ -83,6 +84,17 @@ class Block:
         for node in self.nodes:
             depths.append(1 + max((depths[u] for u in node.inputs), default=-1))
         return tuple(depths)
+
+    @cached_property
+    def numbers(self) -> tuple[int, ...]:
+        """The graph as numbers: how many nodes V, 2V + 1 places, and a list.
+
+        What node v reads stands in the list from place v to before place v + 1, and what reads it
+        from place V + v.
+        """
+        rows = [*(node.inputs for node in self.nodes), *self.children]
+        places = accumulate(map(len, rows), initial=0)
+        return (len(self.nodes), *places, *chain.from_iterable(rows))
 
     @cached_property
     def hash(self) -> str:

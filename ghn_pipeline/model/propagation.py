@@ -1,65 +1,71 @@
-"""Message passing on block graphs: the graph neural network G of Eq. 3 to 5 and 15.
+"""Message passing on block graphs: the graph neural network G of Eq. 3 to 5 and 12 to 15.
 
-Letters: B architectures, V nodes of a block (padded to the largest), D the length of an embedding.
+This is its definition. `compiled.py` does the same by one operator, where it can.
+
+Letters: B architectures, V nodes of a block and W of all modules (both padded to the largest of the
+B), D the length of an embedding.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ghn_pipeline.model.graph import Block
-from ghn_pipeline.model.recurrence import Recurrence
+from ghn_pipeline.model.graph import Block, Node
 
 
-@dataclass(frozen=True)
-class Graphs:
-    """A batch of block graphs as tensors.
+class Update(NamedTuple):
+    """Nodes of several blocks that are updated together, since they exchange no message.
 
-    Nodes of one depth exchange no messages, so they are updated together; the result is exactly
-    that of updating them one after another.
+    The result is exactly that of updating them one after another.
 
     Attributes:
-        edges: [B, V, V], 1 if the row's node reads the column's.
-        entries: [B, V, 1], 1 for the nodes that read another module.
-        real: [B, V, 1], 1 for nodes, 0 for padding.
-        forward: masks [B, V, 1] of the nodes to update, by growing depth.
-        backward: the same masks by falling depth, without the last node, which is not visited
-            twice (Eq. 15: 2|V| - 1 updates).
+        nodes: [r], places among the B·V nodes of the blocks.
+        read: [r, k], places of the nodes that they hear, padded with 0.
+        messages: [r, k, 1], 1 for a message and 0 for padding.
+        outside: [r, 1], 1 for nodes that hear another module (Eq. 14).
     """
 
-    edges: Tensor
-    entries: Tensor
-    real: Tensor
-    forward: tuple[Tensor, ...]
-    backward: tuple[Tensor, ...]
+    nodes: Tensor
+    read: Tensor
+    messages: Tensor
+    outside: Tensor
 
-    @classmethod
-    def of(cls, blocks: Sequence[Block], device: torch.device | str = "cpu") -> "Graphs":
-        """Build the tensors for `blocks` on `device`."""
-        V = max(len(block.nodes) for block in blocks)
-        edges = torch.zeros(len(blocks), V, V)
-        entries = torch.zeros(len(blocks), V, 1)
-        depths = torch.full((len(blocks), V, 1), -1)
-        last = torch.zeros(len(blocks), V, 1, dtype=torch.bool)
-        for b, block in enumerate(blocks):
-            for v, node in enumerate(block.nodes):
-                edges[b, v, list(node.inputs)] = 1
-                entries[b, v] = not node.inputs
-                depths[b, v] = block.depths[v]
-            last[b, len(block.nodes) - 1] = True
-        levels = range(int(depths.max()) + 1)
-        forward = [(depths == level).to(device) for level in levels]
-        backward = [((depths == level) & ~last).to(device) for level in reversed(levels)]
-        return cls(
-            edges.to(device),
-            entries.to(device),
-            (depths >= 0).float().to(device),
-            tuple(forward),
-            tuple(mask for mask in backward if mask.any()),
+
+def updates(blocks: Sequence[Block], synchronous: bool) -> list[Update]:
+    """List the updates of one pass over `blocks`: 2|V| - 1 of each in Eq. 15, else |V|."""
+    V = max(len(block.nodes) for block in blocks)
+
+    def update(level: Sequence[tuple[int, int]], forth: bool, back: bool) -> Update:
+        heard = [blocks[b].nodes[v].inputs * forth + blocks[b].children[v] * back for b, v in level]
+        k = max(map(len, heard))
+        read = [
+            [b * V + u for u in us] + [0] * (k - len(us))
+            for (b, _), us in zip(level, heard, strict=True)
+        ]
+        return Update(
+            torch.tensor([b * V + v for b, v in level]),
+            torch.tensor(read, dtype=torch.int64),
+            torch.tensor([[[i < len(us)] for i in range(k)] for us in heard]).view(
+                len(level), k, 1
+            ),
+            torch.tensor([[forth and not blocks[b].nodes[v].inputs] for b, v in level]),
         )
+
+    nodes = [(b, v) for b, block in enumerate(blocks) for v in range(len(block.nodes))]
+    if synchronous:  # Eq. 3: all nodes, edges in both directions
+        return [update(nodes, True, True)]
+    depths = range(max(depth for block in blocks for depth in block.depths) + 1)
+    levels = [[(b, v) for b, v in nodes if blocks[b].depths[v] == depth] for depth in depths]
+    # Eq. 15: the last node is not visited twice
+    again = [[(b, v) for b, v in level if v + 1 < len(blocks[b].nodes)] for level in levels[::-1]]
+    return [update(level, True, False) for level in levels] + [
+        update(level, False, True) for level in again if level
+    ]
 
 
 class Propagation(nn.Module):
@@ -73,49 +79,106 @@ class Propagation(nn.Module):
         self.first, self.second = nn.Linear(size, hidden), nn.Linear(hidden, size)
         self.cell = nn.GRUCell(size, size)
 
-    def forward(
-        self, h: Tensor, graphs: Graphs, passed: Tensor, passes: int, scheme: str
-    ) -> Tensor:
-        """Propagate `passes` times (T).
+    def forward(self, h: Tensor, passed: Tensor, updates: Sequence[Update]) -> Tensor:
+        """Update embeddings.
 
         Args:
-            h: initial embeddings [B, V, D].
-            graphs: the block graphs.
-            passed: embedding of the previous module [B, 1, D] (Eq. 14), or zero. Input nodes
-                receive it as their message along forward edges.
-            passes: T; one pass is one forward-backward phase, or one synchronous step.
-            scheme: "forward-backward" (Eq. 15) or "synchronous" (Eq. 3, all nodes active, edges
-                in both directions).
+            h: initial embeddings [B·V, D].
+            passed: for each node the embedding of the module before [B·V, D], zero for none.
+            updates: of all passes.
 
         Returns:
-            Embeddings [B, V, D].
+            Embeddings [B·V, D].
         """
-        if scheme == "synchronous":
-            edges = graphs.edges + graphs.edges.mT
-            updates = [(True, graphs.real.bool())]
-        else:
-            edges = graphs.edges
-            updates = [(True, m) for m in graphs.forward] + [(False, m) for m in graphs.backward]
-        last: Tensor = Recurrence.apply(  # type: ignore[no-untyped-call]
-            h.flatten(0, 1),
-            self._constant(edges, graphs.entries * passed),
-            self._constant(edges.mT),
-            self.first.weight,
-            self.first.bias,
-            self.cell.weight_ih @ self.second.weight,
-            self.cell.weight_hh,
-            self.cell.bias_hh,
-            edges,
-            [(forward, active.flatten(0, 1)) for forward, active in updates] * passes,
-            torch.is_grad_enabled(),
+        for nodes, read, messages, outside in updates:
+            heard = self.second(F.relu(self.first(h[read]))) * messages  # Eq. 4
+            m = heard.sum(1) + passed[nodes] * outside
+            h = h.index_copy(0, nodes, self.cell(m, h[nodes]))  # Eq. 3
+        return h
+
+
+class Graphs:
+    """The block graphs of B networks, which have equally many modules.
+
+    Args:
+        chains: for each network the blocks of its modules.
+
+    Attributes:
+        starts: where each module starts in the W rows of an architecture, and W.
+    """
+
+    def __init__(self, chains: Sequence[Sequence[Block]]) -> None:
+        self.chains = chains
+        self.modules = list(zip(*chains, strict=True))
+        self.sizes = [max(len(block.nodes) for block in blocks) for blocks in self.modules]
+        self.starts = list(accumulate(self.sizes, initial=0))
+
+    @cached_property
+    def numbers(self) -> list[int]:
+        """The graphs as the operator reads them.
+
+        How many modules M; `starts`; for each of the B·M blocks where in these numbers its own
+        (`Block.numbers`) begin; these, of each block once.
+        """
+        M = len(self.modules)
+        blocks = {id(block): block.numbers for chain in self.chains for block in chain}
+        first = 2 + M + len(self.chains) * M
+        begins = dict(
+            zip(blocks, accumulate(map(len, blocks.values()), initial=first), strict=False)
         )
-        return last.view_as(h)
+        places = [begins[id(block)] for chain in self.chains for block in chain]
+        return [M, *self.starts, *places, *(n for numbers in blocks.values() for n in numbers)]
 
-    def _constant(self, edges: Tensor, outer: Tensor | float = 0.0) -> Tensor:
-        """Return the part of the input gates that does not depend on hidden messages, [n, 3D].
+    def rows(self, of: Callable[[int, Node], int]) -> list[int]:
+        """Return a number of each node, given its module: B·W, with 0 for padding."""
+        return [
+            number
+            for chain in self.chains
+            for m, (block, size) in enumerate(zip(chain, self.sizes, strict=True))
+            for number in [of(m, node) for node in block.nodes] + [0] * (size - len(block.nodes))
+        ]
 
-        The map from the hidden layer of M to the gates of U is linear, so the last bias of M counts
-        once for each edge, and a message from outside is added as it is.
-        """
-        m = edges.sum(2, keepdim=True) * self.second.bias + outer
-        return F.linear(m, self.cell.weight_ih, self.cell.bias_ih).flatten(0, 1)
+
+def propagate(
+    propagations: nn.ModuleList,
+    h: Tensor,
+    graphs: Graphs,
+    passes: int,
+    synchronous: bool,
+    pass_embeddings: bool,
+) -> Tensor:
+    """Propagate through the chain of modules.
+
+    Args:
+        propagations: a `Propagation` for all modules, or one for each.
+        h: initial embeddings [B, W, D].
+        graphs: of the B networks.
+        passes: T; one pass is one forward-backward phase, or one synchronous step.
+        synchronous: whether all nodes are active at once, with edges in both directions (Eq. 3);
+            otherwise one after another, forward and back (Eq. 15).
+        pass_embeddings: whether each module hears the mean embedding of the one before.
+
+    Returns:
+        Embeddings [B, W, D].
+    """
+    B, _, D = h.shape
+    passed = h.new_zeros(B, D)  # Eq. 12
+    known: dict[tuple[int, ...], list[Update]] = {}
+    embeddings = []
+    for m, (blocks, initial) in enumerate(
+        zip(graphs.modules, h.split_with_sizes(graphs.sizes, 1), strict=True)
+    ):
+        key = tuple(map(id, blocks))  # repeated blocks have the same graph
+        if key not in known:
+            made = updates(blocks, synchronous)
+            known[key] = [Update(*(part.to(h.device) for part in update)) for update in made]
+        V = graphs.sizes[m]
+        propagation = propagations[m % len(propagations)]
+        heard = passed.repeat_interleave(V, 0)  # Eq. 14
+        own = propagation(initial.flatten(0, 1), heard, known[key] * passes).view(B, V, D)
+        embeddings.append(own)
+        if pass_embeddings:  # Eq. 13: the mean over the nodes of the module
+            counts = torch.tensor([[len(block.nodes)] for block in blocks], device=h.device)
+            real = torch.arange(V, device=h.device) < counts
+            passed = (own * real[:, :, None]).sum(1) / counts
+    return torch.cat(embeddings, 1)

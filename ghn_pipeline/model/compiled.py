@@ -1,0 +1,192 @@
+"""Propagation as one operator of PyTorch, computed by compiled code.
+
+A pass over a network is hundreds of updates of a few vectors of 32 numbers: as tensor operations
+most of the time is spent starting them. `propagation.c` is compiled when this package is installed;
+where it could not be, and on accelerators, the definition in `propagation.py` does the work.
+
+Shapes: B architectures, W nodes of all their modules, P propagation networks, D numbers of an
+embedding, S hidden units of the message MLP.
+"""
+
+import ctypes
+import sysconfig
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ghn_pipeline.model import propagation
+from ghn_pipeline.model.propagation import Graphs
+
+
+def _library(name: str) -> ctypes.CDLL | None:
+    """Load what was compiled for a type of number, if it was."""
+    file = Path(__file__).with_name(f"propagation_{name}{sysconfig.get_config_var('EXT_SUFFIX')}")
+    return ctypes.CDLL(str(file)) if file.exists() else None
+
+
+#: What was compiled, for each type of number.
+LIBRARIES = {
+    dtype: library
+    for dtype in (torch.float32, torch.float64)
+    if (library := _library(str(dtype).removeprefix("torch.")))
+}
+
+
+def engine(device: torch.device, dtype: torch.dtype) -> str:
+    """Return what propagates there: "compiled", or "torch" for the definition."""
+    return "compiled" if device.type in ("cpu", "meta") and dtype in LIBRARIES else "torch"
+
+
+def propagate(
+    propagations: nn.ModuleList,
+    h: Tensor,
+    graphs: Graphs,
+    numbers: Tensor,
+    passes: int,
+    synchronous: bool,
+    pass_embeddings: bool,
+) -> Tensor:
+    """Propagate as `propagation.propagate` does, by the operator where there is one.
+
+    Args:
+        propagations: a `Propagation` for all modules, or one for each.
+        h: initial embeddings [B, W, D].
+        graphs: of the B networks.
+        numbers: `graphs.numbers` on the device of `h`.
+        passes: T.
+        synchronous: the scheme.
+        pass_embeddings: whether each module hears the mean embedding of the one before.
+
+    Returns:
+        Embeddings [B, W, D].
+    """
+    how = passes, synchronous, pass_embeddings
+    if engine(h.device, h.dtype) == "torch":
+        return propagation.propagate(propagations, h, graphs, *how)
+    operator = torch.ops.ghn_pipeline.propagate
+    out: Tensor = operator(h, *matrices(propagations), numbers, *how)
+    return out
+
+
+def matrices(propagations: nn.ModuleList) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the parameters as the operator reads them; in each matrix the last row is added.
+
+    Returns:
+        state: [P, D + 1, 3D + S], from an embedding to its part of the gates of U, and to the
+            hidden layer of M before the ReLU.
+        gates: [P, S + 1, 3D], from the sum of hidden layers to the gates' inputs. Between them
+            everything is linear, and the last bias of M counts once for each message.
+        inputs: [P, D + 1, 3D], from a message from outside to the gates' inputs.
+    """
+    first, offset, second, last, inputs, given, recurrent, own = (
+        torch.stack([p.get_parameter(name) for p in propagations])
+        for name in (
+            "first.weight",
+            "first.bias",
+            "second.weight",
+            "second.bias",
+            "cell.weight_ih",
+            "cell.bias_ih",
+            "cell.weight_hh",
+            "cell.bias_hh",
+        )
+    )
+    state, added = torch.cat((recurrent, first), 1), torch.cat((own, offset), 1)
+    return (
+        torch.cat((state.mT, added[:, None]), 1),
+        (inputs @ torch.cat((second, last[:, :, None]), 2)).mT.contiguous(),
+        torch.cat((inputs.mT, given[:, None]), 1),
+    )
+
+
+class Sizes(ctypes.Structure):
+    """`Sizes` of propagation.c."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_int64) for name in ("B", "W", "D", "S", "P", "T", "synchronous", "passing")
+    )
+
+
+class Weights(ctypes.Structure):
+    """`Weights` of propagation.c: addresses of the three matrices."""
+
+    _fields_ = tuple((name, ctypes.c_void_p) for name in ("state", "gates", "inputs"))
+
+
+def _call(
+    name: str,
+    h: Tensor,
+    weights: Sequence[Tensor],
+    numbers: Tensor,
+    how: Sequence[int],
+    *rest: Tensor | Sequence[Tensor],
+) -> None:
+    """Call a function of the library, whose `rest` are addresses of numbers or of matrices."""
+    sizes = Sizes(*h.shape, weights[1].shape[1] - 1, len(weights[0]), *how)
+    pointers = [
+        ctypes.c_void_p(one.data_ptr())
+        if isinstance(one, Tensor)
+        else ctypes.byref(Weights(*(tensor.data_ptr() for tensor in one)))
+        for one in (numbers, weights, *rest)
+    ]
+    if getattr(LIBRARIES[h.dtype], name)(ctypes.byref(sizes), *pointers):
+        raise MemoryError("no memory for the propagation of embeddings")
+
+
+def _forward(
+    h: Tensor, state: Tensor, gates: Tensor, inputs: Tensor, numbers: Tensor, *how: Any
+) -> Tensor:
+    out = h.clone(memory_format=torch.contiguous_format)
+    weights = [t.contiguous() for t in (state, gates, inputs)]
+    _call("propagate", h, weights, numbers, how, out)
+    return out
+
+
+def _backward(
+    grad: Tensor,
+    out: Tensor,
+    h: Tensor,
+    state: Tensor,
+    gates: Tensor,
+    inputs: Tensor,
+    numbers: Tensor,
+    *how: Any,
+) -> tuple[Tensor, ...]:
+    grad = grad.clone(memory_format=torch.contiguous_format)
+    weights = [t.contiguous() for t in (state, gates, inputs)]
+    sums = [torch.zeros_like(t) for t in weights]
+    _call("propagate_backward", h, weights, numbers, how, h.contiguous(), out, grad, sums)
+    return (grad, *sums)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(output, *inputs[:5])
+    ctx.how = inputs[5:]
+
+
+def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    found = torch.ops.ghn_pipeline.propagate_backward(grad, *ctx.saved_tensors, *ctx.how)
+    return (*found, None, None, None, None)
+
+
+_ARGUMENTS = (
+    "Tensor h, Tensor state, Tensor gates, Tensor inputs, Tensor numbers, int passes, "
+    "bool synchronous, bool pass_embeddings"
+)
+# at its first call `torch.library.custom_op` would load the compiler of PyTorch: a second's work
+torch.library.define("ghn_pipeline::propagate", f"({_ARGUMENTS}) -> Tensor")
+torch.library.define(
+    "ghn_pipeline::propagate_backward",
+    f"(Tensor grad, Tensor out, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor, Tensor)",
+)
+torch.library.impl("ghn_pipeline::propagate", "cpu", _forward)
+torch.library.impl("ghn_pipeline::propagate_backward", "cpu", _backward)
+torch.library.register_fake("ghn_pipeline::propagate", lambda h, *_: h.new_empty(h.shape))
+torch.library.register_fake(
+    "ghn_pipeline::propagate_backward",
+    lambda grad, out, *rest: tuple(t.new_empty(t.shape) for t in rest[:4]),
+)
+torch.library.register_autograd("ghn_pipeline::propagate", _differentiate, setup_context=_keep)
