@@ -1,8 +1,10 @@
 """What the hypernetwork costs beside the network that it weighs: `python benchmarks/speed.py`.
 
-Every figure is a ratio of two things timed in turn, in this process, on one device; the limit is
-what the same network costs with ordinary weights. Options: --threads, --repeats, --quick (leaves
-out the paper's shape, which takes minutes on a processor).
+Most figures are ratios of two things timed in turn, in this process, on one device; the limit is
+what the same network costs with ordinary weights. Of propagation alone the processor time of one
+thread is held against its arithmetic, and the count of tensor operations against the network's.
+Options: --threads, --repeats, --quick (leaves out the paper's shape, which takes minutes on a
+processor).
 """
 
 import argparse
@@ -17,7 +19,9 @@ from statistics import median
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from ghn_pipeline.model.compiled import engine
 from ghn_pipeline.model.network import Network, Trained, batch_statistics, run
 from ghn_pipeline.model.operations import OPERATIONS, Norm
 from ghn_pipeline.pipeline.commit import commit
@@ -225,6 +229,96 @@ def generation(config: Config, repeats: int, device: torch.device) -> None:
     )
 
 
+def propagation(config: Config, device: torch.device) -> None:
+    """Embeddings alone, by one thread: processor time, against fixed targets.
+
+    Of one architecture these are 10 and 15 times what its multiply-adds take at the best: 11.0
+    million forward, 0.5 ms, and three times as many with gradients, 1.4 ms. Of 64 they are a fifth
+    and a twelfth of what tensor operations took, one after another.
+    """
+    space = space_of(config)
+    ghn = build(space, config.ghn, 0).to(device)
+    rng = Random(4)
+
+    def drawn(count: int, nodes: int) -> list[Network]:
+        return [Network(space.modules(space.sample(rng, nodes)), 1) for _ in range(count)]
+
+    @torch.no_grad()
+    def forward(networks: list[Network]) -> None:
+        ghn.embed(networks)
+
+    def with_gradients(networks: list[Network]) -> None:
+        ghn.zero_grad()
+        ghn.embed(networks)[0].sum().backward()
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    print(f"propagation by {engine(device, torch.float32)}")
+    targets = {(1, 7): (5, 21), (64, 17): (296, 934)}
+    for (count, nodes), limits in targets.items():
+        networks = drawn(count, nodes)
+        for what, work, limit in (
+            ("forward", forward, limits[0]),
+            ("with gradients", with_gradients, limits[1]),
+        ):
+            took = []
+            for _ in range(6 if count > 1 else 30):
+                synchronize(device)
+                begun = time.process_time()
+                work(networks)
+                synchronize(device)
+                took.append(1e3 * (time.process_time() - begun))
+            name = f"{count} embedded {what}  N={nodes} T={config.ghn.passes}"
+            print(
+                f"{name:<66} {median(took):9.1f} ms of the processor, least {min(took):.1f}   "
+                f"target at most {limit}",
+                flush=True,
+            )
+    torch.set_num_threads(threads)
+
+
+class Counted(TorchDispatchMode):
+    """Counts the tensor operations that are dispatched."""
+
+    operations = 0
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
+        self.operations += 1
+        return func(*args, **kwargs or {})
+
+
+def operations(config: Config, target: str, device: torch.device) -> None:
+    """What a GHN dispatches in a training step over what its network does."""
+    space = space_of(config)
+    ghn = build(space, config.ghn, 0).to(device)
+    images, labels = images_for(config, 2, device)
+    rng, of_ghn, of_embed, of_network = Random(5), 0, 0, 0
+    for _ in range(5):
+        network = Network(space.modules(space.sample(rng, config.ghn.nodes)), 1)
+        weights = {name: w.detach().requires_grad_() for name, w in ghn([network])[0].items()}
+        with Counted() as alone:
+            F.cross_entropy(run(network, weights, images), labels).backward()
+        with Counted() as step:
+            F.cross_entropy(run(network, ghn([network])[0], images), labels).backward()
+        with Counted() as embed:
+            ghn.embed([network])[0].sum().backward()
+        of_network += alone.operations
+        of_ghn += step.operations - alone.operations
+        of_embed += embed.operations
+    print(
+        f"{'operations of the GHN / of its network  ' + config.scale + ' shape':<66} "
+        f"{of_ghn // 5:9,}    {of_network // 5:9,}      ratio {of_ghn / of_network:6.3f}, "
+        f"of embeddings alone {of_embed / of_network:.3f}   target {target}",
+        flush=True,
+    )
+
+
 def main() -> None:
     """Print every ratio."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -236,6 +330,11 @@ def main() -> None:
     print({**hardware(device), **commit(), "torch": torch.__version__})
     quick = load([ROOT / "params.yaml", ROOT / "presets/quick.yaml"])
     paper = load([ROOT / "params.yaml"])
+    cells = load([ROOT / "params.yaml", ROOT / "presets/nasbench201.yaml"])
+    prepare_process(paper.compute.threads)
+    propagation(paper, device)
+    for config, target in ((paper, "0.5"), (quick, "0.7"), (cells, "1.0")):
+        operations(config, target, device)
     print(f"{'':66} {'first':>12} {'second':>12}   first / second, median [least, most]")
     for config in [quick] if args.quick else [quick, paper]:
         prepare_process(config.compute.threads)
