@@ -1,16 +1,19 @@
 """Propagation as one operator of PyTorch, computed by compiled code.
 
 A pass over a network is hundreds of updates of a few vectors of 32 numbers: as tensor operations
-most of the time is spent starting them. `propagation.c` is compiled when this package is installed;
-where it could not be, and on accelerators, the definition in `propagation.py` does the work.
+most of the time is spent starting them. `propagation.c` is compiled when this package is installed.
+For a GPU Triton, which comes with PyTorch for CUDA, compiles `propagation_triton.py`. Where neither
+is, the definition in `propagation.py` does the work.
 
 Shapes: B architectures, W nodes of all their modules, P propagation networks, D numbers of an
 embedding, S hidden units of the message MLP.
 """
 
 import ctypes
+import shutil
 import sysconfig
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +37,14 @@ LIBRARIES = {
     if (library := _library(str(dtype).removeprefix("torch.")))
 }
 
+#: Triton compiles a part of its own by one of these.
+TRITON = bool(find_spec("triton") and (shutil.which("gcc") or shutil.which("clang")))
+
 
 def engine(device: torch.device, dtype: torch.dtype) -> str:
-    """Return what propagates there: "compiled", or "torch" for the definition."""
+    """Return what propagates there: "compiled", "triton", or "torch" for the definition."""
+    if device.type == "cuda" and TRITON and dtype in (torch.float32, torch.float64):
+        return "triton"
     return "compiled" if device.type in ("cpu", "meta") and dtype in LIBRARIES else "torch"
 
 
@@ -67,7 +75,7 @@ def propagate(
     if engine(h.device, h.dtype) == "torch":
         return propagation.propagate(propagations, h, graphs, *how)
     operator = torch.ops.ghn_pipeline.propagate
-    out: Tensor = operator(h, *matrices(propagations), numbers, *how)
+    out: Tensor = operator(h, *matrices(propagations), numbers, max(graphs.sizes), *how)
     return out
 
 
@@ -106,7 +114,8 @@ class Sizes(ctypes.Structure):
     """`Sizes` of propagation.c."""
 
     _fields_ = tuple(
-        (name, ctypes.c_int64) for name in ("B", "W", "D", "S", "P", "T", "synchronous", "passing")
+        (name, ctypes.c_int64)
+        for name in ("B", "W", "D", "S", "P", "most", "T", "synchronous", "passing")
     )
 
 
@@ -162,6 +171,18 @@ def _backward(
     return (grad, *sums)
 
 
+def _forward_triton(*args: Any) -> Tensor:
+    from ghn_pipeline.model import propagation_triton  # it is not everywhere
+
+    return propagation_triton.forward(*args)
+
+
+def _backward_triton(*args: Any) -> tuple[Tensor, ...]:
+    from ghn_pipeline.model import propagation_triton
+
+    return propagation_triton.backward(*args)
+
+
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.save_for_backward(output, *inputs[:5])
     ctx.how = inputs[5:]
@@ -169,11 +190,12 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     found = torch.ops.ghn_pipeline.propagate_backward(grad, *ctx.saved_tensors, *ctx.how)
-    return (*found, None, None, None, None)
+    return (*found, None, None, None, None, None)
 
 
+# `most` is the number of nodes of the largest block
 _ARGUMENTS = (
-    "Tensor h, Tensor state, Tensor gates, Tensor inputs, Tensor numbers, int passes, "
+    "Tensor h, Tensor state, Tensor gates, Tensor inputs, Tensor numbers, int most, int passes, "
     "bool synchronous, bool pass_embeddings"
 )
 # at its first call `torch.library.custom_op` would load the compiler of PyTorch: a second's work
@@ -184,6 +206,8 @@ torch.library.define(
 )
 torch.library.impl("ghn_pipeline::propagate", "cpu", _forward)
 torch.library.impl("ghn_pipeline::propagate_backward", "cpu", _backward)
+torch.library.impl("ghn_pipeline::propagate", "cuda", _forward_triton)
+torch.library.impl("ghn_pipeline::propagate_backward", "cuda", _backward_triton)
 torch.library.register_fake("ghn_pipeline::propagate", lambda h, *_: h.new_empty(h.shape))
 torch.library.register_fake(
     "ghn_pipeline::propagate_backward",

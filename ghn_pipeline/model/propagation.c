@@ -32,8 +32,9 @@ typedef int64_t Int;
 typedef struct {
     Int B, W; /* architectures, and the rows of each: the nodes of all its modules, padded */
     Int D, S;
-    Int P; /* propagation networks: 1, or one for each module */
-    Int T; /* passes */
+    Int P;    /* propagation networks: 1, or one for each module */
+    Int most; /* nodes of the largest block */
+    Int T;    /* passes */
     Int synchronous, passing; /* whether each module hears the mean embedding of the one before */
 } Sizes;
 
@@ -320,8 +321,8 @@ static const Int *block_of(const Int *graphs, Int b, Int m) {
 
 static Int updates_of(const Sizes *n, Int V) { return n->T * (n->synchronous ? V : 2 * V - 1); }
 
-static void reserve(char **reserved, size_t *used, const Sizes *n, Int V, Module *m, Gradients *g) {
-    const Int D = n->D, S = n->S, K = updates_of(n, V);
+static void reserve(char **reserved, size_t *used, const Sizes *n, Module *m, Gradients *g) {
+    const Int D = n->D, S = n->S, V = n->most, K = updates_of(n, V);
     m->h = take(reserved, used, (V + K) * (D + 1), sizeof(REAL));
     m->made = take(reserved, used, (V + K) * (3 * D + S), sizeof(REAL));
     m->gate = take(reserved, used, K * 3 * D, sizeof(REAL));
@@ -345,19 +346,13 @@ static void reserve(char **reserved, size_t *used, const Sizes *n, Int V, Module
 }
 
 /* Reserve memory for the largest module; NULL where there is none. */
-static char *prepare(const Sizes *n, const Int *graphs, Module *m, Gradients *g) {
-    Int largest = 1;
-    for (Int b = 0; b < n->B; b++)
-        for (Int i = 0; i < graphs[0]; i++) {
-            const Int V = block_of(graphs, b, i)[0];
-            largest = V > largest ? V : largest;
-        }
+static char *prepare(const Sizes *n, Module *m, Gradients *g) {
     char *reserved = NULL;
     size_t used = 0;
-    reserve(&reserved, &used, n, largest, m, g);
+    reserve(&reserved, &used, n, m, g);
     reserved = aligned_alloc(64, used);
     used = 0;
-    if (reserved) reserve(&reserved, &used, n, largest, m, g);
+    if (reserved) reserve(&reserved, &used, n, m, g);
     return reserved;
 }
 
@@ -392,7 +387,7 @@ static void transpose(REAL *to, const REAL *from, Int rows, Int width) {
  * Returns 0, or 1 where there is not enough memory. */
 int propagate(const Sizes *n, const Int *graphs, const Weights *weights, REAL *h) {
     Module m;
-    char *reserved = prepare(n, graphs, &m, NULL);
+    char *reserved = prepare(n, &m, NULL);
     if (!reserved) return 1;
     for (Int b = 0; b < n->B; b++)
         for (Int i = 0; i < graphs[0]; i++) {
@@ -418,7 +413,7 @@ int propagate_backward(
     const Int inputs = (D + 1) * 3 * D;
     Module m;
     Gradients g;
-    char *reserved = prepare(n, graphs, &m, &g);
+    char *reserved = prepare(n, &m, &g);
     if (!reserved) return 1;
     const Weights transposed = g.transposed;
     for (Int p = 0; p < n->P; p++) {

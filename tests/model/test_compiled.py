@@ -169,10 +169,18 @@ def arguments(sizes: tuple[int, ...], seed: int, share: bool = True) -> tuple[Gr
     return graphs, tuple(t.requires_grad_() for t in (h, *matrices))
 
 
+def alone(graphs: Graphs, b: int) -> tuple[Graphs, list[int]]:
+    """Return the graphs of one architecture, and its rows among those of all that are padded."""
+    chain = graphs.chains[b]
+    starts = zip(graphs.starts, chain, strict=False)
+    return Graphs([chain]), [s + v for s, block in starts for v in range(len(block.nodes))]
+
+
 def operate(graphs: Graphs, tensors: tuple, scheme: str, grad: Tensor) -> list[Tensor]:
     """Return the embeddings and the gradients of `tensors`."""
-    numbers = torch.tensor(graphs.numbers)
-    out = torch.ops.ghn_pipeline.propagate(*tensors, numbers, 3, scheme == "synchronous", True)
+    numbers, most = torch.tensor(graphs.numbers), max(graphs.sizes)
+    how = 3, scheme == "synchronous", True
+    out = torch.ops.ghn_pipeline.propagate(*tensors, numbers, most, *how)
     return [out.detach(), *torch.autograd.grad(out, tensors, grad)]
 
 
@@ -185,15 +193,10 @@ def test_gives_the_same_bytes_again_and_alone(scheme: str) -> None:
     first = operate(graphs, (h, *matrices), scheme, grad)
     second = operate(graphs, (h, *matrices), scheme, grad)
     assert all(map(torch.equal, first, second))
-    for b, chain in enumerate(graphs.chains):
-        alone = Graphs([chain])
-        rows = [
-            start + v
-            for start, block in zip(graphs.starts, chain, strict=False)
-            for v in range(len(block.nodes))
-        ]
-        own = h[b : b + 1, rows].detach().requires_grad_()
-        embeddings, of_h, *_ = operate(alone, (own, *matrices), scheme, grad[b : b + 1, rows])
+    for b in range(len(sizes)):
+        own, rows = alone(graphs, b)
+        mine = h[b : b + 1, rows].detach().requires_grad_()
+        embeddings, of_h, *_ = operate(own, (mine, *matrices), scheme, grad[b : b + 1, rows])
         assert torch.equal(embeddings[0], first[0][b, rows])
         assert torch.equal(of_h[0], first[1][b, rows])
 
@@ -214,7 +217,7 @@ def test_padding_stays_as_it_is() -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_the_operator_keeps_pytorchs_rules(share: bool) -> None:
     graphs, tensors = arguments((2, 3), seed=5, share=share)
-    rest = (torch.tensor(graphs.numbers), 2, False, True)
+    rest = (torch.tensor(graphs.numbers), max(graphs.sizes), 2, False, True)
     torch.library.opcheck(torch.ops.ghn_pipeline.propagate.default, (*tensors, *rest))
     grad = torch.randn_like(tensors[0])
     plain = [t.detach() for t in tensors]
@@ -228,10 +231,8 @@ def test_the_gradient_is_that_of_small_changes() -> None:
     torch.set_default_dtype(torch.float64)
     try:
         graphs, tensors = arguments((1,), seed=6)
-        numbers = torch.tensor(graphs.numbers)
-        torch.autograd.gradcheck(
-            lambda *t: torch.ops.ghn_pipeline.propagate(*t, numbers, 1, False, True), tensors
-        )
+        rest = (torch.tensor(graphs.numbers), max(graphs.sizes), 1, False, True)
+        torch.autograd.gradcheck(lambda *t: torch.ops.ghn_pipeline.propagate(*t, *rest), tensors)
     finally:
         torch.set_default_dtype(torch.float32)
 
@@ -252,7 +253,10 @@ def test_says_what_propagates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "LIBRARIES", {torch.float32: None})
     assert compiled.engine(cpu, torch.float32) == "compiled"
     assert compiled.engine(cpu, torch.float64) == "torch"
-    assert compiled.engine(torch.device("cuda"), torch.float32) == "torch"
+    for there, engine in ((True, "triton"), (False, "torch")):
+        monkeypatch.setattr(compiled, "TRITON", there)
+        assert compiled.engine(torch.device("cuda"), torch.float32) == engine
+    assert compiled.engine(torch.device("mps"), torch.float32) == "torch"
 
 
 def test_was_compiled_where_there_is_a_compiler() -> None:
