@@ -60,4 +60,6 @@ clean-checkpoints:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@ls ghn_pipeline/model/propagation_float32.*.so > /dev/null 2>&1 || \
+		echo "Without a C compiler propagation was not compiled: PyTorch does it, slowly."
 	touch $@

@@ -17,7 +17,7 @@
 
 /* Where the system can choose a function when the library is loaded, there is one for each set of
  * vector instructions. */
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__has_attribute)
+#if !defined(VECTORISED) && defined(__x86_64__) && defined(__GLIBC__) && defined(__has_attribute)
 #if __has_attribute(target_clones)
 #define VECTORISED __attribute__((target_clones("default", "avx2", "avx512f")))
 #endif

@@ -1,6 +1,7 @@
 """The operator that propagates, by compiled code, against its definition in PyTorch."""
 
 import copy
+import ctypes
 import os
 import shutil
 import subprocess
@@ -277,6 +278,21 @@ def test_installs_without_a_compiler(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert 'building extension "ghn_pipeline.model.propagation_float32" failed' in done.stderr
     assert not list(tmp_path.rglob("*.so"))
+
+
+@needs_the_library
+@pytest.mark.skipif(not shutil.which("cc"), reason="no compiler")
+def test_gives_the_same_bytes_by_other_instructions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # without the choice between sets of vector instructions: those that all processors have
+    assert built(tmp_path, CFLAGS="-DVECTORISED=").returncode == 0
+    (file,) = tmp_path.glob("ghn_pipeline/model/propagation_float32*.so")
+    graphs, tensors = arguments((7, 3), seed=7)
+    grad = torch.randn_like(tensors[0])
+    ours = operate(graphs, tensors, "forward-backward", grad)
+    monkeypatch.setitem(compiled.LIBRARIES, torch.float32, ctypes.CDLL(str(file)))
+    assert all(map(torch.equal, ours, operate(graphs, tensors, "forward-backward", grad)))
 
 
 WITHOUT_DYNAMO = """
