@@ -40,7 +40,7 @@ typedef struct {
 
 /* One matrix of each propagation network. */
 typedef struct {
-    REAL *state;  /* [P, D + 1, 3D + S]: an embedding to its part of the gates and to hidden units */
+    REAL *state;  /* [P, D + 1, 3D + S]: an embedding to its part of the gates, and hidden units */
     REAL *gates;  /* [P, S + 1, 3D]: the sum of hidden units, and of how many, to the gates */
     REAL *inputs; /* [P, D + 1, 3D]: a message from outside to the gates */
 } Weights;
@@ -68,7 +68,7 @@ typedef struct {
 /* exp(x) - 1 to the last digits, without a branch: 2^n exp(r) - 1 with |r| <= log(2) / 2. A NaN
  * stays one. Beyond the bounds neither a sigmoid nor a hyperbolic tangent changes any more. */
 static inline REAL expm1_of(REAL x) {
-    const int single = sizeof(REAL) == 4;
+    const int single = sizeof(REAL) == 4, place = single ? 23 : 52; /* of the exponent */
     const REAL bound = single ? 87 : 700;
     /* adding it rounds to a whole number, which is then in the last bits */
     const REAL rounder = single ? 12582912.0 : 6755399441055744.0;
@@ -96,8 +96,8 @@ static inline REAL expm1_of(REAL x) {
     p = p * r + (REAL)(1 / 6.0);
     p = p * r + (REAL)(1 / 2.0);
     p = p * r * r + r;
-    union { REAL real; BITS bits; } power = {t}; /* 2^n: n goes to the place of the exponent */
-    power.bits = (power.bits << (single ? 23 : 52)) + ((BITS)(single ? 127 : 1023) << (single ? 23 : 52));
+    union { REAL real; BITS bits; } power = {t}; /* 2^n */
+    power.bits = (power.bits << place) + ((BITS)(single ? 127 : 1023) << place);
     return power.real * p + (power.real - 1);
 }
 
@@ -120,7 +120,8 @@ static void multiply(
         const REAL c0 = c[0], c1 = c[step], c2 = c[2 * step], c3 = c[3 * step];
         const REAL c4 = c[4 * step], c5 = c[5 * step], c6 = c[6 * step], c7 = c[7 * step];
         for (Int o = 0; o < width; o++)
-            y[o] += ((c0 * m[o] + c1 * m[o + width]) + (c2 * m[o + 2 * width] + c3 * m[o + 3 * width]))
+            y[o] += ((c0 * m[o] + c1 * m[o + width])
+                     + (c2 * m[o + 2 * width] + c3 * m[o + 3 * width]))
                     + ((c4 * m[o + 4 * width] + c5 * m[o + 5 * width])
                        + (c6 * m[o + 6 * width] + c7 * m[o + 7 * width]));
     }
@@ -132,7 +133,8 @@ static void multiply(
  * reset, update and new) and by the embedding itself (`own`) to the new embedding. */
 VECTORISED
 static void unit(
-    REAL *restrict gate, const REAL *restrict own, const REAL *restrict h, REAL *restrict next, Int D
+    REAL *restrict gate, const REAL *restrict own, const REAL *restrict h, REAL *restrict next,
+    Int D
 ) {
     for (Int d = 0; d < 2 * D; d++) gate[d] = sigmoid(gate[d] + own[d]);
     for (Int d = 0; d < D; d++) {
