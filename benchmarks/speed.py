@@ -298,23 +298,23 @@ def operations(config: Config, target: str, device: torch.device) -> None:
     space = space_of(config)
     ghn = build(space, config.ghn, 0).to(device)
     images, labels = images_for(config, 2, device)
-    rng, of_ghn, of_embed, of_network = Random(5), 0, 0, 0
+    rng, of_ghn, of_network = Random(5), 0, 0
     for _ in range(5):
         network = Network(space.modules(space.sample(rng, config.ghn.nodes)), 1)
-        weights = {name: w.detach().requires_grad_() for name, w in ghn([network])[0].items()}
+        ghn.zero_grad()
+        with Counted() as forward:
+            made = ghn([network])[0]
+        weights = {name: w.detach().requires_grad_() for name, w in made.items()}
         with Counted() as alone:
             F.cross_entropy(run(network, weights, images), labels).backward()
-        with Counted() as step:
-            F.cross_entropy(run(network, ghn([network])[0], images), labels).backward()
-        with Counted() as embed:
-            ghn.embed([network])[0].sum().backward()
+        with Counted() as backward:
+            torch.autograd.backward(list(made.values()), [w.grad for w in weights.values()])
         of_network += alone.operations
-        of_ghn += step.operations - alone.operations
-        of_embed += embed.operations
+        of_ghn += forward.operations + backward.operations
     print(
         f"{'operations of the GHN / of its network  ' + config.scale + ' shape':<66} "
-        f"{of_ghn // 5:9,}    {of_network // 5:9,}      ratio {of_ghn / of_network:6.3f}, "
-        f"of embeddings alone {of_embed / of_network:.3f}   target {target}",
+        f"{of_ghn // 5:9,}    {of_network // 5:9,}      ratio {of_ghn / of_network:6.3f}   "
+        f"target {target}",
         flush=True,
     )
 

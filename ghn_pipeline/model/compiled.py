@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ghn_pipeline.model import propagation
-from ghn_pipeline.model.propagation import Graphs
+from ghn_pipeline.model.propagation import Graphs, Propagation
 
 
 def _library(name: str) -> ctypes.CDLL | None:
@@ -49,7 +49,7 @@ def engine(device: torch.device, dtype: torch.dtype) -> str:
 
 
 def propagate(
-    propagations: nn.ModuleList,
+    network: Propagation,
     h: Tensor,
     graphs: Graphs,
     numbers: Tensor,
@@ -60,7 +60,7 @@ def propagate(
     """Propagate as `propagation.propagate` does, by the operator where there is one.
 
     Args:
-        propagations: a `Propagation` for all modules, or one for each.
+        network: G.
         h: initial embeddings [B, W, D].
         graphs: of the B networks.
         numbers: `graphs.numbers` on the device of `h`.
@@ -73,41 +73,13 @@ def propagate(
     """
     how = passes, synchronous, pass_embeddings
     if engine(h.device, h.dtype) == "torch":
-        return propagation.propagate(propagations, h, graphs, *how)
-    operator = torch.ops.ghn_pipeline.propagate
-    out: Tensor = operator(h, *matrices(propagations), numbers, max(graphs.sizes), *how)
+        return propagation.propagate(network, h, graphs, *how)
+    # [P, S + 1, 3D], from the sum of hidden layers of M to the gates of U: between them everything
+    # is linear, and the last bias of M counts once for each message
+    gates = torch.bmm(network.second, network.inputs[:, :-1])
+    matrices = network.state, gates, network.inputs
+    out: Tensor = torch.ops.ghn_pipeline.propagate(h, *matrices, numbers, max(graphs.sizes), *how)
     return out
-
-
-def matrices(propagations: nn.ModuleList) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the parameters as the operator reads them; in each matrix the last row is added.
-
-    Returns:
-        state: [P, D + 1, 3D + S], from an embedding to its part of the gates of U, and to the
-            hidden layer of M before the ReLU.
-        gates: [P, S + 1, 3D], from the sum of hidden layers to the gates' inputs. Between them
-            everything is linear, and the last bias of M counts once for each message.
-        inputs: [P, D + 1, 3D], from a message from outside to the gates' inputs.
-    """
-    first, offset, second, last, inputs, given, recurrent, own = (
-        torch.stack([p.get_parameter(name) for p in propagations])
-        for name in (
-            "first.weight",
-            "first.bias",
-            "second.weight",
-            "second.bias",
-            "cell.weight_ih",
-            "cell.bias_ih",
-            "cell.weight_hh",
-            "cell.bias_hh",
-        )
-    )
-    state, added = torch.cat((recurrent, first), 1), torch.cat((own, offset), 1)
-    return (
-        torch.cat((state.mT, added[:, None]), 1),
-        (inputs @ torch.cat((second, last[:, :, None]), 2)).mT.contiguous(),
-        torch.cat((inputs.mT, given[:, None]), 1),
-    )
 
 
 class Sizes(ctypes.Structure):

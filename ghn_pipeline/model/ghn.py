@@ -1,17 +1,16 @@
 """The graph hypernetwork, which generates all weights of networks from their graphs (Eq. 8-14)."""
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
+from itertools import chain
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ghn_pipeline.model.compiled import propagate
 from ghn_pipeline.model.graph import Node
 from ghn_pipeline.model.hypernetwork import Hypernetwork
-from ghn_pipeline.model.network import Network, Spec
+from ghn_pipeline.model.network import Network, Place, Spec
 from ghn_pipeline.model.propagation import Graphs, Propagation
 
 
@@ -63,9 +62,7 @@ class GHN(nn.Module):
         self.scale_of = {scale: i for i, scale in enumerate(scales)}
         self.scales = nn.Embedding(len(scales), size) if len(scales) > 1 else None
         self.exits = nn.Embedding(2, size) if exits else None
-        self.propagations = nn.ModuleList(
-            Propagation(size, message_hidden) for _ in range(1 if share_parameters else modules)
-        )
+        self.propagation = Propagation(size, message_hidden, 1 if share_parameters else modules)
         self.hypernetwork = Hypernetwork(size, hidden, branches)
 
     def forward(self, networks: Sequence[Network]) -> list[dict[str, Tensor]]:
@@ -74,65 +71,118 @@ class GHN(nn.Module):
         Raises:
             ValueError: a network does not have the number of modules of this GHN.
         """
-        embeddings, starts = self.embed(networks)  # Eq. 10: H of what G returns
-        return self.generate(networks, embeddings, starts)
+        graphs = self.graphs(networks)
+        wanted = Wanted(networks, graphs)
+        of_graphs = [*self.one_hots(graphs), graphs.numbers]
+        sent = self.sent([*of_graphs, *wanted.numbers])
+        embeddings = self.propagate(graphs, sent[: len(of_graphs)])  # Eq. 10: H of what G returns
+        return self.generate(wanted, embeddings, sent[len(of_graphs) :])
 
     def embed(self, networks: Sequence[Network]) -> tuple[Tensor, list[int]]:
         """Propagate through the chain of modules (Eq. 12 to 14).
 
         Returns:
             Embeddings of all nodes [B, nodes of all modules, D], and the first node of each module.
+
+        Raises:
+            ValueError: a network does not have the number of modules of this GHN.
+        """
+        graphs = self.graphs(networks)
+        sent = self.sent([*self.one_hots(graphs), graphs.numbers])
+        return self.propagate(graphs, sent), graphs.starts
+
+    def graphs(self, networks: Sequence[Network]) -> Graphs:
+        """Return the block graphs of `networks`.
+
+        Raises:
+            ValueError: a network does not have the number of modules of this GHN.
         """
         if {len(n.modules) for n in networks} != {self.modules_of_network}:
             raise ValueError(f"this GHN weighs networks of {self.modules_of_network} modules")
-        graphs = Graphs([[module.block for module in n.modules] for n in networks])
-        # Section 7.2: one matrix times the concatenated one-hot vectors of a node's operation, scale,
-        # exit and module equals the sum of an embedding of each.
+        return Graphs([[module.block for module in n.modules] for n in networks])
+
+    @property
+    def tables(self) -> list[tuple[nn.Module, Callable[[int, Node], int]]]:
+        """The embeddings of a node (section 7.2), each with its row for a module and a node.
+
+        Their sum equals one matrix times the concatenated one-hot vectors of the node's operation,
+        scale and exit, and of its module.
+        """
         tables: list[tuple[nn.Module | None, Callable[[int, Node], int]]] = [
             (self.embedding, lambda m, node: self.types[node.op]),
             (self.scales, lambda m, node: self.scale_of[node.scale]),
             (self.exits, lambda m, node: int(node.exit)),
             (self.positions, lambda m, node: m),
         ]
-        parts = [(table, graphs.rows(of)) for table, of in tables if table is not None]
-        # one copy to the device
-        numbers = torch.tensor([n for _, rows in parts for n in rows] + graphs.numbers)
-        *indices, described = numbers.to(self.embedding.weight.device).split_with_sizes(
-            [*(len(rows) for _, rows in parts), len(graphs.numbers)]
-        )
-        embedded = [table(rows) for (table, _), rows in zip(parts, indices, strict=True)]
-        h = reduce(torch.add, embedded).view(len(networks), graphs.starts[-1], -1)
+        return [(table, of) for table, of in tables if table is not None]
+
+    def one_hots(self, graphs: Graphs) -> list[list[int]]:
+        """Return the place of the 1 in each one-hot vector of each node."""
+        return [graphs.rows(of) for _, of in self.tables]
+
+    def sent(self, lists: Sequence[list[int]]) -> list[Tensor]:
+        """Return lists of numbers as tensors on the device of this GHN, sent in one copy."""
+        numbers = torch.tensor(list(chain.from_iterable(lists)))
+        there = numbers.to(self.embedding.weight.device, non_blocking=True)
+        return list(there.split_with_sizes(list(map(len, lists))))
+
+    def propagate(self, graphs: Graphs, sent: Sequence[Tensor]) -> Tensor:
+        """Return embeddings [B, W, D] after all passes (Eq. 5 and 14)."""
+        *places, numbers = sent
+        embedded = [table(rows) for (table, _), rows in zip(self.tables, places, strict=True)]
+        h = reduce(torch.add, embedded).view(len(graphs.chains), graphs.starts[-1], -1)
         synchronous = self.scheme == "synchronous"
         how = self.passes, synchronous, self.pass_embeddings
-        # Eq. 5 and 14
-        return propagate(self.propagations, h, graphs, described, *how), graphs.starts
+        return propagate(self.propagation, h, graphs, numbers, *how)
 
     def generate(
-        self, networks: Sequence[Network], embeddings: Tensor, starts: Sequence[int]
+        self, wanted: "Wanted", embeddings: Tensor, sent: Sequence[Tensor]
     ) -> list[dict[str, Tensor]]:
-        """Generate every weight from the values that `embed` returns (Eq. 8)."""
-        groups: defaultdict[tuple[str, tuple[int, ...], bool], list[tuple[int, Spec]]]
-        groups = defaultdict(list)
+        """Generate every weight from embeddings [B, W, D] (Eq. 8 and 9)."""
+        weights: list[dict[str, Tensor]] = [{} for _ in embeddings]
+        made = self.hypernetwork(embeddings.flatten(0, 1), *sent, wanted.branches)
+        for (b, spec), weight in zip(wanted.members, made, strict=True):
+            weights[b][spec.name] = weight
+        return weights
+
+
+class Wanted:
+    """The weights of B networks, in order of their branches and shapes.
+
+    Attributes:
+        members: each weight with the number of its network.
+        branches: for each branch its shapes, with the number of weights that have each.
+        numbers: `ends`, `places` and `fan_in` of `Hypernetwork.forward`.
+    """
+
+    def __init__(self, networks: Sequence[Network], graphs: Graphs) -> None:
+        sorted_: dict[str, dict[tuple[int, ...], list[tuple[int, Spec]]]] = {}
         for b, network in enumerate(networks):
             for spec in network.specs:
-                groups[spec.branch, spec.shape, spec.reads is not None].append((b, spec))
-        rows, width = embeddings.flatten(0, 1), embeddings.shape[1]
-        hidden = F.relu(self.hypernetwork.node(rows))
-        weights: list[dict[str, Tensor]] = [{} for _ in networks]
-        for (branch, shape, on_edge), members in groups.items():
-            nodes = [b * width + starts[s.place[0]] + s.place[1] for b, s in members]
-            if on_edge:
-                read = [b * width + starts[s.reads[0]] + s.reads[1] for b, s in members if s.reads]
-                # section 7.2: a weight per edge takes the activations of parent and child
-                ends = torch.cat((rows[read], rows[nodes]), dim=1)
-                layer = F.relu(self.hypernetwork.edge(ends))
-            else:
-                layer = hidden[nodes]
-            fan_in = torch.tensor([float(s.fan_in) for _, s in members], device=rows.device)
-            generated = self.hypernetwork(layer, branch, shape, fan_in)  # Eq. 8 and 9
-            for (b, spec), weight in zip(members, generated.unbind(0), strict=True):
-                weights[b][spec.name] = weight
-        return weights
+                of_branch = sorted_.setdefault(spec.branch, {})
+                of_branch.setdefault(spec.shape, []).append((b, spec))
+        self.members = [
+            member for shapes in sorted_.values() for group in shapes.values() for member in group
+        ]
+        self.branches = {
+            branch: {shape: len(group) for shape, group in shapes.items()}
+            for branch, shapes in sorted_.items()
+        }
+        width = graphs.starts[-1]
+
+        def row(b: int, place: Place) -> int:
+            return b * width + graphs.starts[place[0]] + place[1]
+
+        edges: dict[tuple[int, int], int] = {}
+        places = []
+        for b, spec in self.members:
+            at = row(b, spec.place)
+            if spec.reads is not None:
+                edge = row(b, spec.reads), at
+                at = len(networks) * width + edges.setdefault(edge, len(edges))
+            places.append(at)
+        fan_in = [spec.fan_in for _, spec in self.members]
+        self.numbers = [list(chain.from_iterable(edges)), places, fan_in]
 
 
 def branch_shapes(networks: Sequence[Network]) -> dict[str, tuple[int, ...]]:

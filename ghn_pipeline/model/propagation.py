@@ -6,6 +6,7 @@ Letters: B architectures, V nodes of a block and W of all modules (both padded t
 B), D the length of an embedding.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import accumulate
@@ -71,29 +72,60 @@ def updates(blocks: Sequence[Block], synchronous: bool) -> list[Update]:
 class Propagation(nn.Module):
     """G: a GRU cell as U (Eq. 3) and a two-layer MLP as M (Eq. 4), both of section 5.1.1.
 
-    M is `second(relu(first(h)))`.
+    Its matrices multiply rows of numbers from the right, and the last row of each is its bias.
+
+    Args:
+        size: D, the length of an embedding.
+        hidden: S, units of the hidden layer of M.
+        count: P, 1 if all modules share G, or else the number of modules.
+
+    Attributes:
+        state: [P, D + 1, 3D + S], from an embedding to its part of the gates of U (reset, update
+            and new state), and to the hidden layer of M before the ReLU.
+        second: [P, S + 1, D], from the hidden layer of M to a message.
+        inputs: [P, D + 1, 3D], from a message to its part of the gates of U.
     """
 
-    def __init__(self, size: int, hidden: int) -> None:
+    def __init__(self, size: int, hidden: int, count: int = 1) -> None:
         super().__init__()
-        self.first, self.second = nn.Linear(size, hidden), nn.Linear(hidden, size)
-        self.cell = nn.GRUCell(size, size)
 
-    def forward(self, h: Tensor, passed: Tensor, updates: Sequence[Update]) -> Tensor:
+        def uniform(rows: int, columns: int) -> nn.Parameter:
+            bound = 1 / math.sqrt(rows)  # the bound of nn.Linear and of nn.GRUCell
+            return nn.Parameter(torch.empty(count, rows + 1, columns).uniform_(-bound, bound))
+
+        self.state = uniform(size, 3 * size + hidden)
+        self.second = uniform(hidden, size)
+        self.inputs = uniform(size, 3 * size)
+
+    def forward(self, h: Tensor, passed: Tensor, updates: Sequence[Update], m: int) -> Tensor:
         """Update embeddings.
 
         Args:
             h: initial embeddings [B·V, D].
             passed: for each node the embedding of the module before [B·V, D], zero for none.
             updates: of all passes.
+            m: the module.
 
         Returns:
             Embeddings [B·V, D].
         """
+        D, p = h.shape[1], m % len(self.state)
+        (recurrent, own), (first, offset), (second, last), (inputs, given) = (
+            (matrix[:-1].T, matrix[-1])
+            for matrix in (
+                self.state[p][:, : 3 * D],
+                self.state[p][:, 3 * D :],
+                self.second[p],
+                self.inputs[p],
+            )
+        )
         for nodes, read, messages, outside in updates:
-            heard = self.second(F.relu(self.first(h[read]))) * messages  # Eq. 4
-            m = heard.sum(1) + passed[nodes] * outside
-            h = h.index_copy(0, nodes, self.cell(m, h[nodes]))  # Eq. 3
+            hidden = F.relu(F.linear(h[read], first, offset))
+            heard = F.linear(hidden, second, last) * messages  # Eq. 4
+            message = heard.sum(1) + passed[nodes] * outside
+            # Eq. 3
+            new = torch.gru_cell(message, h[nodes], inputs, recurrent, given, own)
+            h = h.index_copy(0, nodes, new)
         return h
 
 
@@ -140,7 +172,7 @@ class Graphs:
 
 
 def propagate(
-    propagations: nn.ModuleList,
+    network: Propagation,
     h: Tensor,
     graphs: Graphs,
     passes: int,
@@ -150,7 +182,7 @@ def propagate(
     """Propagate through the chain of modules.
 
     Args:
-        propagations: a `Propagation` for all modules, or one for each.
+        network: G.
         h: initial embeddings [B, W, D].
         graphs: of the B networks.
         passes: T; one pass is one forward-backward phase, or one synchronous step.
@@ -173,9 +205,8 @@ def propagate(
             made = updates(blocks, synchronous)
             known[key] = [Update(*(part.to(h.device) for part in update)) for update in made]
         V = graphs.sizes[m]
-        propagation = propagations[m % len(propagations)]
         heard = passed.repeat_interleave(V, 0)  # Eq. 14
-        own = propagation(initial.flatten(0, 1), heard, known[key] * passes).view(B, V, D)
+        own = network(initial.flatten(0, 1), heard, known[key] * passes, m).view(B, V, D)
         embeddings.append(own)
         if pass_embeddings:  # Eq. 13: the mean over the nodes of the module
             counts = torch.tensor([[len(block.nodes)] for block in blocks], device=h.device)

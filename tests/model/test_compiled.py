@@ -12,7 +12,7 @@ from random import Random
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from workplace import ROOT
 
 from ghn_pipeline.model import compiled, propagation
@@ -141,8 +141,8 @@ def test_equals_the_definition_where_gates_are_open_or_shut(
     how = {"scheme": "forward-backward", "share_parameters": True, "pass_embeddings": True}
     ghn = made(SPACES["classification"], networks, seed=1, passes=1, **how)
     with torch.no_grad():
-        for parameter in ghn.propagations[0].cell.parameters():
-            parameter *= factor
+        ghn.propagation.state[:, :, : 3 * 32] *= factor
+        ghn.propagation.inputs *= factor
     # what the gates are given is so much larger, and with it the rounding
     assert_near_the_definition(ghn, networks, factor * tolerance, monkeypatch)
 
@@ -162,12 +162,12 @@ def arguments(sizes: tuple[int, ...], seed: int, share: bool = True) -> tuple[Gr
     networks = drawn(SPACES["classification"], Random(seed), sizes)
     graphs = Graphs([[module.block for module in n.modules] for n in networks])
     torch.manual_seed(seed)
-    propagations = nn.ModuleList(
-        Propagation(8, 6) for _ in range(1 if share else len(graphs.modules))
-    )
+    network = Propagation(8, 6, 1 if share else len(graphs.modules))
     h = torch.randn(len(sizes), graphs.starts[-1], 8)
-    matrices = [m.detach() for m in compiled.matrices(propagations)]
-    return graphs, tuple(t.requires_grad_() for t in (h, *matrices))
+    gates = network.second @ network.inputs[:, :-1]
+    return graphs, tuple(
+        t.detach().requires_grad_() for t in (h, network.state, gates, network.inputs)
+    )
 
 
 def alone(graphs: Graphs, b: int) -> tuple[Graphs, list[int]]:

@@ -76,7 +76,8 @@ def written_out(ghn: GHN, spec: Spec, embedded: list[Tensor]) -> Tensor:
     else:
         parent = embedded[spec.reads[0]][spec.reads[1]]
         layer = h.edge.weight @ torch.cat((parent, child)) + h.edge.bias
-    whole = h.kernels[spec.branch] @ layer.clamp(min=0) + h.offsets[spec.branch]
+    kernel, bias = h.kernels[spec.branch].split([len(layer), 1])
+    whole = (layer.clamp(min=0) @ kernel + bias).view(h.shapes[spec.branch])
     for axis, size in enumerate(spec.shape):
         surplus = whole.shape[axis] - size
         # leading channels; of a kernel as much is cut off on either side
@@ -97,19 +98,29 @@ def test_each_weight_is_h_of_its_embedding(share: bool, scheme: str) -> None:
             torch.testing.assert_close(weights[spec.name], theirs, rtol=1e-10, atol=1e-12)
 
 
+def generated(ghn: GHN, branches: dict[str, dict[tuple[int, ...], int]]) -> Sequence[Tensor]:
+    """Weights of a node's embedding, of fan-in 1."""
+    count = sum(n for counts in branches.values() for n in counts.values())
+    nothing, first = torch.empty(0, dtype=torch.int64), torch.zeros(count, dtype=torch.int64)
+    embedding = torch.randn(1, 6, generator=torch.Generator().manual_seed(0))
+    return ghn.hypernetwork(embedding, nothing, first, torch.ones(count), branches)
+
+
 def test_a_smaller_kernel_is_the_centre_of_the_larger() -> None:
     ghn = make()
-    shape, fan_in = ghn.hypernetwork.kernels["depthwise"].shape[:-1], torch.ones(2)
+    shape = ghn.hypernetwork.shapes["depthwise"]
     assert shape == (16, 1, 5, 5)
-    rows = torch.randn(2, 7)
-    large = ghn.hypernetwork(rows, "depthwise", shape, fan_in)
-    small = ghn.hypernetwork(rows, "depthwise", (8, 1, 3, 3), fan_in)
-    torch.testing.assert_close(small, large[:, :8, :, 1:4, 1:4])
+    large, small, narrow = generated(
+        ghn, {"depthwise": {shape: 1, (8, 1, 3, 3): 1, (8, 1, 5, 5): 1}}
+    )
+    torch.testing.assert_close(small, large[:8, :, 1:4, 1:4])
+    torch.testing.assert_close(narrow, large[:8])
 
 
-def test_what_does_not_fit_a_branch_is_refused() -> None:
+@pytest.mark.parametrize("shape", [(8, 1, 7, 7), (32, 1, 5, 5), (8, 1, 5)])
+def test_what_does_not_fit_a_branch_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="does not fit"):
-        make().hypernetwork(torch.zeros(1, 7), "depthwise", (8, 1, 7, 7), torch.ones(1))
+        generated(make(), {"depthwise": {shape: 1}})
 
 
 def test_every_spec_gets_a_tensor_of_its_shape() -> None:
@@ -151,7 +162,7 @@ def test_the_loss_reaches_every_parameter(op: str) -> None:
     used = {spec.branch for spec in network.specs}
     for name, parameter in ghn.named_parameters():
         path = name.split(".")
-        if path[1] in {"kernels", "offsets"} and path[2] not in used:
+        if path[1] == "kernels" and path[2] not in used:
             assert parameter.grad is None, f"{name}: no weight of {op} comes from it"
         else:
             assert parameter.grad is not None and parameter.grad.isfinite().all(), name
@@ -169,8 +180,8 @@ def test_without_shared_parameters_each_module_has_its_own() -> None:
     # section 5.1.1: M of two layers, U of three gates, each with two matrices and two biases
     size, hidden = 6, 5
     propagation = (size * hidden + hidden) + (hidden * size + size) + 3 * 2 * (size * size + size)
-    assert count(shared.propagations) == propagation
-    assert count(own.propagations) == MODULES * propagation
+    assert count(shared.propagation) == propagation
+    assert count(own.propagation) == MODULES * propagation
     assert count(own) - count(shared) == (MODULES - 1) * propagation  # H is shared either way
     assert len({id(p) for p in own.parameters()}) == len(list(own.parameters()))
 

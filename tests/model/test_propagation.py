@@ -11,7 +11,7 @@ from ghn_pipeline.model import compiled
 from ghn_pipeline.model.ghn import GHN
 from ghn_pipeline.model.graph import Block, Node
 from ghn_pipeline.model.network import Network
-from ghn_pipeline.model.propagation import Propagation, updates
+from ghn_pipeline.model.propagation import updates
 from ghn_pipeline.space.classification import INPUTS, Classification
 
 OPERATIONS = ("identity", "conv_1x1", "sep_conv_3x3", "max_pool_3x3")
@@ -68,23 +68,31 @@ def make(passes: int, scheme: str, share: bool, pass_embeddings: bool) -> GHN:
     )
 
 
-def slow_message(g: Propagation, h: Tensor) -> Tensor:
+#: The parameters of G for a module.
+G = tuple[Tensor, Tensor, Tensor]
+
+
+def affine(x: Tensor, matrix: Tensor) -> Tensor:
+    """A matrix times x, and a bias, its last row."""
+    return matrix[:-1].T @ x + matrix[-1]
+
+
+def slow_message(g: G, h: Tensor) -> Tensor:
     """M: an MLP of two layers."""
-    return g.second.weight @ (g.first.weight @ h + g.first.bias).clamp(min=0) + g.second.bias
+    state, second, _ = g
+    return affine(affine(h, state[:, 3 * len(h) :]).clamp(min=0), second)
 
 
-def slow_update(g: Propagation, h: Tensor, m: Tensor) -> Tensor:
+def slow_update(g: G, h: Tensor, m: Tensor) -> Tensor:
     """U: a gated recurrent unit (Cho et al. 2014), the message its input."""
-    c = g.cell
-    m_r, m_z, m_n = (c.weight_ih @ m + c.bias_ih).chunk(3)
-    h_r, h_z, h_n = (c.weight_hh @ h + c.bias_hh).chunk(3)
+    state, _, inputs = g
+    m_r, m_z, m_n = affine(m, inputs).chunk(3)
+    h_r, h_z, h_n = affine(h, state[:, : 3 * len(h)]).chunk(3)
     r, z = torch.sigmoid(m_r + h_r), torch.sigmoid(m_z + h_z)
     return (1 - z) * torch.tanh(m_n + r * h_n) + z * h
 
 
-def slow_module(
-    g: Propagation, block: Block, h: list[Tensor], passed: Tensor, ghn: GHN
-) -> list[Tensor]:
+def slow_module(g: G, block: Block, h: list[Tensor], passed: Tensor, ghn: GHN) -> list[Tensor]:
     V = len(block.nodes)
     edges = [(u, v) for v in range(V) for u in block.nodes[v].inputs]
 
@@ -113,9 +121,11 @@ def slow_embed(ghn: GHN, network: Network) -> list[Tensor]:
     passed = torch.zeros(ghn.embedding.embedding_dim)  # Eq. 12
     embeddings = []
     for m, module in enumerate(network.modules):
-        g = ghn.propagations[m] if len(ghn.propagations) > 1 else ghn.propagations[0]
+        g = ghn.propagation
+        p = m if len(g.state) > 1 else 0
         h = [ghn.embedding.weight[ghn.types[node.op]] for node in module.block.nodes]
-        embeddings.append(torch.stack(slow_module(g, module.block, h, passed, ghn)))
+        own = g.state[p], g.second[p], g.inputs[p]
+        embeddings.append(torch.stack(slow_module(own, module.block, h, passed, ghn)))
         if ghn.pass_embeddings:
             passed = sum(embeddings[-1].unbind()) / len(module.block.nodes)  # Eq. 13
     return embeddings
