@@ -9,6 +9,9 @@ from tqdm import tqdm
 
 from ghn_pipeline.system import logs
 
+#: seconds between changes of a bar
+REFRESH = 0.2
+
 
 class Progress:
     """Reports steps, their rate and the time left.
@@ -22,7 +25,7 @@ class Progress:
 
     def __init__(self, what: str, total: int, start: int, every: float) -> None:
         self.what, self.total, self.start, self.every = what, total, start, every
-        self.begun = self.said = time.monotonic()
+        self.begun = self.said = self.shown = time.monotonic()
         # a workflow engine that runs several jobs on one terminal sets TERM=dumb
         alone = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         # the bar bypasses the log, which gets lines
@@ -39,14 +42,22 @@ class Progress:
             self.bar.write(f"{self.what}: {text}", file=sys.__stderr__)
             logs.only(f"{self.what}: {text}")
 
+    def due(self, step: int) -> bool:
+        """Return whether `at` would show anything for this number of steps."""
+        every = self.every if self.bar is None else min(self.every, REFRESH)
+        return time.monotonic() - self.shown >= every or step == self.total
+
     def at(self, step: int, detail: Callable[[], str]) -> None:
-        """Report that `step` steps are done; `detail` is called only if a line is printed."""
+        """Report that `step` steps are done; `detail` is called only if something is shown."""
+        if not self.due(step):
+            return
+        self.shown = time.monotonic()
         if self.bar is not None:
             self.bar.n = step
             self.bar.set_postfix_str(detail(), refresh=False)
             self.bar.update(0)
-        if time.monotonic() - self.said >= self.every or step == self.total:
-            self.said = time.monotonic()
+        if self.shown - self.said >= self.every or step == self.total:
+            self.said = self.shown
             line = self._line(step, detail())
             self.say(line) if self.bar is None else logs.only(f"{self.what}: {line}")
 

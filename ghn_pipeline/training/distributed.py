@@ -72,13 +72,13 @@ class Team:
             return nullcontext()
         return parallel.no_sync()  # type: ignore[no-any-return]
 
-    def mean(self, value: float) -> float:
-        """Return the mean over the workers."""
-        return self._over_all(value, dist.ReduceOp.SUM) / self.size
+    def means(self, values: Sequence[float]) -> list[float]:
+        """Return the mean of each value over the workers."""
+        return [total / self.size for total in self._over_all(values, dist.ReduceOp.SUM)]
 
     def largest(self, value: int) -> int:
         """Return the largest of the workers' values."""
-        return int(self._over_all(value, dist.ReduceOp.MAX))
+        return int(self._over_all([value], dist.ReduceOp.MAX)[0])
 
     def share(self, value: Value) -> Value:
         """Return the value of worker 0."""
@@ -99,12 +99,13 @@ class Team:
         # exit without an error, because torchrun ends worker 0 early if another worker fails
         sys.exit(0)
 
-    def _over_all(self, value: float, operation: dist.ReduceOp.RedOpType) -> float:
+    def _over_all(self, values: Sequence[float], operation: dist.ReduceOp.RedOpType) -> list[float]:
         if self.size == 1:
-            return value
-        tensor = torch.tensor(value, dtype=torch.float64)  # not every accelerator has float64
+            return list(values)
+        # on the host: not every accelerator has float64, and nothing there need be waited for
+        tensor = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(tensor, operation)
-        return float(tensor)
+        return tensor.tolist()  # type: ignore[no-any-return]
 
 
 ALONE = Team()

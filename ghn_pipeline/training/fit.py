@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 from textwrap import shorten
 from typing import Annotated, Any, NoReturn
@@ -141,21 +142,28 @@ def fit(
         progress = None
         if training.team.leads:
             progress = Progress(training.name, training.steps, step, log_seconds)
+        unread = Unread(training, step, device)
         saved = begun = time.monotonic()
         while step < training.steps:
-            loss = _one_step(training, step, path, log)
+            unread.add(_one_step(training, step, unread.failed))
             step += 1
-            _enter(training, step, loss, log)
+            late = time.monotonic() - saved >= checkpoint_seconds
+            report = int(progress is not None and (late or progress.due(step)))
+            # the workers agree on the host, so that all of them read and stop at the same step
+            most = training.team.largest(2 * (asked[0] if asked else 0) + report)
+            asked_by, report = divmod(most, 2)
+            last = step == training.steps
+            if report or asked_by or last or step in training.observe or _enters(training, step):
+                unread.read(path, log)
             begun = _observe(training, step, log, begun, device)
-            asked_by = training.team.largest(asked[0] if asked else 0)
             if progress is not None:
-                due = time.monotonic() - saved >= checkpoint_seconds
-                if due or asked_by or step == training.steps:
+                if late or asked_by or last:
                     _save(training, path, digest, step, log)
                     saved_as(log)
                     saved = time.monotonic()
-                progress.at(step, lambda: f"loss {loss:.4f}")  # noqa: B023
-            if asked_by and step < training.steps:
+                if report or last:
+                    progress.at(step, lambda: f"loss {unread.latest:.4f}")
+            if asked_by and not last:
                 training.team.stop(_stopped(training, step, path, asked_by))
         if progress is not None:
             progress.close()
@@ -173,32 +181,90 @@ def _only_writer(path: Path, team: Team) -> AbstractContextManager[None]:
     return checkpoint.only_writer(path) if team.leads else nullcontext()
 
 
-def _one_step(training: Training, step: int, path: Path, log: Log) -> float:
+def _one_step(training: Training, step: int, failed: Tensor) -> tuple[Tensor, Tensor]:
+    """Make one step without reading anything from the device; return loss and gradient's norm.
+
+    Args:
+        training: the training.
+        step: counted from 0.
+        failed: 1 if a loss or a gradient has not been finite, else 0; this step updates it. Once it
+            is 1 no step changes a weight, which are then those of the step at fault.
+    """
     for group in training.optimizer.param_groups:
         group["lr"] = training.rate(step)
-    training.optimizer.zero_grad(set_to_none=True)
-    value = 0.0
-    for loss in training.losses(step):
-        value += float(loss.detach())
-        loss.backward()  # type: ignore[no-untyped-call]
-    value = training.team.mean(value)
-    if not math.isfinite(value):
-        _report_not_finite(training, step, value, path, log)
+    value = _differentiated(training, step)
     reached = [p for p in training.model.parameters() if p.grad is not None]
     norm = nn.utils.get_total_norm([p.grad for p in reached if p.grad is not None])
-    if not math.isfinite(norm):
-        _report_not_finite(training, step, value, path, log)
+    failed.logical_or_(~(value + norm).isfinite())
     if training.clip is not None:
         nn.utils.clip_grads_with_norm_(reached, training.clip, norm)
+    training.optimizer.found_inf = failed  # type: ignore[attr-defined]  # read by fused optimizers
     training.optimizer.step()
     if training.averaged is not None:
         training.averaged.update_parameters(training.model)
-    return value
+    return value, norm
+
+
+def _differentiated(training: Training, step: int) -> Tensor:
+    """Fill the gradients of a step, and return its loss."""
+    training.optimizer.zero_grad(set_to_none=True)
+    terms = []
+    for loss in training.losses(step):
+        terms.append(loss.detach())
+        loss.backward()  # type: ignore[no-untyped-call]
+    return reduce(torch.add, terms)
+
+
+class Unread:
+    """Losses and gradients' norms of the last steps, which are still on the device.
+
+    To read them is to wait for the device, so they are read only where a report, a measurement or a
+    checkpoint is due.
+
+    Args:
+        training: the training.
+        step: the next step.
+        device: the device.
+
+    Attributes:
+        failed: see `_one_step`.
+        latest: the last loss that was read.
+    """
+
+    def __init__(self, training: Training, step: int, device: torch.device) -> None:
+        self.training, self.step = training, step
+        self.failed = torch.zeros((), device=device)
+        self.latest = math.nan
+        self.pairs: list[tuple[Tensor, Tensor]] = []
+
+    def add(self, pair: tuple[Tensor, Tensor]) -> None:
+        """Add the loss and the norm of a step."""
+        self.pairs.append(pair)
+
+    def read(self, path: Path, log: Log) -> None:
+        """Enter the losses into `log`; the workers of a team call this at the same step.
+
+        Raises:
+            UserError: a loss or a gradient was not finite.
+        """
+        numbers = torch.stack([number for pair in self.pairs for number in pair]).tolist()
+        losses = self.training.team.means(numbers[::2])
+        for loss, norm in zip(losses, numbers[1::2], strict=True):
+            if not math.isfinite(loss + norm):
+                _report_not_finite(self.training, self.step, loss, path, log)
+            self.step += 1
+            _enter(self.training, self.step, loss, log)
+        self.pairs, self.latest = [], loss
+
+
+def _enters(training: Training, step: int) -> bool:
+    """Return whether the curve has an entry after this number of steps."""
+    return step % max(1, training.steps // 200) == 0 or step == training.steps
 
 
 def _enter(training: Training, step: int, loss: float, log: Log) -> None:
     log.window = [log.window[0] + loss, log.window[1] + 1]
-    if step % max(1, training.steps // 200) == 0 or step == training.steps:
+    if _enters(training, step):
         log.curve.append((step, log.window[0] / log.window[1], training.rate(step - 1)))
         log.window = [0.0, 0]
 
@@ -220,6 +286,7 @@ def _report_not_finite(
     training: Training, step: int, loss: float, path: Path, log: Log
 ) -> NoReturn:
     report = path.with_suffix(".not-finite.json")
+    _differentiated(training, step)  # later steps may have replaced its gradients
     content = {
         "training": training.name,
         "step": step,

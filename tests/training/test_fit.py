@@ -270,7 +270,7 @@ def test_the_report_names_only_the_gradient_at_fault(tmp_path):
         # 0 * (slope of the root at 0) makes the gradient of the first bias not a number
         return [model(torch.ones(1, 2)).sum() + 0 * (model[0].bias * 0).sqrt().sum()]
 
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, fused=True)
     training = Training("t", model, optimizer, loss, lambda step: 0.1, 3, clip=1.0)
     with pytest.raises(UserError):
         run(training, tmp_path / "c.pt")
@@ -282,7 +282,7 @@ def test_the_report_is_json_even_when_parameters_are_not_finite(tmp_path):
     model = nn.Linear(1, 1)
     with torch.no_grad():
         model.weight.fill_(math.nan)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, fused=True)
     training = Training("t", model, optimizer, lambda _: [model.weight.sum()], lambda _: 0.1, 3)
     with pytest.raises(UserError):
         run(training, tmp_path / "c.pt")
@@ -465,7 +465,7 @@ def test_the_running_mean_is_that_of_the_weights_of_each_step(tmp_path):
         look()
         return [((model(x[k]) - y[k]) ** 2).mean()]
 
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, fused=True)
     training = Training("t", model, optimizer, losses, lambda _: 0.05, 20, averaged=kept)
     run(training, tmp_path / "c")
     look()
@@ -502,7 +502,7 @@ def test_the_curve_of_a_long_training_holds_means_over_equal_windows(tmp_path):
     model = nn.ParameterList([weight])
 
     def training():
-        optimizer = torch.optim.SGD([weight], lr=0.0)
+        optimizer = torch.optim.SGD([weight], lr=0.0, fused=True)
         return Training("t", model, optimizer, lambda k: [weight.sum() + k], lambda _: 0.0, 1000)
 
     stop = interrupted(training(), 502, lambda: signal.raise_signal(signal.SIGTERM))
