@@ -24,6 +24,10 @@ ELSEWHERE = {
     torch.ops.aten.index_put_,
     torch.ops.aten._index_put_impl_,
 }
+#: What gives a number to Python, or asks for the places of numbers.
+READERS = {torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero, torch.ops.aten.equal}
+#: The operations that have read a number of the device, for which a real one is waited for.
+READS: list[str] = []
 
 
 class There(Tensor):
@@ -83,6 +87,11 @@ def imitate(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         if strangers:
             raise RuntimeError(f"{func} is asked to work on tensors of two devices")
     target = kwargs.get("device")
+    if there and (func.overloadpacket in READERS or (target and target.type == "cpu")):
+        READS.append(str(func))
+    sends = tensors and not there and target and target.type == DEVICE.type
+    if sends and not kwargs.get("non_blocking"):
+        READS.append(f"{func} that waits")
     goes_there = bool(there) if target is None else target.type == DEVICE.type
     if target is not None:
         kwargs = {**kwargs, "device": torch.device("cpu")}

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ghn_pipeline.system.compute import sent
 from ghn_pipeline.system.errors import UserError
 
 OFFICIAL_TRAINING = 50_000  # the official training part comes first, the test part after it
@@ -128,7 +129,7 @@ def augment(pixels: Tensor, generator: torch.Generator, padding: int) -> Tensor:
     # positions in the flattened padded image, so that one gather crops and flips the whole batch
     positions = (rows[:, :, None] * (R + 2 * padding) + columns[:, None, :]).reshape(B, 1, R * R)
     padded = F.pad(pixels, (padding,) * 4).flatten(2)
-    return padded.gather(2, positions.to(pixels.device).expand(-1, 3, -1)).view_as(pixels)
+    return padded.gather(2, sent(positions, pixels.device).expand(-1, 3, -1)).view_as(pixels)
 
 
 def cutout(images: Tensor, centres: Tensor, side: int) -> Tensor:
@@ -150,7 +151,7 @@ def cutout(images: Tensor, centres: Tensor, side: int) -> Tensor:
     start = centres[:, :, None] - side // 2
     inside = (start <= torch.arange(R)) & (torch.arange(R) < start + side)
     hole = inside[0, :, :, None] & inside[1, :, None, :]
-    return images * ~hole[:, None].to(images.device)
+    return images * ~sent(hole[:, None], images.device)
 
 
 def batch_at(images: Images, step: int, batch_size: int, seed: int | str) -> Tensor:
@@ -185,7 +186,7 @@ def stream(*key: int | str) -> torch.Generator:
 
 @lru_cache(maxsize=4)
 def _order(length: int, seed: int | str, epoch: int, device: torch.device) -> Tensor:
-    return torch.randperm(length, generator=stream(seed, epoch)).to(device)
+    return sent(torch.randperm(length, generator=stream(seed, epoch)), device)
 
 
 def _check(train: int, validation: int, resolution: int) -> None:

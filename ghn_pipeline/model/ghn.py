@@ -12,6 +12,7 @@ from ghn_pipeline.model.graph import Node
 from ghn_pipeline.model.hypernetwork import Hypernetwork
 from ghn_pipeline.model.network import Network, Place, Spec
 from ghn_pipeline.model.propagation import Graphs, Propagation
+from ghn_pipeline.system.compute import sent
 
 
 class GHN(nn.Module):
@@ -74,9 +75,9 @@ class GHN(nn.Module):
         graphs = self.graphs(networks)
         wanted = Wanted(networks, graphs)
         of_graphs = [*self.one_hots(graphs), graphs.numbers]
-        sent = self.sent([*of_graphs, *wanted.numbers])
-        embeddings = self.propagate(graphs, sent[: len(of_graphs)])  # Eq. 10: H of what G returns
-        return self.generate(wanted, embeddings, sent[len(of_graphs) :])
+        there = self.on_device([*of_graphs, *wanted.numbers])
+        embeddings = self.propagate(graphs, there[: len(of_graphs)])  # Eq. 10: H of what G returns
+        return self.generate(wanted, embeddings, there[len(of_graphs) :])
 
     def embed(self, networks: Sequence[Network]) -> tuple[Tensor, list[int]]:
         """Propagate through the chain of modules (Eq. 12 to 14).
@@ -88,8 +89,8 @@ class GHN(nn.Module):
             ValueError: a network does not have the number of modules of this GHN.
         """
         graphs = self.graphs(networks)
-        sent = self.sent([*self.one_hots(graphs), graphs.numbers])
-        return self.propagate(graphs, sent), graphs.starts
+        there = self.on_device([*self.one_hots(graphs), graphs.numbers])
+        return self.propagate(graphs, there), graphs.starts
 
     def graphs(self, networks: Sequence[Network]) -> Graphs:
         """Return the block graphs of `networks`.
@@ -120,15 +121,15 @@ class GHN(nn.Module):
         """Return the place of the 1 in each one-hot vector of each node."""
         return [graphs.rows(of) for _, of in self.tables]
 
-    def sent(self, lists: Sequence[list[int]]) -> list[Tensor]:
-        """Return lists of numbers as tensors on the device of this GHN, sent in one copy."""
+    def on_device(self, lists: Sequence[list[int]]) -> list[Tensor]:
+        """Return lists of numbers as tensors on the device of this GHN, by one copy."""
         numbers = torch.tensor(list(chain.from_iterable(lists)))
-        there = numbers.to(self.embedding.weight.device, non_blocking=True)
+        there = sent(numbers, self.embedding.weight.device)
         return list(there.split_with_sizes(list(map(len, lists))))
 
-    def propagate(self, graphs: Graphs, sent: Sequence[Tensor]) -> Tensor:
+    def propagate(self, graphs: Graphs, there: Sequence[Tensor]) -> Tensor:
         """Return embeddings [B, W, D] after all passes (Eq. 5 and 14)."""
-        *places, numbers = sent
+        *places, numbers = there
         embedded = [table(rows) for (table, _), rows in zip(self.tables, places, strict=True)]
         h = reduce(torch.add, embedded).view(len(graphs.chains), graphs.starts[-1], -1)
         synchronous = self.scheme == "synchronous"
@@ -136,11 +137,11 @@ class GHN(nn.Module):
         return propagate(self.propagation, h, graphs, numbers, *how)
 
     def generate(
-        self, wanted: "Wanted", embeddings: Tensor, sent: Sequence[Tensor]
+        self, wanted: "Wanted", embeddings: Tensor, there: Sequence[Tensor]
     ) -> list[dict[str, Tensor]]:
         """Generate every weight from embeddings [B, W, D] (Eq. 8 and 9)."""
         weights: list[dict[str, Tensor]] = [{} for _ in embeddings]
-        made = self.hypernetwork(embeddings.flatten(0, 1), *sent, wanted.branches)
+        made = self.hypernetwork(embeddings.flatten(0, 1), *there, wanted.branches)
         for (b, spec), weight in zip(wanted.members, made, strict=True):
             weights[b][spec.name] = weight
         return weights

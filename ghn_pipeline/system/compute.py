@@ -6,6 +6,7 @@ import platform
 import subprocess
 
 import torch
+from torch import Tensor
 
 from ghn_pipeline.system.errors import UserError
 
@@ -36,6 +37,14 @@ def chosen(asked: str) -> torch.device:
 def fastest() -> torch.device:
     """Return the kind of accelerator that torch finds (CUDA, MPS, XPU), else the processor."""
     return torch.accelerator.current_accelerator(check_available=True) or CPU
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of the processor on `device`, without waiting for work that is queued there.
+
+    The copy is queued as well, after its numbers have been put aside, so the tensor may change.
+    """
+    return tensor.to(device, non_blocking=True)
 
 
 def synchronize(device: torch.device) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ghn_pipeline.data.images import Images, Splits, cutout, stream
 from ghn_pipeline.model.network import Network, Path, Trained, run_steps
 from ghn_pipeline.settings.sections import Recipe
+from ghn_pipeline.system.compute import sent
 from ghn_pipeline.training.auxiliary import AuxiliaryHead
 from ghn_pipeline.training.batches import accuracy, fixed_batches, training_batch
 from ghn_pipeline.training.distributed import Team
@@ -87,7 +88,7 @@ def losses_of(
             centres = torch.randint(images.shape[-1], size, generator=stream(seed, "cutout", step))
             images = cutout(images, centres[:, rows], recipe.cutout)
         draws = torch.rand(inputs, recipe.together, generator=stream(seed, "drop-path", step))
-        return images, labels, draws[:, rows].to(device)
+        return images, labels, sent(draws[:, rows], device)
 
     def losses(step: int) -> Iterator[Tensor]:
         model.train()

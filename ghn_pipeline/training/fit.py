@@ -247,7 +247,7 @@ class Unread:
         Raises:
             UserError: a loss or a gradient was not finite.
         """
-        numbers = torch.stack([number for pair in self.pairs for number in pair]).tolist()
+        numbers = torch.stack([number for pair in self.pairs for number in pair]).cpu().tolist()
         losses = self.training.team.means(numbers[::2])
         for loss, norm in zip(losses, numbers[1::2], strict=True):
             if not math.isfinite(loss + norm):

@@ -1,5 +1,6 @@
 """On an accelerator, which is imitated, everything is what it is on the processor."""
 
+import math
 import sys
 from contextlib import nullcontext
 from dataclasses import fields, replace
@@ -9,7 +10,7 @@ from random import Random
 import pytest
 import small_trainings
 import torch
-from imitated import DEVICE, imitated
+from imitated import DEVICE, READS, imitated
 from small_trainings import (
     KINDS,
     noise_images,
@@ -20,14 +21,15 @@ from small_trainings import (
 )
 from torch import Tensor
 
-from ghn_pipeline.data.images import Splits, stream
+from ghn_pipeline.data.images import Splits, _order, stream
 from ghn_pipeline.model.network import Network
 from ghn_pipeline.pipeline.build import finalist_recipe
 from ghn_pipeline.ranking.proxies import PROXIES, initial_weights
 from ghn_pipeline.ranking.weights import scorer
+from ghn_pipeline.training import fit
 from ghn_pipeline.training.distributed import Team
 from ghn_pipeline.training.finalist import Finalist
-from ghn_pipeline.training.fit import Training
+from ghn_pipeline.training.fit import Training, _one_step
 from ghn_pipeline.training.ghn import build
 
 ROOT = Path(__file__).parents[2]
@@ -41,6 +43,7 @@ def accelerator(monkeypatch):
     fused = [CPU.type, DEVICE.type]
     monkeypatch.setattr(optimizer, "_get_fused_kernels_supported_devices", lambda: fused)
     monkeypatch.setattr(torch, "autocast", lambda *_, enabled: nullcontext())
+    _order.cache_clear()  # of tensors that another test has left on the device of the same name
 
 
 def moved(splits: Splits, device: torch.device) -> Splits:
@@ -71,18 +74,62 @@ def assert_same(ours, theirs) -> None:
     assert measured == other_measured
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_each_training_is_the_same(kind, monkeypatch):
-    expected = trained(small_training(kind, ROOT))
+def made(kind: str, monkeypatch: pytest.MonkeyPatch) -> Training:
+    """A training on the device."""
+    if kind == "finalist":
+        return small_finalist(DEVICE)
     noise = small_trainings.noise_images
     monkeypatch.setattr(small_trainings, "noise_images", lambda c: moved(noise(c), DEVICE))
     for name in ("build", "OneShot", "Trained"):
         make = getattr(small_trainings, name)
         monkeypatch.setattr(small_trainings, name, lambda *of, make=make: make(*of).to(DEVICE))
+    training = small_training(kind, ROOT)
+    assert {p.device for p in training.model.parameters()} == {DEVICE}
+    return training
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_training_is_the_same(kind, monkeypatch):
+    expected = trained(small_training(kind, ROOT))
     with imitated():
-        training = small_training(kind, ROOT)
-        assert {p.device for p in training.model.parameters()} == {DEVICE}
-        assert_same(trained(training), expected)
+        assert_same(trained(made(kind, monkeypatch)), expected)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "finalist"])
+def test_a_step_runs_where_there_are_no_numbers(kind, monkeypatch):
+    """On the real meta device a read is an error, and so is a tensor that was left elsewhere."""
+    with torch.library._scoped_library("aten", "IMPL") as library:
+        library.impl("_fused_sgd_", lambda *_, **__: None, "Meta")  # PyTorch has only Adam's
+        training = made(kind, monkeypatch)
+        failed = torch.zeros((), device=DEVICE)
+        for step in range(2):
+            loss, norm = _one_step(training, step, failed)
+            assert loss.device == norm.device == DEVICE
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "finalist"])
+def test_nothing_is_read_until_a_report_is_due(kind, monkeypatch, tmp_path):
+    monkeypatch.setattr(fit, "_enters", lambda training, step: step == training.steps)
+    with imitated():
+        training = made(kind, monkeypatch)
+        training.observe, losses, seen = {}, training.losses, []
+
+        def watched(step):
+            seen.append(len(READS))
+            return losses(step)
+
+        training.losses = watched
+        log = fit.fit(
+            training,
+            tmp_path / "c",
+            "d",
+            made_by="it",
+            checkpoint_seconds=1e9,
+            log_seconds=1e9,
+            device=DEVICE,
+        )
+    assert len(seen) == training.steps and set(seen) == {seen[0]}
+    assert len(READS) > seen[0] and math.isfinite(log.curve[-1][1])
 
 
 def small_finalist(device: torch.device) -> Training:
