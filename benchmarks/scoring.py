@@ -1,30 +1,26 @@
-"""What scoring gains by processes side by side: `python benchmarks/scoring.py`.
+"""What scoring gains by processes side by side.
 
 Scores the same random architectures of the quick preset with an untrained GHN and noise in place
 of images, by one process and then by one on each core that this process may use, each process with
-one thread, its start included. Options: --architectures.
+one thread, its start included.
 """
 
-import argparse
-import os
 import tempfile
 import time
 from functools import partial
 from pathlib import Path
 
 import torch
+from rows import Row, row
 
 from ghn_pipeline.data.images import Images, Splits
-from ghn_pipeline.pipeline.commit import commit
 from ghn_pipeline.pipeline.spaces import space_of
 from ghn_pipeline.ranking.scoring import Scored, Scorer, score
 from ghn_pipeline.ranking.strategies import random_search
 from ghn_pipeline.ranking.weights import scorer
-from ghn_pipeline.settings.config import Config, load
-from ghn_pipeline.system.compute import cores, hardware, prepare_process
+from ghn_pipeline.settings.config import Config
+from ghn_pipeline.system.compute import cores, prepare_process
 from ghn_pipeline.training.ghn import build
-
-ROOT = Path(__file__).parent.parent
 
 
 def noise(config: Config) -> Splits:
@@ -45,11 +41,11 @@ def untrained_scorer(config: Config, device: torch.device) -> Scorer:
     return scorer(ghn, space, noise(config), config.evaluation, config.images.resolution)
 
 
-def timed(config: Config, architectures: int, processes: int) -> tuple[float, float, list[Scored]]:
-    """Return the seconds that so many processes take, those of processors, and what they found."""
+def timed(config: Config, architectures: int, processes: int) -> tuple[float, list[Scored]]:
+    """Return the seconds that so many processes take, and what they found."""
     propose = random_search(space_of(config), config.space.nodes, 0, architectures)
     with tempfile.TemporaryDirectory() as folder:
-        begun, used = time.perf_counter(), processor_seconds()
+        begun = time.perf_counter()
         scored = score(
             f"{processes} process(es)",
             propose,
@@ -62,35 +58,18 @@ def timed(config: Config, architectures: int, processes: int) -> tuple[float, fl
             made_by="python benchmarks/scoring.py",
             log_seconds=config.compute.log_seconds,
         )
-        return time.perf_counter() - begun, processor_seconds() - used, scored
+        return time.perf_counter() - begun, scored
 
 
-def processor_seconds() -> float:
-    """Return what this process and those that it has seen end have had of the processors."""
-    return sum(os.times()[:4])
-
-
-def main() -> None:
-    """Print both times and their ratio."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--architectures", type=int, default=1000)
-    architectures = parser.parse_args().architectures
-    config = load([ROOT / "params.yaml", ROOT / "presets/quick.yaml"])
-    prepare_process(config.compute.threads)
-    processes = cores()
-    print({**hardware(torch.device("cpu")), **commit(), "torch": torch.__version__}, flush=True)
-    one, one_used, found = timed(config, architectures, 1)
-    all_cores, all_used, same = timed(config, architectures, processes)
-    if [s.score.values for s in same] != [s.score.values for s in found]:
-        raise SystemExit("one process and many found different accuracies")
-    print(
-        f"{architectures} architectures, quick preset: {one:.1f} s by one process, "
-        f"{all_cores:.1f} s by {processes}   ratio {one / all_cores:.2f}   "
-        "target 1.8 on two cores\n"
-        f"processor time: {one_used:.1f} s and {all_used:.1f} s; others on this machine spoil the "
-        "ratio more than this"
-    )
-
-
-if __name__ == "__main__":
-    main()
+def processes(config: Config, architectures: int, pairs: int) -> Row:
+    """Score by one process, and by one on each core that this process may use."""
+    timings = []
+    for _ in range(pairs):
+        one, found = timed(config, architectures, 1)
+        all_cores, same = timed(config, architectures, cores())
+        if [s.score.values for s in same] != [s.score.values for s in found]:
+            raise SystemExit("one process and many found different accuracies")
+        timings.append((1e3 * one, 1e3 * all_cores))
+    what = f"scoring {architectures} architectures by one process / by {cores()}, start included"
+    # 0.9 of each core
+    return row(f"{what}, quick shape", timings, 0.9 * cores(), at_least=True)

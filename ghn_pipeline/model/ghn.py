@@ -1,5 +1,6 @@
 """The graph hypernetwork, which generates all weights of networks from their graphs (Eq. 8-14)."""
 
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from itertools import chain
@@ -8,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from ghn_pipeline.model.compiled import propagate
-from ghn_pipeline.model.graph import Node
 from ghn_pipeline.model.hypernetwork import Hypernetwork
 from ghn_pipeline.model.network import Network, Place, Spec
 from ghn_pipeline.model.propagation import Graphs, Propagation
@@ -103,27 +103,28 @@ class GHN(nn.Module):
         return Graphs([[module.block for module in n.modules] for n in networks])
 
     @property
-    def tables(self) -> list[tuple[nn.Module, Callable[[int, Node], int]]]:
-        """The embeddings of a node (section 7.2), each with its row for a module and a node.
+    def tables(self) -> list[tuple[nn.Module, Callable[[Graphs], list[int]]]]:
+        """The embeddings of a node (section 7.2), each with the rows of all nodes.
 
         Their sum equals one matrix times the concatenated one-hot vectors of the node's operation,
         scale and exit, and of its module.
         """
-        tables: list[tuple[nn.Module | None, Callable[[int, Node], int]]] = [
-            (self.embedding, lambda m, node: self.types[node.op]),
-            (self.scales, lambda m, node: self.scale_of[node.scale]),
-            (self.exits, lambda m, node: int(node.exit)),
-            (self.positions, lambda m, node: m),
+        tables: list[tuple[nn.Module | None, Callable[[Graphs], list[int]]]] = [
+            (self.embedding, lambda graphs: graphs.rows(lambda node: self.types[node.op])),
+            (self.scales, lambda graphs: graphs.rows(lambda node: self.scale_of[node.scale])),
+            (self.exits, lambda graphs: graphs.rows(lambda node: int(node.exit))),
+            (self.positions, lambda graphs: graphs.positions),
         ]
-        return [(table, of) for table, of in tables if table is not None]
+        return [(table, rows) for table, rows in tables if table is not None]
 
     def one_hots(self, graphs: Graphs) -> list[list[int]]:
         """Return the place of the 1 in each one-hot vector of each node."""
-        return [graphs.rows(of) for _, of in self.tables]
+        return [rows(graphs) for _, rows in self.tables]
 
     def on_device(self, lists: Sequence[list[int]]) -> list[Tensor]:
         """Return lists of numbers as tensors on the device of this GHN, by one copy."""
-        numbers = torch.tensor(list(chain.from_iterable(lists)))
+        # ten times as fast as torch.tensor
+        numbers = torch.frombuffer(array("q", chain.from_iterable(lists)), dtype=torch.int64)
         there = sent(numbers, self.embedding.weight.device)
         return list(there.split_with_sizes(list(map(len, lists))))
 

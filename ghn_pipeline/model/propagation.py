@@ -137,6 +137,7 @@ class Graphs:
 
     Attributes:
         starts: where each module starts in the W rows of an architecture, and W.
+        blocks: each block once, by its identity, since blocks repeat in a chain.
     """
 
     def __init__(self, chains: Sequence[Sequence[Block]]) -> None:
@@ -144,6 +145,7 @@ class Graphs:
         self.modules = list(zip(*chains, strict=True))
         self.sizes = [max(len(block.nodes) for block in blocks) for blocks in self.modules]
         self.starts = list(accumulate(self.sizes, initial=0))
+        self.blocks = {id(block): block for chain in chains for block in chain}
 
     @cached_property
     def numbers(self) -> list[int]:
@@ -153,22 +155,27 @@ class Graphs:
         (`Block.numbers`) begin; these, of each block once.
         """
         M = len(self.modules)
-        blocks = {id(block): block.numbers for chain in self.chains for block in chain}
+        own = [block.numbers for block in self.blocks.values()]
         first = 2 + M + len(self.chains) * M
-        begins = dict(
-            zip(blocks, accumulate(map(len, blocks.values()), initial=first), strict=False)
-        )
+        begins = dict(zip(self.blocks, accumulate(map(len, own), initial=first), strict=False))
         places = [begins[id(block)] for chain in self.chains for block in chain]
-        return [M, *self.starts, *places, *(n for numbers in blocks.values() for n in numbers)]
+        return [M, *self.starts, *places, *(n for numbers in own for n in numbers)]
 
-    def rows(self, of: Callable[[int, Node], int]) -> list[int]:
-        """Return a number of each node, given its module: B·W, with 0 for padding."""
-        return [
-            number
-            for chain in self.chains
-            for m, (block, size) in enumerate(zip(chain, self.sizes, strict=True))
-            for number in [of(m, node) for node in block.nodes] + [0] * (size - len(block.nodes))
-        ]
+    @property
+    def positions(self) -> list[int]:
+        """The module of each node: B·W, with that of the others for padding."""
+        return [m for m, size in enumerate(self.sizes) for _ in range(size)] * len(self.chains)
+
+    def rows(self, of: Callable[[Node], int]) -> list[int]:
+        """Return a number of each node: B·W, with 0 for padding."""
+        known = {id(b): [of(node) for node in b.nodes] for b in self.blocks.values()}
+        rows: list[int] = []
+        for chain in self.chains:
+            for block, size in zip(chain, self.sizes, strict=True):
+                numbers = known[id(block)]
+                rows += numbers
+                rows += [0] * (size - len(numbers))
+        return rows
 
 
 def propagate(
