@@ -5,7 +5,8 @@
 
 A commit that changes them says why. A result is known by the digest of its settings; if that
 changes, the results that users have are stale. The tables and figures of the smoke preset are the
-same bytes in every run on processors with the same vector instructions.
+same bytes in every run on processors with the same vector instructions and the same engine of
+propagation.
 """
 
 import hashlib
@@ -41,9 +42,9 @@ def digests() -> dict[str, dict[str, str]]:
 
 
 def machine(results: Path) -> str:
-    """Return the vector instructions that computed a run."""
+    """Return the engine and the vector instructions that computed a run."""
     made_on = json.loads((results / "ghn/default/run.json").read_text(encoding="utf-8"))["hardware"]
-    return f"{made_on['device']}, {made_on['instruction_set']}"
+    return ", ".join(made_on[key] for key in ("device", "instruction_set", "propagation"))
 
 
 def tables(results: Path) -> dict[str, str]:

@@ -1,8 +1,10 @@
-"""The device that a configuration asks for."""
+"""The device that a configuration asks for, and its description."""
 
 import torch
 
+from ghn_pipeline.model.compiled import engine
 from ghn_pipeline.settings.config import Config
+from ghn_pipeline.system import compute
 from ghn_pipeline.system.compute import chosen, prepare_process
 from ghn_pipeline.system.errors import UserError
 
@@ -23,3 +25,12 @@ def prepare_device(config: Config) -> torch.device:
             f"{choose if presets else 'Set'} cpu_is_enough: true in the configuration."
         )
     return device
+
+
+def hardware(device: torch.device) -> dict[str, str | int]:
+    """Return a description of the machine for the record of a run.
+
+    "propagation" is the engine that propagates embeddings there (see `compiled.engine`): another
+    one differs in the last bits.
+    """
+    return {**compute.hardware(device), "propagation": engine(device, torch.float32)}

@@ -71,7 +71,7 @@ def write(
         result: the numbers that the stage computed.
         seconds: accelerator-seconds over all resumes.
         outputs: names of the files in the stage's folder; the record has their SHA-256.
-        hardware: the description by `compute.hardware`, for a stage that computes.
+        hardware: the description by `machine.hardware`, for a stage that computes.
         inputs: SHA-256 of the artifacts that the stage read.
 
     Raises:

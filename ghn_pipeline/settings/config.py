@@ -71,7 +71,7 @@ else:
 class Config(Section):
     """All settings of one scale."""
 
-    method: Literal[3]
+    method: Literal[4]
     scale: Name
     cpu_is_enough: bool
     data: Data

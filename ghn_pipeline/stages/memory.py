@@ -31,11 +31,10 @@ def memory(job: Job) -> None:
     """
 
     from ghn_pipeline.pipeline import record, tracking
-    from ghn_pipeline.pipeline.machine import prepare_device
+    from ghn_pipeline.pipeline.machine import hardware, prepare_device
     from ghn_pipeline.pipeline.spaces import paper_space
     from ghn_pipeline.report.extra.memory_figure import memory_figure
     from ghn_pipeline.report.figure import save
-    from ghn_pipeline.system.compute import hardware
     from ghn_pipeline.training.memory import sweep
 
     config = job.config

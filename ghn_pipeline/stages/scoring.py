@@ -54,9 +54,8 @@ def publish(
 ) -> None:
     """Write the record of a scoring stage beside its outputs."""
     from ghn_pipeline.pipeline import record
-    from ghn_pipeline.pipeline.machine import prepare_device
+    from ghn_pipeline.pipeline.machine import hardware, prepare_device
     from ghn_pipeline.pipeline.results import weights_of
-    from ghn_pipeline.system.compute import hardware
 
     seconds = {name: sum(s.score.seconds[name] for s in found) for name in found[0].score.seconds}
     weights = weights_of(config, model)

@@ -233,7 +233,7 @@ def train(
     import pandas as pd
 
     from ghn_pipeline.pipeline import record, tracking
-    from ghn_pipeline.system.compute import hardware
+    from ghn_pipeline.pipeline.machine import hardware
     from ghn_pipeline.training import checkpoint
     from ghn_pipeline.training.fit import fit
 
