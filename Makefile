@@ -6,7 +6,7 @@
 # make smoke      every stage in minutes: proves the machinery, and nothing about the paper
 # make test       every test
 # make endurance  kills at random over every kind of stage, and other trials, in endurance/
-# make bench      speed against the limit
+# make bench      speed beside its limits; writes the table of docs/reference/costs.md
 # make docs       the documentation as a site, in site/
 # make check      formatting, lint, types
 
@@ -42,8 +42,8 @@ endurance: .venv/installed
 	python tests/endurance.py
 
 bench: .venv/installed
+	snakemake data/cifar10.bin --cores 1 --configfile presets/smoke.yaml
 	python benchmarks/speed.py
-	python benchmarks/scoring.py
 
 docs: .venv/installed
 	mkdocs build --strict --quiet

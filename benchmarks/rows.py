@@ -12,6 +12,10 @@ import torch
 from ghn_pipeline.system.compute import synchronize
 
 FILE = Path(__file__).with_name("speed.json")
+#: The page that shows the table.
+PAGE = Path(__file__).parent.parent / "docs/reference/costs.md"
+#: Where the table stands in it.
+BEGIN, END = "<!-- speed -->\n", "<!-- /speed -->"
 
 Work = Callable[[], object]
 
@@ -114,9 +118,12 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def keep(rows: Sequence[Row], machine: dict[str, object]) -> None:
-    """Write the rows and the machine to `speed.json`."""
+    """Write the rows and the machine to `speed.json`, and the table into the page."""
     content = {"machine": machine, "rows": [asdict(row) for row in rows]}
     FILE.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
+    after = rest.split(END)[1]
+    PAGE.write_text(f"{before}{BEGIN}\n{table(rows)}\n\n{END}{after}", encoding="utf-8")
 
 
 def kept() -> list[Row]:

@@ -1,9 +1,8 @@
 """What generated weights cost, beside their limits: `python benchmarks/speed.py`.
 
 Each row compares two pieces of work that are timed in turn in this process, on one thread of a
-processor or on an accelerator. Prints the table of docs/reference/costs.md, and keeps it in
-speed.json with the machine. Options: --pairs, --quick (without the paper's shape, which takes
-a quarter of an hour on a processor; keeps nothing).
+processor or on an accelerator. Writes the table into docs/reference/costs.md, and speed.json with
+the machine. Options: --pairs, --quick (without the paper's shape; writes nothing).
 """
 
 import argparse
@@ -46,7 +45,7 @@ def rows(configs: dict[str, Config], pairs: int, device: torch.device) -> Iterat
         yield together(configs[name], pairs, device)
         for of_ghn in (False, True):
             yield pixels_first(configs[name], of_ghn, pairs, device)
-    yield scoring.processes(configs["quick"], 200, pairs)
+    yield scoring.processes(configs["quick"], 60, 3)
 
 
 def main() -> None:

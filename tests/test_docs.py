@@ -1,5 +1,6 @@
 """The documentation: its links lead somewhere, and what it tells a reader to type exists."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -49,6 +50,13 @@ def prose_of(page: Path) -> str:
 def blocks_of(page: Path, language: str) -> list[str]:
     """Return the blocks of code of one language."""
     return [code for found, code in FENCE.findall(text_of(page)) if found == language]
+
+
+def test_the_table_of_speed_is_the_one_that_was_kept(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    rows = importlib.import_module("rows")
+    shown = rows.PAGE.read_text(encoding="utf-8").split(rows.BEGIN)[1].split(rows.END)[0]
+    assert shown.strip() == rows.table(rows.kept())
 
 
 def commands_of(page: Path) -> str:

@@ -230,8 +230,6 @@ def train(
             with another hash the training starts anew.
         said: further entries of the record's result.
     """
-    import pandas as pd
-
     from ghn_pipeline.pipeline import record, tracking
     from ghn_pipeline.pipeline.machine import hardware
     from ghn_pipeline.training import checkpoint
@@ -253,7 +251,8 @@ def train(
         )
     if not training.team.leads:
         return
-    curve = pd.DataFrame(log.curve, columns=["step", "loss", "learning_rate"])
+    # written out, since pandas takes half a second to load
+    curve = ["step,loss,learning_rate", *(",".join(map(repr, entry)) for entry in log.curve)]
     result = {
         "steps": training.steps,
         "final_loss": log.curve[-1][1],
@@ -267,7 +266,7 @@ def train(
         if not name.startswith(("sgd/", "short/")):
             checkpoint.save(folder / "model.pt", {"model": training.result.state_dict()}, key)
             outputs.append("model.pt")
-        write_atomically(folder / "curve.csv", curve.to_csv(index=False))
+        write_atomically(folder / "curve.csv", "\n".join(curve) + "\n")
         record.write(
             config,
             name,
