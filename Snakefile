@@ -8,7 +8,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from ghn_pipeline.pipeline import stage
+from ghn_pipeline.pipeline import stage, tracking
 from ghn_pipeline.settings.config import load
 from ghn_pipeline.space.spaces import SPACES
 from ghn_pipeline.system.errors import UserError
@@ -28,6 +28,10 @@ except UserError as error:
     raise WorkflowError(str(error)) from None
 
 
+# loading MLflow takes longer than many of the jobs
+os.environ.setdefault(tracking.WHEN, "workflow")
+
+
 # after `load`, so that the message on a faulty file is that of `load`
 configfile: "params.yaml"
 
@@ -42,7 +46,6 @@ RESULTS = f"results/{CONFIG.scale}"
 
 
 onstart:
-    from ghn_pipeline.pipeline import tracking
     from ghn_pipeline.pipeline.machine import prepare_device
 
     if CONFIG.notice:
@@ -57,7 +60,12 @@ onstart:
     tracking.prepare()
 
 
+onsuccess:
+    tracking.send_rest(Path(RESULTS))
+
+
 onerror:
+    tracking.send_rest(Path(RESULTS))
     print(f"The output of each stage, and which signal ended it, is in {RESULTS}/logs/STAGE.log.")
 
 

@@ -111,8 +111,7 @@ def track(args: argparse.Namespace) -> None:
     """
     from ghn_pipeline.pipeline import tracking
 
-    folders = [record.parent for record in sorted(Path("results").rglob("run.json"))]
-    pending = tracking.unsent(folders)
+    pending = tracking.unsent(tracking.folders_of(Path("results")))
     sent = sum(tracking.send(folder) is not None for folder in pending)
     print(f"sent {sent} of {len(pending)} results that were not in the store")
     if sent < len(pending):
@@ -316,7 +315,7 @@ def _do(args: argparse.Namespace) -> None:
     parts = [args.part] if "part" in args else []
     name, config = "/".join([args.verb, *parts]), configuration(args)
     log = log_file(config, name)
-    tracking.at_once()  # a fault of the environment is said before the work
+    tracking.when()  # a fault of the environment is said before the work
     # one of several processes that share the work keeps the log
     if leads():
         logs.keep(log)

@@ -43,8 +43,14 @@ PLACE = "ghn.place"
 #: the file beside run.json that records what was sent to which store
 MARKER = "mlflow.json"
 
-#: If the environment has the word "later" here, jobs send nothing, and `ghn track` sends it all.
+#: When jobs send their results, by the environment: each its own if this is not set, all of them by
+#: `ghn track` if it is "later". In a workflow it is "workflow": jobs that take longer than `LONG`
+#: send their own, and the workflow sends the others at its end.
 WHEN = "GHN_TRACKING"
+#: seconds; to load MLflow takes three, in which a short job would do its work twice
+LONG = 20.0
+#: when this process began its work
+BEGUN = time.monotonic()
 
 Record = Mapping[str, Any]
 T = TypeVar("T")
@@ -52,21 +58,26 @@ T = TypeVar("T")
 Point = tuple[int, int, Mapping[str, float]]
 
 
-def at_once() -> bool:
-    """Whether jobs send their own results.
+def when() -> str:
+    """Return when results are sent.
 
     Raises:
-        UserError: the environment names another time than "later".
+        UserError: the environment names another time.
     """
-    when = os.environ.get(WHEN, "")
-    if when not in ("", "later"):
-        raise UserError(f"{WHEN} is {when!r}: set it to later, or do not set it.")
-    return not when
+    chosen = os.environ.get(WHEN, "")
+    if chosen not in ("", "later", "workflow"):
+        raise UserError(f"{WHEN} is {chosen!r}: set it to later, or do not set it.")
+    return chosen
+
+
+def _due() -> bool:
+    """Return whether this job sends its results by now."""
+    return not when() or (when() == "workflow" and time.monotonic() - BEGUN >= LONG)
 
 
 def prepare() -> None:
     """Make the store and its experiment before jobs share them; warn if it does not answer."""
-    if not at_once():
+    if when() == "later":
         return
     try:
         store.in_time(_experiment)
@@ -105,7 +116,7 @@ def follow(record: Record, folder: Path) -> Iterator[Callable[["Log"], None]]:
     Yields:
         A function to call with the log after each checkpoint.
     """
-    if not at_once():
+    if when() == "later":
         yield lambda log: None
         return
     follower = _Follower(record, folder)
@@ -120,9 +131,27 @@ def follow(record: Record, folder: Path) -> Iterator[Callable[["Log"], None]]:
 
 
 def done(folder: Path) -> None:
-    """Send the stage whose files are in `folder`, unless `ghn track` is to send it later."""
-    if at_once():
+    """Send the stage whose files are in `folder`, if jobs send their own results."""
+    if _due():
         send(folder)
+
+
+def send_rest(results: Path) -> None:
+    """Send what the jobs of a workflow have left to its end; warn if the store does not answer."""
+    if when() != "workflow":
+        return
+    try:
+        left = unsent(folders_of(results))
+    except UserError as error:
+        print(f"warning: {error}; `ghn track` sends the results later", file=sys.stderr)
+        return
+    for folder in left:
+        send(folder)
+
+
+def folders_of(results: Path) -> list[Path]:
+    """Return the folders of all stages with a record."""
+    return [record.parent for record in sorted(results.rglob("run.json"))]
 
 
 def send(folder: Path) -> str | None:
@@ -314,7 +343,9 @@ class _Follower(threading.Thread):
         self.failed = False
 
     def take(self, log: "Log") -> None:
-        """Take the new entries of the log."""
+        """Take the new entries of the log, once this job sends its results."""
+        if not _due():
+            return
         now = int(1000 * time.time())
         self.begun = self.begun or now - int(1000 * log.seconds)
         for step, loss, rate in log.curve[len(self.points) :]:
