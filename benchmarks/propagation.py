@@ -68,13 +68,11 @@ def of_shape(
         ("with gradients", with_gradients, loop_with_gradients, 3),
     )
     for (name, ours_, loop_, times), limit in zip(sides, FLOOR, strict=True):
-        repeats = 10 if len(networks) == 1 else 1
         yield compare(
             f"propagation / its multiply-adds, {what}, {name}",
             limit if limited else None,
             [(ours_, Floor(ghn, networks, times))] * pairs,
             device,
-            repeats=repeats,
         )
         yield compare(
             f"loop over nodes / propagation, {what}, {name}",

@@ -17,6 +17,9 @@ PAGE = Path(__file__).parent.parent / "docs/reference/costs.md"
 #: Where the table stands in it.
 BEGIN, END = "<!-- speed -->\n", "<!-- /speed -->"
 
+#: milliseconds that one measurement takes, so that what else happens on the machine weighs less
+LEAST = 300.0
+
 Work = Callable[[], object]
 
 
@@ -73,9 +76,8 @@ def compare(
     device: torch.device,
     *,
     at_least: bool = False,
-    repeats: int = 1,
 ) -> Row:
-    """Time the two sides of each pair in turn, `repeats` times each.
+    """Time the two sides of each pair in turn, each for `LEAST` milliseconds or once.
 
     The other side comes first in every second pair, and the first pair is run once before, to warm
     up.
@@ -84,7 +86,10 @@ def compare(
     for i, pair in enumerate(pairs):
         if i == 0:
             pair[0](), pair[1]()
-        took = {side: milliseconds(pair[side], device, repeats) for side in ((0, 1), (1, 0))[i % 2]}
+            once = [milliseconds(side, device) for side in pair]
+            repeats = [max(1, int(LEAST / took)) for took in once]
+        order = ((0, 1), (1, 0))[i % 2]
+        took = {side: milliseconds(pair[side], device, repeats[side]) for side in order}
         timed.append((took[0], took[1]))
     return row(what, timed, limit, at_least)
 
