@@ -417,26 +417,53 @@ def test_the_marker_tells_no_password(stage, monkeypatch):
     assert marker["store"] == "https://there:5000/mlflow"
 
 
-def test_what_is_to_be_sent_later_loads_no_mlflow_and_is_sent_by_track(stage, store, monkeypatch):
-    folder = stage()
-    monkeypatch.setenv(tracking.WHEN, "later")
+def sends_nothing(folder: Path) -> bool:
+    """Whether a job whose results are in a folder loads no MLflow."""
     code = f"""if True:
         import sys
         from pathlib import Path
         from ghn_pipeline.pipeline import tracking
-        tracking.prepare()
         with tracking.follow({{}}, Path({str(folder)!r})) as take:
             take(None)
         tracking.done(Path({str(folder)!r}))
         assert not any(name.partition(".")[0] == "mlflow" for name in sys.modules)
     """
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-    assert not (folder / tracking.MARKER).exists()
+    done = subprocess.run([sys.executable, "-c", code], check=False)
+    return done.returncode == 0 and not (folder / tracking.MARKER).exists()
+
+
+def test_what_is_to_be_sent_later_loads_no_mlflow_and_is_sent_by_track(stage, store, monkeypatch):
+    folder = stage()
+    monkeypatch.setenv(tracking.WHEN, "later")
+    assert sends_nothing(folder)
+    tracking.prepare()
+    assert not Path("mlflow.db").exists()
     monkeypatch.setenv(tracking.WHEN, "never")
     with pytest.raises(UserError, match="GHN_TRACKING is 'never': set it to later"):
         tracking.done(folder)
     assert tracking.unsent([folder]) == [folder]
     assert tracking.send(folder) is not None
+    assert tracking.unsent([folder]) == []
+
+
+def test_short_jobs_of_a_workflow_are_sent_at_its_end(stage, store, monkeypatch, capsys):
+    folder = stage()
+    monkeypatch.setenv(tracking.WHEN, "workflow")
+    assert sends_nothing(folder)
+    tracking.send_rest(folder)
+    assert tracking.unsent([folder]) == []
+    # and where the store is away, the workflow ends all the same
+    (folder / tracking.MARKER).unlink()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/run.json/store.db")
+    tracking.send_rest(folder)
+    assert "`ghn track` sends the results later" in capsys.readouterr().err
+
+
+def test_long_jobs_of_a_workflow_send_their_own_results(stage, store, monkeypatch):
+    folder = stage()
+    monkeypatch.setenv(tracking.WHEN, "workflow")
+    monkeypatch.setattr(tracking, "BEGUN", time.monotonic() - tracking.LONG)
+    tracking.done(folder)
     assert tracking.unsent([folder]) == []
 
 

@@ -15,6 +15,7 @@ from torch import nn
 from ghn_pipeline.settings.sections import Sgd
 from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.training import checkpoint, optimizers
+from ghn_pipeline.training import fit as fitting
 from ghn_pipeline.training.fit import Training, fit
 from ghn_pipeline.training.ghn import running_mean
 
@@ -260,6 +261,23 @@ def test_the_last_good_checkpoint_is_untouched(kind, value, tmp_path, uninterrup
     # and with the cause gone the training goes on as if nothing had been
     run(small_training(kind, ROOT), tmp_path / "c")
     assert same(content(tmp_path / "c"), uninterrupted[kind])
+
+
+@pytest.mark.parametrize("value", [math.nan, "gradient"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_weight_changes_from_the_step_at_fault_until_it_is_read(
+    kind, value, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(fitting, "_enters", lambda training, step: step == training.steps)
+    good = interrupted(small_training(kind, ROOT), 7, crash)
+    with pytest.raises(CutError):
+        run(good, tmp_path / "good", 1e9)
+    training, _ = poisoned(kind, 7, value)
+    training.observe = {}
+    with pytest.raises(UserError, match="at step 7"):
+        run(training, tmp_path / "c", 1e9)
+    ours, theirs = dict(training.model.named_parameters()), dict(good.model.named_parameters())
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_the_report_names_only_the_gradient_at_fault(tmp_path):
