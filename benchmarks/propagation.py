@@ -1,4 +1,4 @@
-"""Propagation against its arithmetic, and against a loop over single nodes."""
+"""Propagation compared with its multiply-adds, and with a loop over single nodes."""
 
 from collections.abc import Iterator, Sequence
 from random import Random
@@ -15,14 +15,15 @@ from ghn_pipeline.pipeline.spaces import space_of
 from ghn_pipeline.settings.config import Config
 from ghn_pipeline.training.ghn import build
 
-#: The most that one architecture of N=7, T=5 may take over its arithmetic, forward and backward.
+#: The largest ratios of propagation to its multiply-adds, for one architecture of N=7, T=5:
+#: forward, and with gradients.
 FLOOR = 10.0, 15.0
-#: The least that the loop over single nodes may take, over our time.
+#: The smallest ratio of the loop over single nodes to propagation.
 LOOP = 3.0
 
 
 def propagation(config: Config, pairs: int, device: torch.device) -> Iterator[Row]:
-    """Compare for 1, 8 and 64 architectures, N = 7 and 17, T = 1 and 5."""
+    """Make the rows for 1, 8 and 64 architectures, N = 7 and 17, T = 1 and 5."""
     space = space_of(config)
     rng = Random(4)
     for passes in (1, 5):
@@ -39,7 +40,7 @@ def propagation(config: Config, pairs: int, device: torch.device) -> Iterator[Ro
 def of_shape(
     ghn: GHN, networks: list[Network], what: str, pairs: int, device: torch.device
 ) -> Iterator[Row]:
-    """Compare forward, and with gradients."""
+    """Make the rows of one shape: forward, and with gradients."""
     loop = Loop(ghn, networks)
     limited = what == "1 together, N=7, T=5"
 
@@ -86,9 +87,14 @@ def of_shape(
 class Floor:
     """As many multiply-adds as propagation needs, in products of its matrices with many rows.
 
-    A gradient needs three times as many as the forward pass. An embedding is multiplied once by
-    the matrices of the gates and of the first layer of M, and the sum of hidden layers of M once by
-    those of the second layer and of the gates, which are linear.
+    With gradients, propagation needs three times as many as without. Each embedding is multiplied
+    once by `state`, for the gates and for the first layer of M. Each sum of hidden layers of M is
+    multiplied once by the product of the second layer and the input matrix, which are both linear.
+
+    Args:
+        ghn: the GHN whose propagation is compared.
+        networks: the networks to propagate through.
+        times: 1 without gradients, 3 with them.
     """
 
     def __init__(self, ghn: GHN, networks: Sequence[Network], times: int) -> None:
@@ -107,14 +113,14 @@ class Floor:
         ]
 
     def __call__(self) -> list[Tensor]:
-        """Multiply."""
+        """Return both products."""
         return [x @ matrix for x, matrix in self.products]
 
 
 class Loop:
     """Propagation that visits one node after another, each for all architectures at once.
 
-    So do public implementations of this recurrence. Its index tensors are made beforehand.
+    Public implementations of this recurrence do the same. Its index tensors are made beforehand.
     """
 
     def __init__(self, ghn: GHN, networks: Sequence[Network]) -> None:
@@ -169,7 +175,7 @@ class Loop:
 
 
 def one_by_one(blocks: Sequence[Block]) -> list[Update]:
-    """Return the updates of a forward-backward pass (Eq. 15), a node of each block at a time."""
+    """Return the updates of a forward-backward pass (Eq. 15), one node of each block at a time."""
     V = max(len(block.nodes) for block in blocks)
     order = [(v, True) for v in range(V)] + [(v, False) for v in reversed(range(V))]
     made = []
@@ -197,13 +203,13 @@ def one_by_one(blocks: Sequence[Block]) -> list[Update]:
 
 
 def together(config: Config, pairs: int, device: torch.device) -> Row:
-    """Weights of 64 architectures one after another, against all together."""
+    """Compare generating weights for 64 architectures one after another with all together."""
     space = space_of(config)
     ghn = build(space, config.ghn, 0).to(device)
     rng = Random(2)
     networks = [Network(space.modules(space.sample(rng, config.space.nodes)), 1) for _ in range(64)]
     for network in networks:
-        _ = network.specs  # counted once for both
+        _ = network.specs  # cached here, so that neither side spends time on it
 
     @torch.no_grad()
     def all_together() -> None:

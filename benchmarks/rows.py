@@ -14,10 +14,10 @@ from ghn_pipeline.system.compute import synchronize
 FILE = Path(__file__).with_name("speed.json")
 #: The page that shows the table.
 PAGE = Path(__file__).parent.parent / "docs/reference/costs.md"
-#: Where the table stands in it.
+#: The lines of the page before and after the table.
 BEGIN, END = "<!-- speed -->\n", "<!-- /speed -->"
 
-#: milliseconds that one measurement takes, so that what else happens on the machine weighs less
+#: Milliseconds that one measurement takes, so that other work on the machine weighs less.
 LEAST = 300.0
 
 Work = Callable[[], object]
@@ -79,8 +79,15 @@ def compare(
 ) -> Row:
     """Time the two sides of each pair in turn, each for `LEAST` milliseconds or once.
 
-    The other side comes first in every second pair, and the first pair is run once before, to warm
-    up.
+    A side runs once if one call takes more than half of that time. The first pair also runs once
+    before, to warm up. In every second pair the second side comes first.
+
+    Args:
+        what: the two sides, "first / second".
+        limit: see `Row`.
+        pairs: the two pieces of work of each pair.
+        device: the device that they run on.
+        at_least: see `Row`.
     """
     timed: list[tuple[float, float]] = []
     for i, pair in enumerate(pairs):

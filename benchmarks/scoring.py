@@ -1,8 +1,8 @@
-"""What scoring gains by processes side by side.
+"""The gain of scoring by several processes side by side.
 
-Scores the same random architectures of the quick preset with an untrained GHN and noise in place
-of images, by one process and then by one on each core that this process may use, each process with
-one thread, its start included.
+An untrained GHN scores random architectures of the quick preset, on noise in place of images. First
+one process does this, and then one process on each core that this process may use scores the same
+architectures. Each process has one thread, and the time includes its start.
 """
 
 import tempfile
@@ -34,7 +34,7 @@ def noise(config: Config) -> Splits:
 
 
 def untrained_scorer(config: Config, device: torch.device) -> Scorer:
-    """Make what scores with an untrained GHN."""
+    """Make a scorer with an untrained GHN."""
     prepare_process(config.compute.threads)
     space = space_of(config)
     ghn = build(space, config.ghn, config.seeds.initialisation)
@@ -42,7 +42,7 @@ def untrained_scorer(config: Config, device: torch.device) -> Scorer:
 
 
 def timed(config: Config, architectures: int, processes: int) -> tuple[float, list[Scored]]:
-    """Return the seconds that so many processes take, and what they found."""
+    """Return the seconds that this number of processes takes, and the scored architectures."""
     propose = random_search(space_of(config), config.space.nodes, 0, architectures)
     with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()
@@ -62,7 +62,7 @@ def timed(config: Config, architectures: int, processes: int) -> tuple[float, li
 
 
 def processes(config: Config, architectures: int, pairs: int) -> Row:
-    """Score by one process, and by one on each core that this process may use."""
+    """Compare scoring by one process and by one on each core that this process may use."""
     timings = []
     for _ in range(pairs):
         one, found = timed(config, architectures, 1)
@@ -71,5 +71,5 @@ def processes(config: Config, architectures: int, pairs: int) -> Row:
             raise SystemExit("one process and many found different accuracies")
         timings.append((1e3 * one, 1e3 * all_cores))
     what = f"scoring {architectures} architectures by one process / by {cores()}, start included"
-    # 0.9 of each core
+    # each core should add at least 0.9 of the speed of one process
     return row(f"{what}, quick shape", timings, 0.9 * cores(), at_least=True)

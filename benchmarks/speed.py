@@ -1,8 +1,9 @@
-"""What generated weights cost, beside their limits: `python benchmarks/speed.py`.
+"""The cost of generated weights, with its limits: `python benchmarks/speed.py`.
 
 Each row compares two pieces of work that are timed in turn in this process, on one thread of a
-processor or on an accelerator. Writes the table into docs/reference/costs.md, and speed.json with
-the machine. Options: --pairs, --quick (without the paper's shape; writes nothing).
+processor or on an accelerator. The command writes the table into docs/reference/costs.md, and the
+rows and the machine into speed.json. --pairs sets the number of pairs. With --quick the command
+leaves out the paper's shape and writes nothing.
 """
 
 import argparse
@@ -48,7 +49,7 @@ def rows(configs: dict[str, Config], pairs: int, device: torch.device) -> Iterat
 
 
 def main() -> None:
-    """Print every row, and keep those that there are."""
+    """Print every row, and keep all rows so far after each, in case the run is stopped."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--quick", action="store_true", help="leave out the paper's shape")

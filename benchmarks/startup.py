@@ -1,4 +1,4 @@
-"""The start of a job beside `import torch`, in processor time."""
+"""The start of a job compared with `import torch`, in processor time."""
 
 import os
 import subprocess
@@ -9,10 +9,10 @@ from pathlib import Path
 from rows import Row, row
 
 ROOT = Path(__file__).parent.parent
-#: The most milliseconds up to the first step of a training, beyond `import torch`.
+#: The largest time up to the first step of a training, beyond `import torch`, in milliseconds.
 BEYOND = 1000.0
 
-#: Trains by the command line, and ends before the first step.
+#: A program that starts a training by the command line, and ends before its first step.
 TRAINING = """
 import os
 from ghn_pipeline import cli
@@ -28,7 +28,7 @@ SMOKE = ["--config", "params.yaml", "presets/smoke.yaml"]
 
 
 def startup(pairs: int) -> Row:
-    """Compare the start of `ghn sgd` with that of torch alone; needs data/cifar10.bin."""
+    """Compare the start of `ghn sgd` with that of torch alone; this needs data/cifar10.bin."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for file in ("params.yaml", "presets", "data"):
@@ -47,7 +47,7 @@ def startup(pairs: int) -> Row:
 def seconds(folder: Path, code: str, *words: str) -> float:
     """Run code, and return the processor time of its process and of those that it starts."""
     given = {**os.environ, "PYTHONPATH": str(ROOT), "GHN_TRACKING": "later"}
-    given.pop("PYTHONDONTWRITEBYTECODE", None)  # which would compile this package at every start
+    given.pop("PYTHONDONTWRITEBYTECODE", None)  # with it, every start would compile this package
     before = os.times()
     done = subprocess.run(
         [sys.executable, "-c", code, *words],

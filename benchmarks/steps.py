@@ -1,4 +1,4 @@
-"""What weights from a hypernetwork or a one-shot model cost beside ordinary ones."""
+"""The cost of weights from a hypernetwork or a one-shot model, compared with ordinary ones."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -18,9 +18,9 @@ from ghn_pipeline.settings.config import Config
 from ghn_pipeline.training.ghn import build, examples
 from ghn_pipeline.training.optimizers import adam, momentum_sgd
 
-#: The most that a step of GHN training may take, over a step of SGD of the same network.
+#: The largest ratio of a step of GHN training to a step of SGD of the same network.
 STEPS = {"paper": 1.02, "quick": 1.12, "nasbench201": 1.30, "nasbench201-long": 1.15}
-#: The most operations that a GHN may dispatch, over those of its network.
+#: The largest ratio of the operations that a GHN dispatches to those of its network.
 OPERATIONS_OF = {"paper": 0.5, "quick": 0.7, "nasbench201": 1.0}
 ONE_SHOT, SCORING, PIXELS = 1.05, 1.10, 1.02
 
@@ -34,7 +34,7 @@ def images_for(config: Config, batch: int, device: torch.device) -> tuple[Tensor
 
 
 def training_steps(config: Config, kind: str, pairs: int, device: torch.device) -> Row:
-    """A step of GHN or one-shot training against a step of SGD of the very same network."""
+    """Compare a step of GHN or one-shot training with a step of SGD of the same network."""
     space, settings = space_of(config), config.ghn
     model: nn.Module = build(space, settings, 0)
     if kind == "one-shot":
@@ -73,10 +73,10 @@ def training_steps(config: Config, kind: str, pairs: int, device: torch.device) 
 
 
 def pixels_first(config: Config, of_ghn: bool, pairs: int, device: torch.device) -> Row:
-    """Steps with bottlenecks that take every second pixel first, against strided convolutions.
+    """Compare bottlenecks that take every second pixel first with strided convolutions.
 
-    The blocks have two leaves or more: with the 8 channels of one, a strided convolution may damage
-    the memory of this process (see `operations.take_every`).
+    Each block has two leaves or more. The output of a single leaf has only 8 channels, and with so
+    few a strided convolution may damage the memory of this process (see `operations.take_every`).
     """
     space, settings = space_of(config), config.ghn
     images, labels = images_for(config, settings.batch, device)
@@ -120,7 +120,7 @@ def pixels_first(config: Config, of_ghn: bool, pairs: int, device: torch.device)
 
 @torch.no_grad()
 def scoring(config: Config, pairs: int, device: torch.device) -> Row:
-    """Scoring an architecture against the bare forward pass over the same images."""
+    """Compare the scoring of an architecture with the bare forward pass over the same images."""
     space = space_of(config)
     ghn = build(space, config.ghn, 0).to(device)
     batches = [
@@ -167,7 +167,7 @@ class Counted(TorchDispatchMode):
 
 
 def operations(config: Config, pairs: int, device: torch.device) -> Row:
-    """Operations that a GHN dispatches in a training step, over those of its network."""
+    """Compare the operations that a GHN dispatches in a training step with those of its network."""
     space = space_of(config)
     ghn = build(space, config.ghn, 0).to(device)
     images, labels = images_for(config, 2, device)
@@ -184,6 +184,6 @@ def operations(config: Config, pairs: int, device: torch.device) -> Row:
             torch.autograd.backward(list(made.values()), [w.grad for w in weights.values()])
         counted.append((forward.operations + backward.operations, alone.operations))
     what = f"operations of the GHN / of its network, forward and backward, {config.scale} shape"
-    # the mean over architectures is what a training dispatches
+    # a training draws many architectures, so it dispatches their mean
     ours, theirs = (sum(side) / pairs for side in zip(*counted, strict=True))
     return row(what, [(ours, theirs)], OPERATIONS_OF[config.scale])

@@ -19,7 +19,13 @@ from ghn_pipeline.settings.sections import Anytime, DenseNets, ResNets
 
 
 def made(name: str, settings: Anytime, classes: int) -> MultiExit:
-    """Make an untrained baseline, one of `settings.rivals`."""
+    """Make an untrained baseline.
+
+    Args:
+        name: the baseline, one of `settings.rivals`.
+        settings: the settings of all baselines.
+        classes: number of classes of images.
+    """
     of = getattr(settings, name)
     arguments = {**of.model_dump(), "classes": classes}
     if isinstance(of, ResNets):

@@ -1,9 +1,10 @@
 """Propagation as one operator of PyTorch, computed by compiled code.
 
-A pass over a network is hundreds of updates of a few vectors of 32 numbers: as tensor operations
-most of the time is spent starting them. `propagation.c` is compiled when this package is installed.
-For a GPU Triton, which comes with PyTorch for CUDA, compiles `propagation_triton.py`. Where neither
-is, the definition in `propagation.py` does the work.
+A pass over a network makes hundreds of updates of a few vectors of 32 numbers. If each update were
+made by tensor operations, most of the time would go into starting them. `propagation.c` is compiled
+when this package is installed. For a GPU, `propagation_triton.py` is compiled by Triton, which
+comes with PyTorch for CUDA. Where neither is available, the definition in `propagation.py` does the
+work.
 
 Shapes: B architectures, W nodes of all their modules, P propagation networks, D numbers of an
 embedding, S hidden units of the message MLP.
@@ -25,24 +26,29 @@ from ghn_pipeline.model.propagation import Graphs, Propagation
 
 
 def _library(name: str) -> ctypes.CDLL | None:
-    """Load what was compiled for a type of number, if it was."""
+    """Load the compiled library for a type of number, if there is one."""
     file = Path(__file__).with_name(f"propagation_{name}{sysconfig.get_config_var('EXT_SUFFIX')}")
     return ctypes.CDLL(str(file)) if file.exists() else None
 
 
-#: What was compiled, for each type of number.
+#: The compiled library for each type of number.
 LIBRARIES = {
     dtype: library
     for dtype in (torch.float32, torch.float64)
     if (library := _library(str(dtype).removeprefix("torch.")))
 }
 
-#: Triton compiles a part of its own by one of these.
+#: Whether Triton can work: it needs one of these compilers for a part of itself.
 TRITON = bool(find_spec("triton") and (shutil.which("gcc") or shutil.which("clang")))
 
 
 def engine(device: torch.device, dtype: torch.dtype) -> str:
-    """Return what propagates there: "compiled", "triton", or "torch" for the definition."""
+    """Return the engine that propagates: "compiled", "triton", or "torch" for the definition.
+
+    Args:
+        device: the device of the embeddings.
+        dtype: their type of number.
+    """
     if device.type == "cuda" and TRITON and dtype in (torch.float32, torch.float64):
         return "triton"
     return "compiled" if device.type in ("cpu", "meta") and dtype in LIBRARIES else "torch"
@@ -62,10 +68,10 @@ def propagate(
     Args:
         network: G.
         h: initial embeddings [B, W, D].
-        graphs: of the B networks.
+        graphs: the block graphs of the B networks.
         numbers: `graphs.numbers` on the device of `h`.
-        passes: T.
-        synchronous: the scheme.
+        passes: T, the number of propagation passes.
+        synchronous: whether the scheme is synchronous (Eq. 3) or forward-backward (Eq. 15).
         pass_embeddings: whether each module hears the mean embedding of the one before.
 
     Returns:
@@ -74,8 +80,9 @@ def propagate(
     how = passes, synchronous, pass_embeddings
     if engine(h.device, h.dtype) == "torch":
         return propagation.propagate(network, h, graphs, *how)
-    # [P, S + 1, 3D], from the sum of hidden layers of M to the gates of U: between them everything
-    # is linear, and the last bias of M counts once for each message
+    # the second layer of M and the input matrix of U are both linear, so their product takes the
+    # sum of the hidden layers of M straight to the gates of U; its shape is [P, S + 1, 3D], and its
+    # last row, the bias, counts once for each message
     gates = torch.bmm(network.second, network.inputs[:, :-1])
     matrices = network.state, gates, network.inputs
     out: Tensor = torch.ops.ghn_pipeline.propagate(h, *matrices, numbers, max(graphs.sizes), *how)
@@ -83,7 +90,7 @@ def propagate(
 
 
 class Sizes(ctypes.Structure):
-    """`Sizes` of propagation.c."""
+    """The C structure `Sizes` of propagation.c."""
 
     _fields_ = tuple(
         (name, ctypes.c_int64)
@@ -92,7 +99,7 @@ class Sizes(ctypes.Structure):
 
 
 class Weights(ctypes.Structure):
-    """`Weights` of propagation.c: addresses of the three matrices."""
+    """The C structure `Weights` of propagation.c: the addresses of three matrices."""
 
     _fields_ = tuple((name, ctypes.c_void_p) for name in ("state", "gates", "inputs"))
 
@@ -105,7 +112,16 @@ def _call(
     how: Sequence[int],
     *rest: Tensor | Sequence[Tensor],
 ) -> None:
-    """Call a function of the library, whose `rest` are addresses of numbers or of matrices."""
+    """Call a function of the library with the addresses of tensors.
+
+    Args:
+        name: name of the function.
+        h: initial embeddings [B, W, D].
+        weights: the matrices `state`, `gates` and `inputs`.
+        numbers: see `propagate`.
+        how: the last four entries of `Sizes`.
+        rest: further tensors, or lists of three matrices, in the order of the C function.
+    """
     sizes = Sizes(*h.shape, weights[1].shape[1] - 1, len(weights[0]), *how)
     pointers = [
         ctypes.c_void_p(one.data_ptr())
@@ -144,7 +160,7 @@ def _backward(
 
 
 def _forward_triton(*args: Any) -> Tensor:
-    from ghn_pipeline.model import propagation_triton  # it is not everywhere
+    from ghn_pipeline.model import propagation_triton  # not every machine has Triton
 
     return propagation_triton.forward(*args)
 
@@ -170,7 +186,7 @@ _ARGUMENTS = (
     "Tensor h, Tensor state, Tensor gates, Tensor inputs, Tensor numbers, int most, int passes, "
     "bool synchronous, bool pass_embeddings"
 )
-# at its first call `torch.library.custom_op` would load the compiler of PyTorch: a second's work
+# `torch.library.custom_op` would load PyTorch's compiler at its first call, which takes a second
 torch.library.define("ghn_pipeline::propagate", f"({_ARGUMENTS}) -> Tensor")
 torch.library.define(
     "ghn_pipeline::propagate_backward",

@@ -25,7 +25,7 @@ class GHN(nn.Module):
         passes: T, the number of propagation passes.
         scheme: "forward-backward" or "synchronous".
         share_parameters: whether all modules share one propagation network (SP of Table 5).
-        pass_embeddings: whether a module receives the mean embedding of the one before (PE of
+        pass_embeddings: whether each module hears the mean embedding of the one before (PE of
             Table 5).
         size: D, the length of an embedding.
         message_hidden: hidden units of M.
@@ -67,7 +67,7 @@ class GHN(nn.Module):
         self.hypernetwork = Hypernetwork(size, hidden, branches)
 
     def forward(self, networks: Sequence[Network]) -> list[dict[str, Tensor]]:
-        """Generate the weights of `networks` together, a tensor for the name of each spec.
+        """Generate the weights of `networks` together: for each, a tensor by the name of each spec.
 
         Raises:
             ValueError: a network does not have the number of modules of this GHN.
@@ -76,7 +76,7 @@ class GHN(nn.Module):
         wanted = Wanted(networks, graphs)
         of_graphs = [*self.one_hots(graphs), graphs.numbers]
         there = self.on_device([*of_graphs, *wanted.numbers])
-        embeddings = self.propagate(graphs, there[: len(of_graphs)])  # Eq. 10: H of what G returns
+        embeddings = self.propagate(graphs, there[: len(of_graphs)])  # Eq. 10: H follows G
         return self.generate(wanted, embeddings, there[len(of_graphs) :])
 
     def embed(self, networks: Sequence[Network]) -> tuple[Tensor, list[int]]:
@@ -104,7 +104,7 @@ class GHN(nn.Module):
 
     @property
     def tables(self) -> list[tuple[nn.Module, Callable[[Graphs], list[int]]]]:
-        """The embeddings of a node (section 7.2), each with the rows of all nodes.
+        """The tables of embeddings (section 7.2), each with a function that gives all nodes' rows.
 
         Their sum equals one matrix times the concatenated one-hot vectors of the node's operation,
         scale and exit, and of its module.
@@ -129,7 +129,12 @@ class GHN(nn.Module):
         return list(there.split_with_sizes(list(map(len, lists))))
 
     def propagate(self, graphs: Graphs, there: Sequence[Tensor]) -> Tensor:
-        """Return embeddings [B, W, D] after all passes (Eq. 5 and 14)."""
+        """Return embeddings [B, W, D] after all passes (Eq. 5 and 14).
+
+        Args:
+            graphs: the block graphs of the B networks.
+            there: `one_hots(graphs)` and `graphs.numbers`, on the device of this GHN.
+        """
         *places, numbers = there
         embedded = [table(rows) for (table, _), rows in zip(self.tables, places, strict=True)]
         h = reduce(torch.add, embedded).view(len(graphs.chains), graphs.starts[-1], -1)
@@ -140,7 +145,13 @@ class GHN(nn.Module):
     def generate(
         self, wanted: "Wanted", embeddings: Tensor, there: Sequence[Tensor]
     ) -> list[dict[str, Tensor]]:
-        """Generate every weight from embeddings [B, W, D] (Eq. 8 and 9)."""
+        """Generate every weight from embeddings (Eq. 8 and 9).
+
+        Args:
+            wanted: the weights to generate.
+            embeddings: [B, W, D].
+            there: `wanted.numbers`, on the device of this GHN.
+        """
         weights: list[dict[str, Tensor]] = [{} for _ in embeddings]
         made = self.hypernetwork(embeddings.flatten(0, 1), *there, wanted.branches)
         for (b, spec), weight in zip(wanted.members, made, strict=True):
@@ -152,8 +163,8 @@ class Wanted:
     """The weights of B networks, in order of their branches and shapes.
 
     Attributes:
-        members: each weight with the number of its network.
-        branches: for each branch its shapes, with the number of weights that have each.
+        members: for each weight the place of its network, counted from 0, and its spec.
+        branches: for each branch and shape, the number of weights that have it.
         numbers: `ends`, `places` and `fan_in` of `Hypernetwork.forward`.
     """
 

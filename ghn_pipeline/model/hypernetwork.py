@@ -1,4 +1,4 @@
-"""The hypernetwork H of Eq. 6 and 8: one two-layer MLP with an output branch per weight shape."""
+"""The hypernetwork H of Eq. 6 and 8: one two-layer MLP with a branch for each kind of weight."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,12 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-#: The weights of a branch: their shapes, each with the number of weights that have it.
+#: The weights of a branch: for each shape, the number of weights that have it.
 Counts = Mapping[tuple[int, ...], int]
 
 
 class Hypernetwork(nn.Module):
-    """Generates weights from embeddings of nodes, or of edges for a weight per incoming edge.
+    """The MLP that generates weights.
+
+    It makes the weights of a node from the node's embedding. Some operations have a weight for each
+    incoming edge: it makes these from the embeddings of both ends of the edge.
 
     Args:
         size: D, the length of an embedding.
@@ -56,10 +59,10 @@ class Hypernetwork(nn.Module):
         Args:
             nodes: [v, D], embeddings.
             ends: [2e], the nodes at both ends of each edge.
-            places: [n], the hidden layer for each weight: that of node i, or v + i for edge i.
+            places: [n], the row of each weight's hidden layer: i for node i, v + i for edge i.
             fan_in: [n]; each weight is scaled by sqrt(2 / fan-in) (GHN-2, Knyazev et al. 2021).
-            branches: the weights to generate, n in all. Each is a slice of leading channels and a
-                central window.
+            branches: the weights to generate, n in all. Each takes the leading channels and the
+                central window of the largest weight of its branch.
 
         Returns:
             The n weights, each of its shape.
@@ -83,9 +86,9 @@ class Hypernetwork(nn.Module):
 class Products(torch.autograd.Function):
     """Products of rows with windows of matrices.
 
-    Autograd would make a gradient as large as the matrix for every window. Here the gradients of
-    all weights of a branch are put into one tensor, and two products with it are the gradients of
-    the matrix and of the rows.
+    For every window, autograd would make a gradient as large as the whole matrix. Here the
+    gradients of all weights of a branch are put into one tensor. Two products with this tensor are
+    the gradients of the matrix and of the rows.
     """
 
     @staticmethod
@@ -98,8 +101,8 @@ class Products(torch.autograd.Function):
         """Return n weights.
 
         Args:
-            rows: [n, K].
-            wanted: for each branch the shape of its largest weight, and its weights.
+            rows: [n, K], the scaled hidden layer of each weight, in the order of `wanted`.
+            wanted: for each branch the shape of its largest weight, and the numbers of its weights.
             kernels: a matrix [K, numbers of the largest weight] for each branch.
         """
         ctx.save_for_backward(rows, *kernels)
@@ -108,7 +111,7 @@ class Products(torch.autograd.Function):
         weights: list[Tensor] = []
         for kernel, (full, counts) in zip(kernels, wanted, strict=True):
             for shape, count in counts.items():
-                # the window is cut before the product, which makes only the numbers in use
+                # the window is cut first, so that the product makes no number that is not used
                 made = next(parts) @ columns(kernel, full, shape)
                 weights += [made.view(shape)] if count == 1 else made.view(count, *shape).unbind()
         return tuple(weights)
@@ -149,9 +152,16 @@ def columns(kernel: Tensor, full: Sequence[int], shape: Sequence[int]) -> Tensor
 def window(
     rows: Tensor, full: Sequence[int], shape: Sequence[int], first: int, count: int
 ) -> Tensor:
-    """Return a view [count, *shape] of rows that are weights of shape `full`, from the first on.
+    """Return a view [count, *shape] into rows, each of which is a weight of shape `full`.
 
-    It has the leading channels, and the centre of the other dimensions.
+    The view has the leading channels, and the centre of the other dimensions.
+
+    Args:
+        rows: [r, numbers of a `full` weight].
+        full: the shape of a row's weight.
+        shape: the shape of the weights in the view.
+        first: the first row of the view.
+        count: the number of its rows.
 
     Raises:
         ValueError: the shape does not fit into the full one.

@@ -20,9 +20,10 @@ from ghn_pipeline.model.graph import Block, Node
 
 
 class Update(NamedTuple):
-    """Nodes of several blocks that are updated together, since they exchange no message.
+    """Nodes of several blocks that are updated together.
 
-    The result is exactly that of updating them one after another.
+    In Eq. 15 these nodes exchange no message, so the result is exactly that of updating them one
+    after another.
 
     Attributes:
         nodes: [r], places among the B·V nodes of the blocks.
@@ -38,7 +39,14 @@ class Update(NamedTuple):
 
 
 def updates(blocks: Sequence[Block], synchronous: bool) -> list[Update]:
-    """List the updates of one pass over `blocks`: 2|V| - 1 of each in Eq. 15, else |V|."""
+    """List the updates of one pass over `blocks`.
+
+    For a block of |V| nodes, a pass updates 2|V| - 1 nodes in Eq. 15, and |V| in Eq. 3.
+
+    Args:
+        blocks: the blocks of one module in each architecture.
+        synchronous: see `propagate`.
+    """
     V = max(len(block.nodes) for block in blocks)
 
     def update(level: Sequence[tuple[int, int]], forth: bool, back: bool) -> Update:
@@ -102,9 +110,9 @@ class Propagation(nn.Module):
 
         Args:
             h: initial embeddings [B·V, D].
-            passed: for each node the embedding of the module before [B·V, D], zero for none.
-            updates: of all passes.
-            m: the module.
+            passed: for each node the mean embedding of the module before [B·V, D], or zero.
+            updates: the updates of all passes, in order.
+            m: the place of the module in the chain, counted from 0.
 
         Returns:
             Embeddings [B·V, D].
@@ -136,7 +144,7 @@ class Graphs:
         chains: for each network the blocks of its modules.
 
     Attributes:
-        starts: where each module starts in the W rows of an architecture, and W.
+        starts: the first of each module's rows among the W of an architecture, and last W itself.
         blocks: each block once, by its identity, since blocks repeat in a chain.
     """
 
@@ -151,8 +159,9 @@ class Graphs:
     def numbers(self) -> list[int]:
         """The graphs as the operator reads them.
 
-        How many modules M; `starts`; for each of the B·M blocks where in these numbers its own
-        (`Block.numbers`) begin; these, of each block once.
+        The list holds, in this order: M, the number of modules; `starts`; for each of the B·M
+        blocks, the place in this list where its own numbers (`Block.numbers`) begin; those
+        numbers, once for each block.
         """
         M = len(self.modules)
         own = [block.numbers for block in self.blocks.values()]
@@ -163,11 +172,15 @@ class Graphs:
 
     @property
     def positions(self) -> list[int]:
-        """The module of each node: B·W, with that of the others for padding."""
+        """The module of each of the B·W nodes; padding has the module that it pads."""
         return [m for m, size in enumerate(self.sizes) for _ in range(size)] * len(self.chains)
 
     def rows(self, of: Callable[[Node], int]) -> list[int]:
-        """Return a number of each node: B·W, with 0 for padding."""
+        """Return a number for each of the B·W nodes, and 0 for padding.
+
+        Args:
+            of: function from a node to its number.
+        """
         known = {id(b): [of(node) for node in b.nodes] for b in self.blocks.values()}
         rows: list[int] = []
         for chain in self.chains:
@@ -191,10 +204,10 @@ def propagate(
     Args:
         network: G.
         h: initial embeddings [B, W, D].
-        graphs: of the B networks.
+        graphs: the block graphs of the B networks.
         passes: T; one pass is one forward-backward phase, or one synchronous step.
-        synchronous: whether all nodes are active at once, with edges in both directions (Eq. 3);
-            otherwise one after another, forward and back (Eq. 15).
+        synchronous: whether all nodes are updated at once, with edges in both directions (Eq. 3);
+            otherwise they are updated one after another, forward and back (Eq. 15).
         pass_embeddings: whether each module hears the mean embedding of the one before.
 
     Returns:

@@ -183,7 +183,7 @@ class Footprint(Schema):
 
 
 class Memory(RootModel[dict[str, Footprint]]):
-    """The footprints of the models with all operations and the most nodes."""
+    """The footprints of the models that have all operations and the largest number of nodes."""
 
 
 class Export(Schema):

@@ -2,8 +2,8 @@
 
 A declaration is a decorator of the function that does the work. It names settings by their dotted
 paths. A path in braces stands for its value: `{search.seeds[0]}` is the first entry of a list, and
-`{search.seeds}` stands for every entry; a number n stands for 0 to n - 1. `{part}` is the last word
-of the stage's own name: in `sgd/3` it is 3.
+`{search.seeds}` stands for every entry. A path to a number n stands for 0 to n - 1. `{part}` is the
+last word of the stage's own name: in `sgd/3` it is 3.
 """
 
 import re

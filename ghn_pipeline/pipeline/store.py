@@ -71,7 +71,7 @@ def _cut(rest: str) -> tuple[str, str]:
 def gives_away(text: str, uri: str) -> bool:
     """Return whether `text` holds a part of the address that `public` leaves out.
 
-    A library may print it encoded, in another case, or in pieces.
+    A library may print such a part encoded, in another case, or in pieces.
     """
     hidden = _words(uri) - _words(public(uri))
     if not uri.lower().startswith("http"):

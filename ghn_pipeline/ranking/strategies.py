@@ -43,8 +43,8 @@ def evolution(
 ) -> Strategy:
     """Propose children of good architectures, by regularised evolution.
 
-    The oldest architecture dies, however good it is: the last `population` scored ones are alive.
-    The first ones are random, those of `random_search` with this seed.
+    The oldest architecture dies, however good it is: only the last `population` scored ones are
+    alive. The first `population` architectures are those of `random_search` with this seed.
 
     Args:
         space: the search space.

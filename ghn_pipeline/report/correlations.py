@@ -46,7 +46,7 @@ def measure(
         bootstrap: settings of the intervals.
 
     Raises:
-        UserError: a pair has another number of architectures, or `correlate` raises it.
+        UserError: a pair does not have n architectures, or `correlate` raises it.
     """
     for key, (_, truth) in pairs.items():
         if len(truth) != architectures:

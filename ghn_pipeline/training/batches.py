@@ -39,10 +39,10 @@ def fixed_batches(
     """Yield images and labels in their own order; the last batch may be short.
 
     Args:
-        images: usually `splits.validation`.
-        splits: the images, for their mean and deviation.
-        batch: images in one batch.
-        batches: the most batches to yield; None for all.
+        images: the images to yield, usually `splits.validation`.
+        splits: the data set; its mean and deviation normalise the images.
+        batch: number of images in one batch.
+        batches: the largest number of batches to yield; None for all.
     """
     end = len(images) if batches is None else min(len(images), batch * batches)
     for start in range(0, end, batch):

@@ -116,8 +116,8 @@ def fit(
 ) -> Log:
     """Train to the end, from the checkpoint at `path` if there is one.
 
-    After a kill at any moment, another call resumes and reaches the same result, on a CPU with the
-    same number of threads bit for bit.
+    After a kill at any moment, another call resumes and reaches the same result. On a CPU with the
+    same number of threads, the results are equal bit for bit.
 
     Each worker of a team calls this, and all stop at the same step. Worker 0 alone reads and
     writes files, observes and reports; only its log holds the measurements. More than two workers
@@ -127,7 +127,7 @@ def fit(
         training: the training.
         path: path of the checkpoint.
         digest: digest of the settings, which the checkpoint must have.
-        made_by: the command that messages about the checkpoint name.
+        made_by: the command to name in messages about the checkpoint.
         checkpoint_seconds: seconds between checkpoints.
         log_seconds: seconds between lines of progress.
         device: the device to train on.
@@ -149,7 +149,7 @@ def fit(
             step += 1
             late = time.monotonic() - saved >= checkpoint_seconds
             report = int(progress is not None and (late or progress.due(step)))
-            # the workers agree on the host, so that all of them read and stop at the same step
+            # the workers compare these on the host, so that all read and stop at the same step
             most = training.team.largest(2 * (asked[0] if asked else 0) + report)
             asked_by, report = divmod(most, 2)
             last = step == training.steps
@@ -182,13 +182,13 @@ def _only_writer(path: Path, team: Team) -> AbstractContextManager[None]:
 
 
 def _one_step(training: Training, step: int, failed: Tensor) -> tuple[Tensor, Tensor]:
-    """Make one step without reading anything from the device; return loss and gradient's norm.
+    """Make one step without reading from the device; return its loss and its gradient's norm.
 
     Args:
         training: the training.
         step: counted from 0.
         failed: 1 if a loss or a gradient has not been finite, else 0; this step updates it. Once it
-            is 1 no step changes a weight, which are then those of the step at fault.
+            is 1, no step changes the weights, so they stay those of the step at fault.
     """
     for group in training.optimizer.param_groups:
         group["lr"] = training.rate(step)
@@ -218,12 +218,12 @@ def _differentiated(training: Training, step: int) -> Tensor:
 class Unread:
     """Losses and gradients' norms of the last steps, which are still on the device.
 
-    To read them is to wait for the device, so they are read only where a report, a measurement or a
+    Reading them waits for the device, so they are read only where a report, a measurement or a
     checkpoint is due.
 
     Args:
         training: the training.
-        step: the next step.
+        step: the next step, counted from 0.
         device: the device.
 
     Attributes:
@@ -365,7 +365,7 @@ def _check_steps(saved: Checkpoint, steps: int) -> None:
 
 
 def _check_tensors(training: Training) -> None:
-    """Raise ValueError if a weight is not finite, or the optimizer's state has another shape."""
+    """Raise ValueError if a tensor is not finite, or the optimizer's state has another shape."""
     for name, tensor in training.model.state_dict().items():
         if not tensor.isfinite().all():
             raise ValueError(f"{name} is not finite")
@@ -379,7 +379,7 @@ def _check_tensors(training: Training) -> None:
 
 @contextmanager
 def _asked_to_stop() -> Iterator[list[int]]:
-    """Collect signals to stop in a list, so that they do not end the process within a step."""
+    """Collect requests to stop in a list, so that no signal ends the process within a step."""
     asked: list[int] = []
     old = {
         number: signal.signal(number, lambda received, _: asked.append(received))

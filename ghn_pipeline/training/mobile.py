@@ -98,7 +98,13 @@ def mobile_training(
 def top_accuracies(
     model: Trained, batches: Iterable[tuple[Tensor, Tensor]], of: list[int]
 ) -> dict[str, float]:
-    """Return for each k, as "topk", the share of images whose class is among the k likeliest."""
+    """Return for each k, as "topk", the share of images whose class is among the k likeliest.
+
+    Args:
+        model: the trained network.
+        batches: images [B, 3, R, R] and labels [B].
+        of: the values of k.
+    """
     right, total = dict.fromkeys(of, 0), 0
     for images, labels in batches:
         likeliest = model(images).topk(max(of)).indices == labels[:, None]

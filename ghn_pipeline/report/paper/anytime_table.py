@@ -107,7 +107,7 @@ def groups_table(
 
     Args:
         found: the measurements.
-        scale: 'paper' for the paper's own scale; any other has `scale_note` in the title.
+        scale: 'paper' for the paper's own scale; any other puts `scale_note` into the title.
         scale_note: the scale in words.
         budgets: the range of the areas, in multiply-adds.
         bootstrap: settings of the intervals.
@@ -146,7 +146,7 @@ def methods_table(methods: Mapping[str, Method], *, scale: str, scale_note: str)
 
     Args:
         methods: the methods by the keys of `METHODS`.
-        scale: 'paper' for the paper's own scale; any other has `scale_note` in the title.
+        scale: 'paper' for the paper's own scale; any other puts `scale_note` into the title.
         scale_note: the scale in words.
 
     Raises:
