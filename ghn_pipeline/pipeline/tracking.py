@@ -45,7 +45,7 @@ MARKER = "mlflow.json"
 
 #: When jobs send their results, by the environment: each its own if this is not set, all of them by
 #: `ghn track` if it is "later". In a workflow it is "workflow": jobs that take longer than `LONG`
-#: send their own, and the workflow sends the others at its end.
+#: and jobs of Slurm send their own, and the workflow sends the others at its end.
 WHEN = "GHN_TRACKING"
 #: seconds; to load MLflow takes three, in which a short job would do its work twice
 LONG = 20.0
@@ -72,7 +72,8 @@ def when() -> str:
 
 def _due() -> bool:
     """Return whether this job sends its results by now."""
-    return not when() or (when() == "workflow" and time.monotonic() - BEGUN >= LONG)
+    alone = "SLURM_JOB_ID" in os.environ  # Slurm may start it again without the workflow
+    return not when() or (when() == "workflow" and (alone or time.monotonic() - BEGUN >= LONG))
 
 
 def prepare() -> None:

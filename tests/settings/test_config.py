@@ -573,7 +573,7 @@ def test_one_fault_is_named_with_its_path(changes, path, words, tmp_path):
         ({"mobile": {"reductions": [15]}}, ["mobile.reductions", "14"]),
         ({"mobile": {"resolution": 31}}, ["mobile.reductions", "mobile.resolution"]),
         ({"compute": {"minutes": 3}}, ["compute.stop_seconds", "compute.minutes"]),
-        ({"method": 2}, ["method", "3"]),
+        ({"method": 3}, ["method", "4"]),
     ],
 )
 def test_sections_must_agree(changes, words, tmp_path):

@@ -308,9 +308,10 @@ def ghn(space: Anytime = SPACE) -> GHN:
 
 def test_scale_and_exit_are_part_of_a_nodes_embedding() -> None:
     """Of the one-hot vectors, concatenated, times one matrix (section 7.2)."""
-    made, block = ghn(), split(drawn(0))[0]
+    made, net = ghn(), network(0)
+    made.passes = 0  # the embeddings before any message
     rows = []
-    for node in block.nodes:
+    for node in (node for module in net.modules for node in module.block.nodes):
         one_hot = torch.zeros(len(SPACE.node_types) + 3 + 2)
         one_hot[SPACE.node_types.index(node.op)] = 1
         one_hot[len(SPACE.node_types) + (1, 2, 4).index(node.scale)] = 1
@@ -318,7 +319,7 @@ def test_scale_and_exit_are_part_of_a_nodes_embedding() -> None:
         rows.append(one_hot)
     matrix = torch.cat([made.embedding.weight, made.scales.weight, made.exits.weight])
     expected = torch.stack(rows) @ matrix
-    torch.testing.assert_close(made.initial([block], torch.device("cpu"))[0], expected)
+    torch.testing.assert_close(made.embed([net])[0][0], expected)
 
 
 def test_a_node_is_a_bottleneck_and_its_operation_by_plain_layers() -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from ghn_pipeline.model.ghn import Wanted
 from ghn_pipeline.model.network import Network, run
 from ghn_pipeline.space.classification import Classification, ClassificationSettings
 from ghn_pipeline.training.ghn import build
@@ -77,6 +78,8 @@ def test_the_account_agrees_with_the_allocators(configured):
     config = configured()
     network = Network(SPACE.modules(SPACE.examples(3)[2]), 8)
 
+    model = build(SPACE, config.ghn, 0)
+
     def step() -> None:
         model = build(SPACE, config.ghn, 0)
         images = torch.randn(16, 3, 8, 8).contiguous(memory_format=torch.channels_last)
@@ -89,8 +92,11 @@ def test_the_account_agrees_with_the_allocators(configured):
     events = profiled.profiler.kineto_results.events()
     changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
     live = torch.tensor([size for _, size in changes]).cumsum(0)
+    # the indices that a GHN sends to its device are not the allocator's until they are there
+    graphs = model.graphs([network])
+    indices = [*model.one_hots(graphs), graphs.numbers, *Wanted([network], graphs).numbers]
     # a kernel may ask the allocator for scratch memory: 96 bytes here, a little more elsewhere
-    assert account.peak <= live.max() <= 1.05 * account.peak
+    assert account.peak - 8 * sum(map(len, indices)) <= live.max() <= 1.05 * account.peak
 
 
 def one_shot_parameters(space: Classification, N: int) -> int:
