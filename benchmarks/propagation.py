@@ -10,7 +10,7 @@ from torch import Tensor
 from ghn_pipeline.model.ghn import GHN
 from ghn_pipeline.model.graph import Block
 from ghn_pipeline.model.network import Network
-from ghn_pipeline.model.propagation import Update
+from ghn_pipeline.model.propagation import Update, update
 from ghn_pipeline.pipeline.spaces import space_of
 from ghn_pipeline.settings.config import Config
 from ghn_pipeline.training.ghn import build
@@ -142,9 +142,7 @@ class Loop:
                 [ghn.types[node.op] for node in block.nodes] + [0] * (V - len(block.nodes))
                 for block in blocks
             ]
-            updates = [
-                Update(*(part.to(device) for part in update)) for update in one_by_one(blocks)
-            ]
+            updates = [Update(*(part.to(device) for part in one)) for one in one_by_one(blocks)]
             counts = torch.tensor([[len(block.nodes)] for block in blocks], device=device)
             mask = torch.arange(V, device=device) < counts
             self.modules.append((torch.tensor(types, device=device), updates, counts, mask))
@@ -181,24 +179,9 @@ def one_by_one(blocks: Sequence[Block]) -> list[Update]:
     made = []
     for v, forth in order:
         # the last node of a block is not visited twice
-        visited = [b for b, block in enumerate(blocks) if v < len(block.nodes) - (not forth)]
-        if not visited:
-            continue
-        heard = [blocks[b].nodes[v].inputs if forth else blocks[b].children[v] for b in visited]
-        k = max(map(len, heard))
-        read = [
-            [b * V + u for u in us] + [0] * (k - len(us))
-            for b, us in zip(visited, heard, strict=True)
-        ]
-        messages = [[[i < len(us)] for i in range(k)] for us in heard]
-        made.append(
-            Update(
-                torch.tensor([b * V + v for b in visited]),
-                torch.tensor(read, dtype=torch.int64).view(len(visited), k),
-                torch.tensor(messages).view(len(visited), k, 1),
-                torch.tensor([[forth and not blocks[b].nodes[v].inputs] for b in visited]),
-            )
-        )
+        visited = [(b, v) for b, block in enumerate(blocks) if v < len(block.nodes) - (not forth)]
+        if visited:
+            made.append(update(blocks, visited, forth, not forth))
     return made
 
 

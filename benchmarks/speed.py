@@ -21,10 +21,10 @@ from startup import startup
 from steps import operations, pixels_first, training_steps
 from steps import scoring as scoring_step
 
-from ghn_pipeline.model.compiled import engine
 from ghn_pipeline.pipeline.commit import commit
+from ghn_pipeline.pipeline.machine import hardware
 from ghn_pipeline.settings.config import Config, load
-from ghn_pipeline.system.compute import fastest, hardware, prepare_process
+from ghn_pipeline.system.compute import fastest, prepare_process
 
 ROOT = Path(__file__).parent.parent
 PRESETS = ("quick", "nasbench201", "nasbench201-long")
@@ -56,12 +56,7 @@ def main() -> None:
     args = parser.parse_args()
     device = fastest()
     prepare_process(1)
-    machine = {
-        **hardware(device),
-        **commit(),
-        "torch": torch.__version__,
-        "propagation": engine(device, torch.float32),
-    }
+    machine = {**hardware(device), **commit(), "torch": torch.__version__}
     print(machine, flush=True)
     configs = {
         name: load([ROOT / "params.yaml", ROOT / f"presets/{name}.yaml"]) for name in PRESETS

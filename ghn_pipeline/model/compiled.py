@@ -65,14 +65,8 @@ def propagate(
 ) -> Tensor:
     """Propagate as `propagation.propagate` does, by the operator where there is one.
 
-    Args:
-        network: G.
-        h: initial embeddings [B, W, D].
-        graphs: the block graphs of the B networks.
-        numbers: `graphs.numbers` on the device of `h`.
-        passes: T, the number of propagation passes.
-        synchronous: whether the scheme is synchronous (Eq. 3) or forward-backward (Eq. 15).
-        pass_embeddings: whether each module hears the mean embedding of the one before.
+    The arguments are those of that function, and `numbers`, which is `graphs.numbers` on the device
+    of `h`.
 
     Returns:
         Embeddings [B, W, D].

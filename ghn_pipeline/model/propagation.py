@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ghn_pipeline.model.graph import Block, Node
+from ghn_pipeline.system.compute import sent
 
 
 class Update(NamedTuple):
@@ -38,6 +39,32 @@ class Update(NamedTuple):
     outside: Tensor
 
 
+def update(
+    blocks: Sequence[Block], level: Sequence[tuple[int, int]], forth: bool, back: bool
+) -> Update:
+    """Return the update of some nodes.
+
+    Args:
+        blocks: the blocks of one module in each architecture.
+        level: for each node the place of its block in `blocks`, and its place in the block.
+        forth: whether they hear the nodes that they read.
+        back: whether they hear the nodes that read them.
+    """
+    V = max(len(block.nodes) for block in blocks)
+    heard = [blocks[b].nodes[v].inputs * forth + blocks[b].children[v] * back for b, v in level]
+    k = max(map(len, heard))
+    read = [
+        [b * V + u for u in us] + [0] * (k - len(us))
+        for (b, _), us in zip(level, heard, strict=True)
+    ]
+    return Update(
+        torch.tensor([b * V + v for b, v in level]),
+        torch.tensor(read, dtype=torch.int64),
+        torch.tensor([[[i < len(us)] for i in range(k)] for us in heard]).view(len(level), k, 1),
+        torch.tensor([[forth and not blocks[b].nodes[v].inputs] for b, v in level]),
+    )
+
+
 def updates(blocks: Sequence[Block], synchronous: bool) -> list[Update]:
     """List the updates of one pass over `blocks`.
 
@@ -47,33 +74,15 @@ def updates(blocks: Sequence[Block], synchronous: bool) -> list[Update]:
         blocks: the blocks of one module in each architecture.
         synchronous: see `propagate`.
     """
-    V = max(len(block.nodes) for block in blocks)
-
-    def update(level: Sequence[tuple[int, int]], forth: bool, back: bool) -> Update:
-        heard = [blocks[b].nodes[v].inputs * forth + blocks[b].children[v] * back for b, v in level]
-        k = max(map(len, heard))
-        read = [
-            [b * V + u for u in us] + [0] * (k - len(us))
-            for (b, _), us in zip(level, heard, strict=True)
-        ]
-        return Update(
-            torch.tensor([b * V + v for b, v in level]),
-            torch.tensor(read, dtype=torch.int64),
-            torch.tensor([[[i < len(us)] for i in range(k)] for us in heard]).view(
-                len(level), k, 1
-            ),
-            torch.tensor([[forth and not blocks[b].nodes[v].inputs] for b, v in level]),
-        )
-
     nodes = [(b, v) for b, block in enumerate(blocks) for v in range(len(block.nodes))]
     if synchronous:  # Eq. 3: all nodes, edges in both directions
-        return [update(nodes, True, True)]
+        return [update(blocks, nodes, True, True)]
     depths = range(max(depth for block in blocks for depth in block.depths) + 1)
     levels = [[(b, v) for b, v in nodes if blocks[b].depths[v] == depth] for depth in depths]
     # Eq. 15: the last node is not visited twice
     again = [[(b, v) for b, v in level if v + 1 < len(blocks[b].nodes)] for level in levels[::-1]]
-    return [update(level, True, False) for level in levels] + [
-        update(level, False, True) for level in again if level
+    return [update(blocks, level, True, False) for level in levels] + [
+        update(blocks, level, False, True) for level in again if level
     ]
 
 
@@ -223,7 +232,7 @@ def propagate(
         key = tuple(map(id, blocks))  # repeated blocks have the same graph
         if key not in known:
             made = updates(blocks, synchronous)
-            known[key] = [Update(*(part.to(h.device) for part in update)) for update in made]
+            known[key] = [Update(*(sent(part, h.device) for part in one)) for one in made]
         V = graphs.sizes[m]
         heard = passed.repeat_interleave(V, 0)  # Eq. 14
         own = network(initial.flatten(0, 1), heard, known[key] * passes, m).view(B, V, D)

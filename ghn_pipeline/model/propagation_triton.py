@@ -1,8 +1,8 @@
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
 """Propagation on a GPU: what propagation.c does, by a program of Triton for each architecture.
 
-The embeddings of a module, and what its propagation network makes of them, stay on chip for all
-passes; only what the gradient needs of each update goes to memory and comes back.
+The embeddings of a module and the products with its propagation network stay on chip for all
+passes. Only the values of each update that the gradient needs go to memory and come back.
 
 Letters: as in propagation.c; N numbers of a vector and R rows of a module, each a power of 2 that
 what there is fits in. What is beyond is zero and stays so. Parameters in capitals are known when a

@@ -138,7 +138,7 @@ def done(folder: Path) -> None:
 
 
 def send_rest(results: Path) -> None:
-    """Send what the jobs of a workflow have left to its end; warn if the store does not answer."""
+    """Send the results that jobs left to the workflow; warn if the store does not answer."""
     if when() != "workflow":
         return
     try:

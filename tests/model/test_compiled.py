@@ -143,7 +143,7 @@ def test_equals_the_definition_where_gates_are_open_or_shut(
     with torch.no_grad():
         ghn.propagation.state[:, :, : 3 * 32] *= factor
         ghn.propagation.inputs *= factor
-    # what the gates are given is so much larger, and with it the rounding
+    # the inputs of the gates are so much larger, and so is their rounding
     assert_near_the_definition(ghn, networks, factor * tolerance, monkeypatch)
 
 
@@ -158,7 +158,7 @@ def test_what_is_not_a_number_stays_so() -> None:
 
 
 def arguments(sizes: tuple[int, ...], seed: int, share: bool = True) -> tuple[Graphs, tuple]:
-    """Return graphs, and random arguments of the operator but for the numbers of the graphs."""
+    """Return graphs, and random arguments of the operator, except for the numbers of the graphs."""
     networks = drawn(SPACES["classification"], Random(seed), sizes)
     graphs = Graphs([[module.block for module in n.modules] for n in networks])
     torch.manual_seed(seed)
