@@ -13,7 +13,7 @@ from ghn_pipeline.data.images import Splits, split, stream
 from ghn_pipeline.model.graph import Block
 from ghn_pipeline.model.oneshot import OneShot
 from ghn_pipeline.pipeline.results import load_weights
-from ghn_pipeline.pipeline.spaces import CLASSES, space_of
+from ghn_pipeline.pipeline.spaces import CLASSES, listed, space_of
 from ghn_pipeline.ranking.held_out import held_out
 from ghn_pipeline.ranking.scoring import Scorer
 from ghn_pipeline.ranking.untrained import proxy_scorer, sgd_scorer
@@ -64,10 +64,15 @@ def draw_held_out(config: Config) -> tuple[list[Block], list[Block]]:
     """Draw the test architectures and the selection; equal settings give equal draws.
 
     Raises:
-        UserError: the space has fewer architectures.
+        UserError: the space, or the table of published accuracies, has fewer architectures.
     """
-    draws = space_of(config).draws(Random(config.seeds.test_architectures), config.space.nodes)
-    return held_out(draws, config.correlation.drawn, config.correlation.selection)
+    rng, asked = Random(config.seeds.test_architectures), config.correlation
+    if cells := list(listed(config)):
+        rng.shuffle(cells)
+        hint = f": the table (benchmark.table) has {len(cells):,} cells"
+        return held_out(iter(cells), asked.drawn, asked.selection, hint)
+    draws = space_of(config).draws(rng, config.space.nodes)
+    return held_out(draws, asked.drawn, asked.selection)
 
 
 def untrained(config: Config, stage: str) -> nn.Module:

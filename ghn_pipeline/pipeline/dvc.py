@@ -49,7 +49,8 @@ def _stage(config: Config, one: Stage, there: list[Stage]) -> dict[str, Any]:
     if one.each:
         found["matrix"] = {"part": _parts(config, one, there)}
     found["cmd"] = _path(command(one.pattern))
-    found["deps"] = list(dict.fromkeys([*_inputs(one), *extensions_of(one)]))
+    given = [f"${{{path}}}" for path in one.given if value(config, path)]
+    found["deps"] = list(dict.fromkeys([*_inputs(one), *given, *extensions_of(one)]))
     found["params"] = [*(["method"] if one.record else []), *_params(one)]
     files = [f"{folder}/{file}" for file in one.files]
     numbers = [f"{folder}/{file}" for file in one.files if file == f"{one.kind}.json"]

@@ -11,7 +11,7 @@ from torch import nn
 from ghn_pipeline.model.graph import Block
 from ghn_pipeline.pipeline import record
 from ghn_pipeline.pipeline.schemas import Entries
-from ghn_pipeline.pipeline.spaces import space_of
+from ghn_pipeline.pipeline.spaces import listed, space_of
 from ghn_pipeline.pipeline.stage import (
     CHOSEN_BY,
     FIRST_GHN,
@@ -70,10 +70,13 @@ def selection_of(config: Config) -> list[Block]:
 def held_out(config: Config) -> set[str]:
     """Return the hashes of all architectures that training must not see.
 
+    If accuracies are published for some architectures of the space, these are all among them.
+
     Raises:
         UserError: they are missing, stale or damaged.
     """
-    return {block.hash for block in architectures_of(config) + selection_of(config)}
+    blocks = [*architectures_of(config), *selection_of(config), *listed(config)]
+    return {block.hash for block in blocks}
 
 
 def _drawn(config: Config, which: str, count: int) -> list[Block]:

@@ -21,10 +21,14 @@ Steps = Annotated[str, Field(pattern="^[1-9][0-9]*$")]
 
 
 class Architectures(Schema):
-    """The numbers of architectures that `ghn architectures` drew."""
+    """The numbers of architectures that `ghn architectures` drew.
+
+    `published` says which file of published accuracies they are drawn from, if any.
+    """
 
     architectures: Count
     selection: Index
+    published: str | None = None
 
 
 class Training(Schema):

@@ -1,12 +1,14 @@
 """The search space that a configuration describes, and the other ways to stack its blocks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ghn_pipeline.data.imagenet import ILSVRC, ImageNet
+from ghn_pipeline.model.graph import Block
 from ghn_pipeline.settings.config import Config
 from ghn_pipeline.space.anytime import Anytime
 from ghn_pipeline.space.classification import Classification
+from ghn_pipeline.space.published import PublishedAccuracies
 from ghn_pipeline.space.space import Space
 
 CLASSES = 10  # of CIFAR-10
@@ -15,6 +17,27 @@ CLASSES = 10  # of CIFAR-10
 def space_of(config: Config, weights: Mapping[str, int] | None = None) -> Space:
     """Return the search space of the configuration; see `SpaceSettings.make`."""
     return config.space.make(config.network, CLASSES, weights)
+
+
+def published_of(config: Config) -> PublishedAccuracies:
+    """Return the published accuracies of a chapter "benchmark", which `check_space` has checked.
+
+    Raises:
+        UserError: the file that `benchmark.table` names cannot be read, or has faults.
+    """
+    found = config.space.published(config.benchmark.table)
+    assert found is not None
+    return found
+
+
+def listed(config: Config) -> Sequence[Block]:
+    """Return the architectures with published accuracies if the space has others too, else ().
+
+    Raises:
+        UserError: the file that `benchmark.table` names cannot be read, or has faults.
+    """
+    found = config.space.published(config.benchmark.table)
+    return found.cells if found else ()
 
 
 def paper_space(config: Config) -> Classification:

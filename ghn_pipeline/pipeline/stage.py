@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ghn_pipeline.system import extensions
 from ghn_pipeline.system.errors import UserError, did_you_mean
-from ghn_pipeline.system.files import digest
+from ghn_pipeline.system.files import digest, given_sha256
 from ghn_pipeline.system.registry import Registry
 
 if TYPE_CHECKING:  # the command line lists all stages without reading settings
@@ -78,6 +78,8 @@ class Stage:
         reads: earlier stages, as "STAGE" for all their files or as "STAGE: FILE FILE".
         settings: the dotted paths of the settings that change its result, except those that change
             the stages in `reads`.
+        given: the dotted paths of the settings that name a file of the user, whose content changes
+            its result; "" names none.
         each: the setting that lists or counts the parts; both engines make one job for each.
         known: the setting that lists every possible part, if there are more.
         needs: the resources of a job.
@@ -97,6 +99,7 @@ class Stage:
     writes: tuple[str, ...]
     reads: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
+    given: tuple[str, ...] = ()
     each: str = ""
     known: str = ""
     needs: Needs = "little"
@@ -166,7 +169,7 @@ def stage(name: str, *, costs: "CostsOf | None" = None, **more: Any) -> Callable
 
     def declare(work: Work) -> Work:
         one = Stage(name, work, costs=costs, **more)
-        for key in ("reads", "settings", "writes", "chapters"):
+        for key in ("reads", "settings", "given", "writes", "chapters"):
             if isinstance(getattr(one, key), str):
                 raise UserError(f"stage {name}: {key} is a text; write ({getattr(one, key)!r},)")
         if one.needs not in get_args(Needs):
@@ -316,7 +319,7 @@ def settings(config: "Config", name: str) -> dict[str, Any]:
     They are its own settings, and a digest for each stage that it reads.
 
     Raises:
-        UserError: there is no such stage.
+        UserError: there is no such stage, or a file that the user names cannot be read.
     """
     one, part = find(config, name)
     return {**_own(config, one, part), **_read(config, one, part)}
@@ -349,6 +352,12 @@ def _own(config: "Config", one: Stage, part: str) -> dict[str, Any]:
         paths.insert(0, "method")
     # GHNs with equal settings have equal digests, whatever their names are
     found = {re.sub(r"^ghns\..*", "ghn", path): _plain(value(config, path)) for path in paths}
+    # a file has the same results wherever it lies
+    found |= {
+        path: given_sha256(file, path, config.space.table)
+        for path in one.given
+        if (file := value(config, path))
+    }
     code = {path: digest(text) for path, text in extensions_of(one).items()}
     return {**found, **({"extensions": code} if code else {})}
 
@@ -393,12 +402,13 @@ def files(config: "Config", name: str, only: Sequence[str] = ()) -> list[str]:
 def inputs(config: "Config", name: str) -> list[str]:
     """Return the paths of all files that a stage reads."""
     one, part = find(config, name)
-    return [
+    made = [
         path
         for pattern, only in one.inputs()
         for below in filled(config, pattern, part)
         for path in files(config, below, only)
     ]
+    return made + [file for path in one.given if (file := value(config, path))]
 
 
 def _root(config: "Config", one: Stage, name: str) -> str:

@@ -1,4 +1,4 @@
-"""The published accuracies of NAS-Bench-201, the truth that rankings are compared with."""
+"""Published accuracies, the truth that rankings are compared with."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -8,39 +8,32 @@ import numpy as np
 import torch
 
 from ghn_pipeline.data.images import Splits
-from ghn_pipeline.data.nasbench201 import Published, published
 from ghn_pipeline.model.graph import Block
 from ghn_pipeline.model.network import Network
 from ghn_pipeline.ranking.correlation import Floats, coefficients
-from ghn_pipeline.space.nasbench201 import Cell
+from ghn_pipeline.space.published import PublishedAccuracies
 from ghn_pipeline.space.space import Space
 from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.training.batches import fixed_batches, judge
 from ghn_pipeline.training.fit import Training
 
-#: The data sets with published accuracies; GHNs are trained on the first.
-DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "ImageNet-16-120"}
 
-
-def truth(blocks: Sequence[Block], dataset: str) -> Floats:
-    """Return the published accuracies [n] of cells, 0 to 1.
+def truth(published: PublishedAccuracies, blocks: Sequence[Block], dataset: str) -> Floats:
+    """Return the published accuracies [n] of architectures, 0 to 1.
 
     Raises:
-        UserError: the published tables are not installed, or lack one of the architectures.
+        UserError: the published tables are not there, or lack one of the architectures.
     """
-    table = published(dataset)
-    return np.array([table[_key(block, table)].accuracy for block in blocks])
+    table = published.accuracies(dataset)
+    return np.array([table[_key(published, block, table)] for block in blocks])
 
 
-def _key(block: Block, table: Mapping[str, Published]) -> str:
-    try:
-        key = Cell(block.nodes).key
-    except ValueError:  # no edge has such an operation
-        key = ""
+def _key(published: PublishedAccuracies, block: Block, table: Mapping[str, float]) -> str:
+    key = published.key(block)
     if key not in table:
         raise UserError(
-            "no accuracy is published for an architecture like these: the benchmark needs the "
-            "space nasbench201 with 3 nodes (presets/nasbench201.yaml)."
+            "no accuracy is published for an architecture like these: the benchmark needs "
+            f"{published.needs}."
         )
     return key
 
@@ -49,6 +42,7 @@ def learning_curve(
     training: Training,
     splits: Splits,
     space: Space,
+    published: PublishedAccuracies,
     blocks: Sequence[Block],
     *,
     points: int,
@@ -63,15 +57,16 @@ def learning_curve(
         training: the training of the model that gives the weights.
         splits: the images; the validation ones are used.
         space: the search space, which stacks blocks into networks.
+        published: the published accuracies of the space.
         blocks: the architectures.
         points: number of measurements.
         images: number of images in the one batch that is used.
         resolution: side of the images in pixels.
 
     Raises:
-        UserError: the published tables are not installed.
+        UserError: `truth` raises it.
     """
-    true = truth(blocks, next(iter(DATASETS)))
+    true = truth(published, blocks, published.first)
 
     @torch.no_grad()
     def likelihood(block: Block) -> float:
@@ -90,7 +85,7 @@ def learning_curve(
 
 @dataclass(frozen=True)
 class Standing:
-    """A cell's key, accuracy and rank (1 is best) among all published ones; the best accuracy."""
+    """An architecture's key, accuracy and rank (1 is best) among all; the best accuracy."""
 
     key: str
     accuracy: float
@@ -98,14 +93,13 @@ class Standing:
     best: float
 
 
-def standing(block: Block, dataset: str) -> Standing:
-    """Return the standing of a cell among all 15,625 by published accuracy on a data set.
+def standing(published: PublishedAccuracies, block: Block, dataset: str) -> Standing:
+    """Return the standing of an architecture among all by published accuracy on a data set.
 
     Raises:
-        UserError: the published tables are not installed.
+        UserError: `truth` raises it.
     """
-    table = published(dataset)
-    key = _key(block, table)
-    own = table[key].accuracy
-    better = sum(entry.accuracy > own for entry in table.values())
-    return Standing(key, own, better + 1, max(entry.accuracy for entry in table.values()))
+    table = published.accuracies(dataset)
+    key = _key(published, block, table)
+    better = sum(accuracy > table[key] for accuracy in table.values())
+    return Standing(key, table[key], better + 1, max(table.values()))

@@ -31,6 +31,24 @@ def random_search(space: Space, nodes: int, seed: int | str, count: int) -> Stra
     return propose
 
 
+def listed_search(blocks: Sequence[Block], seed: int | str, count: int) -> Strategy:
+    """Propose `count` of these architectures at once, in random order.
+
+    Raises:
+        UserError: raised by the strategy if there are fewer.
+    """
+
+    def propose(scored: Sequence[Scored]) -> list[Block]:
+        if count > len(blocks):
+            raise UserError(
+                f"search.evaluations is {count:,}, and the table (benchmark.table) has "
+                f"{len(blocks):,} cells: lower it."
+            )
+        return Random(f"search/{seed}").sample(list(blocks), count)[len(scored) :]
+
+    return propose
+
+
 def evolution(
     space: Space,
     nodes: int,

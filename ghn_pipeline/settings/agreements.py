@@ -124,6 +124,13 @@ def _published(
     return faults
 
 
+def _table(space: SpaceSettings, benchmark: Benchmark) -> list[str]:
+    if space.table and not benchmark.table:
+        return [f"benchmark.table: must name a file for the space {space.name}. {space.table}"]
+    more = benchmark.table and not space.table
+    return [f'benchmark.table: must be "" for the space {space.name}'] if more else []
+
+
 def _curve(benchmark: Benchmark, images: Images) -> list[str]:
     more = benchmark.images > images.validation
     return ["benchmark.images: more than images.validation"] if benchmark.curve and more else []
@@ -189,6 +196,7 @@ _AGREEMENTS: list[Agreement] = [
     _operation_weights,
     _measure,
     _published,
+    _table,
     _curve,
     _proxies,
     _warmup,

@@ -26,7 +26,7 @@ def _known_source(name: str) -> str:
 
 #: A name becomes part of a path, and a word of a command, in which a leading "-" means an option.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$", max_length=100)]
-#: The path of a folder. File systems refuse a NUL, and a line break would break up log lines.
+#: The path of a folder or file. File systems refuse a NUL, and a line break would break up lines.
 Folder = Annotated[
     str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=1000), AfterValidator(_nameable)
 ]
@@ -190,6 +190,7 @@ class Proxies(Section):
 class Benchmark(Section):
     """The comparison with published accuracies."""
 
+    table: Folder
     curve: Annotated[int, Field(ge=0, le=1000)]
     images: Batch
     top: Annotated[float, Field(gt=0, lt=1)]

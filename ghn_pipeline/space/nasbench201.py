@@ -5,17 +5,20 @@ operations. Here each sum and each operation of an edge is a node.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from random import Random
-from typing import Literal
+from typing import ClassVar, Literal
 
+from ghn_pipeline.data.nasbench201 import published
 from ghn_pipeline.model.graph import Block, Module, Node
 from ghn_pipeline.model.isomorphism import canonical_form
 from ghn_pipeline.settings.sections import Benchmark, Correlation, Macro, Proxies
 from ghn_pipeline.space.classification import CLASSIFIER, STEM
+from ghn_pipeline.space.published import PublishedAccuracies
+from ghn_pipeline.space.simplified import Simplified
 from ghn_pipeline.space.space import SpaceSettings
 from ghn_pipeline.system.errors import UserError
 
@@ -78,74 +81,57 @@ class Cell(Block):
         A convolution of twice a sum differs here from one of the sum itself, although the batch
         norm after it makes both equal, except for its epsilon.
         """
-        labels, inputs = simplified(self.edges)
-        return canonical_form(labels, inputs)
+        graph = simplified(self.edges)
+        return canonical_form(graph.labels, graph.inputs)
 
 
-def simplified(edges: Sequence[str]) -> tuple[list[str], list[tuple[int, ...]]]:
-    """Return the operations that a cell's function needs, and the inputs of each.
+def simplified(edges: Sequence[str]) -> Simplified:
+    """Return the graph that a cell's function needs, without sums that its output ignores."""
+    graph, left, last = Simplified(), list(edges), 0
+    ops: dict[tuple[int, int], str] = {}
+    while left:
+        last += 1
+        ops |= {(u, last): left.pop(0) for u in range(last)}
+    known = {0: Counter([graph.add("input")])}
 
-    A sum is represented by how often it counts each result. An edge with "none" adds nothing, an
-    identity adds all results of its source, pooling adds the pooled results of its source (pooling
-    is linear), and a convolution adds one new result unless its source is zero. Results that the
-    output does not count are left out.
-    """
-    found = _Simplification(edges)
-    found.name_sum(found.counts(found.last))
-    return found.labels, found.inputs
+    def counts(v: int) -> Counter[int]:
+        if v not in known:
+            edges = (graph.through(ops[u, v], counts(u)) for u in range(v) if ops[u, v] != "none")
+            known[v] = sum(edges, Counter())
+        return known[v]
+
+    graph.name(counts(last))
+    return graph
 
 
-class _Simplification:
-    def __init__(self, edges: Sequence[str]) -> None:
-        self.ops: dict[tuple[int, int], str] = {}
-        self.last = 0
-        left = list(edges)
-        while left:
-            self.last += 1
-            self.ops |= {(u, self.last): left.pop(0) for u in range(self.last)}
-        self.labels: list[str] = ["input"]
-        self.inputs: list[tuple[int, ...]] = [()]
-        self.known: dict[int, Counter[int]] = {0: Counter([0])}
-        self.pooled: dict[int, int] = {}
-        self.named: dict[frozenset[tuple[int, int]], int] = {}
+class NasBench201Accuracies(PublishedAccuracies):
+    """The published accuracies of all cells of three sums, on three data sets."""
 
-    def counts(self, v: int) -> Counter[int]:
-        """Return how often the sum v counts each result."""
-        if v not in self.known:
-            self.known[v] = sum((self.adds(u, v) for u in range(v)), Counter())
-        return self.known[v]
+    title = "NAS-Bench-201"
+    datasets: ClassVar = {
+        "cifar10": "CIFAR-10",
+        "cifar100": "CIFAR-100",
+        "imagenet": "ImageNet-16-120",
+    }
+    count = 15_625
+    needs = "the space nasbench201 with 3 nodes (presets/nasbench201.yaml)"
+    selection = "rarer functions"
+    key_note = (
+        "Cell: the operations of the edges 0-1, 0-2, 1-2, 0-3, 1-3, 2-3; 0: none, 1: skip "
+        "connection, 2: convolution 1x1, 3: convolution 3x3, 4: average pooling 3x3. Accuracy: "
+        "on the validation images, the mean of all published runs."
+    )
 
-    def adds(self, u: int, v: int) -> Counter[int]:
-        """Return how often the edge from u to v counts each result."""
-        op = self.ops[u, v]
-        if op == "none" or not (source := self.counts(u)):
-            return Counter()
-        if op == "identity":
-            return source
-        if op == "avg_pool_3x3":
-            return Counter({self.pool(result): times for result, times in source.items()})
-        return Counter([self.add(op, [self.name_sum(source)])])
+    def key(self, block: Block) -> str:
+        """Return a digit for the operation of each edge."""
+        try:
+            return Cell(block.nodes).key
+        except ValueError:  # no edge has such an operation
+            return ""
 
-    def pool(self, result: int) -> int:
-        """Return the pooled result, one and the same for all edges that pool it."""
-        if result not in self.pooled:
-            self.pooled[result] = self.add("avg_pool_3x3", [result])
-        return self.pooled[result]
-
-    def name_sum(self, counts: Counter[int]) -> int:
-        """Return the result that a sum is, one and the same for all its readers."""
-        key = frozenset(counts.items())
-        if key not in self.named:
-            # a node reads an input only once, so a second count gets a node of its own
-            again = [self.add("again", [u]) for u in (counts - Counter(set(counts))).elements()]
-            alone = counts.total() == 1
-            self.named[key] = next(iter(counts)) if alone else self.add("sum", [*counts, *again])
-        return self.named[key]
-
-    def add(self, op: str, reads: Sequence[int]) -> int:
-        self.labels.append(op)
-        self.inputs.append(tuple(reads))
-        return len(self.labels) - 1
+    def accuracies(self, dataset: str) -> Mapping[str, float]:
+        """Return the accuracies on "cifar10", "cifar100" or "imagenet" (ImageNet-16-120)."""
+        return {key: entry.accuracy for key, entry in published(dataset).items()}
 
 
 @dataclass(frozen=True)
@@ -279,6 +265,10 @@ class NasBench201Settings(SpaceSettings):
     name: Literal["nasbench201"]
     max_inputs: None = None
     exits: None = None
+
+    def published(self, table: str) -> PublishedAccuracies:
+        """Return the accuracies, which come in a package."""
+        return NasBench201Accuracies()
 
     def faults(self) -> list[str]:
         """Return a fault if an operation is listed twice, or no published cell has the size."""

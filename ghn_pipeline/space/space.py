@@ -8,6 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from ghn_pipeline.model.graph import Block, Module
 from ghn_pipeline.settings.sections import Macro, Name, Nodes, Section
+from ghn_pipeline.space.published import PublishedAccuracies
 from ghn_pipeline.system.errors import did_you_mean
 
 
@@ -72,6 +73,8 @@ class SpaceSettings(Section):
         presets: its presets for a laptop; messages name the first.
         size: the name of the configuration's note on the size of the whole workflow.
         agreements: the checks of other sections that the space needs.
+        table: where to get the file of published accuracies that `benchmark.table` names, "" if the
+            space takes none.
     """
 
     makes: ClassVar[Callable[..., Space]]
@@ -80,6 +83,7 @@ class SpaceSettings(Section):
     presets: ClassVar[tuple[str, ...]] = ()
     size: ClassVar[str] = "scale_note"
     agreements: ClassVar[tuple[Agreement, ...]] = ()
+    table: ClassVar[str] = ""
 
     name: str
     nodes: Nodes
@@ -102,6 +106,17 @@ class SpaceSettings(Section):
         """Return a fault if an operation is listed twice."""
         twice = len(set(self.operations)) < len(self.operations)
         return ["operations: an operation is listed twice"] if twice else []
+
+    def published(self, table: str) -> PublishedAccuracies | None:
+        """Return the accuracies that others published for architectures of the space, if any.
+
+        Args:
+            table: the path `benchmark.table`.
+
+        Raises:
+            UserError: the file at `table` cannot be read, or has faults.
+        """
+        return None
 
     def make(self, network: Macro, classes: int, weights: Mapping[str, int] | None = None) -> Space:
         """Return the search space.

@@ -2,6 +2,7 @@
 
 from ghn_pipeline.space.anytime import AnytimeSettings
 from ghn_pipeline.space.classification import ClassificationSettings
+from ghn_pipeline.space.darts import DartsSettings
 from ghn_pipeline.space.nasbench201 import NasBench201Settings
 from ghn_pipeline.space.space import SpaceSettings
 from ghn_pipeline.system.registry import Registry
@@ -12,6 +13,7 @@ SPACES: Registry[type[SpaceSettings]] = Registry(
     {
         "classification": ClassificationSettings,
         "nasbench201": NasBench201Settings,
+        "darts": DartsSettings,
         "anytime": AnytimeSettings,
     },
 )

@@ -1,4 +1,4 @@
-"""The comparison with the published accuracies of NAS-Bench-201, which is no part of the paper."""
+"""The comparison with published accuracies, which is no part of the paper."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -56,24 +56,26 @@ if TYPE_CHECKING:
     },
 )
 def benchmark(job: Job) -> None:
-    """Make the table and the figure of NAS-Bench-201, and print the correlations."""
-    from ghn_pipeline.pipeline.record import write_provenance
+    """Compare all rankings with published accuracies; print the correlations."""
+    from ghn_pipeline.pipeline import record
     from ghn_pipeline.pipeline.results import architectures_of
-    from ghn_pipeline.ranking.benchmark import DATASETS, truth
+    from ghn_pipeline.pipeline.spaces import published_of
+    from ghn_pipeline.ranking.benchmark import truth
     from ghn_pipeline.report import figure, table
     from ghn_pipeline.report.extra import benchmark_figure, benchmark_table
 
     config = job.config
-    blocks = architectures_of(config)
+    blocks, published = architectures_of(config), published_of(config)
     check_held_out(config, blocks)
     methods, curves, made_of = _methods(config)
     folder, bootstrap = Path("results", config.scale), bootstrap_of(config)
-    true = truth(blocks, next(iter(DATASETS)))
+    true = truth(published, blocks, published.first)
     functions, top = [block.hash for block in blocks], config.benchmark.top
     found = benchmark_table.measure(methods, true, bootstrap=bootstrap, top=top, groups=functions)
     made = benchmark_table.benchmark_table(
         methods,
         found,
+        published,
         scale_note=config.images_note,
         cells=len(blocks),
         top=top,
@@ -85,13 +87,13 @@ def benchmark(job: Job) -> None:
     )
     table.write(made, folder / "benchmark")
     winners, searched = _winners(config)
-    table.write(
-        benchmark_table.winners_table(winners, scale_note=config.images_note), folder / "winners"
-    )
+    ranked = benchmark_table.winners_table(winners, published, scale_note=config.images_note)
+    table.write(ranked, folder / "winners")
     drawn = benchmark_figure.benchmark_figure(
         methods,
         found,
         curves,
+        published,
         scale_note=config.images_note + _proxies_of(config),
         cells=len(blocks),
         confidence=bootstrap.confidence,
@@ -99,7 +101,8 @@ def benchmark(job: Job) -> None:
     figure.save(drawn, folder / "benchmark")
     numbers = json.dumps(benchmark_table.metrics(found), indent=1)
     write_atomically(folder / "benchmark.json", numbers + "\n")
-    write_provenance(config, "benchmark", [*made_of, searched])
+    made_of += [record.read(config, "architectures"), searched]
+    record.write_provenance(config, "benchmark", made_of)
     print(benchmark_table.summary(found))
     print(f"see {folder}/benchmark.md, {folder}/winners.md and {folder}/benchmark.png")
 
@@ -134,9 +137,14 @@ def check_held_out(config: "Config", blocks: "Sequence[Block]") -> None:
 def _settings_note(config: "Config") -> str:
     """Return the footnote on the settings of the methods."""
     ghn = config.ghns[config.correlation.ghns[0]]
+    chosen = (
+        "Only the GHN's settings, and what it and the one-shot model rank by, were chosen by the "
+        "selection."
+        if config.correlation.selection
+        else "No selection was drawn to choose settings by."
+    )
     return (
-        f"Epochs: {ghn.epochs} of a GHN, {config.oneshot.epochs} of the one-shot model. Only the "
-        "GHN's settings, and what it and the one-shot model rank by, were chosen by the selection. "
+        f"Epochs: {ghn.epochs} of a GHN, {config.oneshot.epochs} of the one-shot model. {chosen} "
         "Zero-cost proxies: of initial weights, on one batch of "
         f"{config.proxies.batch} images{_proxies_of(config)}."
     )
@@ -215,16 +223,17 @@ def _winners(config: "Config") -> "tuple[list[Winner], dict[str, Any]]":
     """Return the random search's best architectures, ranked among all published ones."""
     from ghn_pipeline.pipeline import record
     from ghn_pipeline.pipeline.results import chooser, searched
-    from ghn_pipeline.ranking.benchmark import DATASETS, standing
+    from ghn_pipeline.pipeline.spaces import published_of
+    from ghn_pipeline.ranking.benchmark import standing
     from ghn_pipeline.report.extra.benchmark_table import Winner
 
-    found = searched(config, chooser(config))
+    found, published = searched(config, chooser(config)), published_of(config)
     winners = []
     # the first thousand of a longer random search are a random search of a thousand
     for count in sorted({min(1000, len(found)), len(found)}):
         best, _ = max(found[:count], key=lambda entry: entry[1])
-        for dataset, name in DATASETS.items():
-            at = standing(best, dataset)
+        for dataset, name in published.datasets.items():
+            at = standing(published, best, dataset)
             search = f"random search of {count:,} evaluations"
             winners.append(Winner(search, name, at.key, at.accuracy, at.rank, at.best))
     return winners, record.read(config, chooser(config))

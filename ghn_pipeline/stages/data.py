@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ghn_pipeline.pipeline import costs
 from ghn_pipeline.pipeline.stage import result_folder
@@ -51,10 +51,14 @@ def data(job: Job) -> None:
         "correlation.selection",
         "seeds.test_architectures",
     ),
+    given=("benchmark.table",),
     memory_mb=1500,
 )
 def architectures(job: Job) -> None:
-    """Draw the test architectures (section 5.3) and the selection, for choices."""
+    """Draw the test architectures (section 5.3) and the selection, for choices.
+
+    If benchmark.table names a file of published accuracies, they are drawn from it.
+    """
     from ghn_pipeline.pipeline import record, tracking
     from ghn_pipeline.pipeline.build import draw_held_out
 
@@ -63,7 +67,11 @@ def architectures(job: Job) -> None:
     folder = result_folder(config, "architectures")
     _write_blocks(folder / "architectures.json", test)
     _write_blocks(folder / "selection.json", selection)
-    result = {"architectures": len(test), "selection": len(selection)}
+    result: dict[str, Any] = {"architectures": len(test), "selection": len(selection)}
+    published = config.space.published(config.benchmark.table)
+    if published and published.note:
+        result["published"] = published.note
+        print(published.note)
     outputs = ["architectures.json", "selection.json"]
     record.write(config, "architectures", result, seconds=0, outputs=outputs)
     tracking.done(folder)

@@ -125,12 +125,14 @@ def search_curves(job: Job) -> None:
 
 
 def _strategy(config: "Config", method: str, seed: str) -> "Strategy":
-    from ghn_pipeline.pipeline.spaces import space_of
-    from ghn_pipeline.ranking.strategies import evolution, random_search
+    from ghn_pipeline.pipeline.spaces import listed, space_of
+    from ghn_pipeline.ranking.strategies import evolution, listed_search, random_search
 
     space, nodes, chosen = space_of(config), config.space.nodes, config.search
     # both methods share the stream, so they start from the same architectures
     stream = f"{config.seeds.search}/{seed}"
+    if method == "random" and (blocks := listed(config)):
+        return listed_search(blocks, stream, chosen.evaluations)
     if method == "random":
         return random_search(space, nodes, stream, chosen.evaluations)
     sizes = {key: getattr(chosen, key) for key in ("population", "sample", "generation")}

@@ -198,10 +198,10 @@ def observed(
     """Return the measurements during the training of a GHN, none if `benchmark.curve` is 0.
 
     Raises:
-        UserError: the selection was not drawn, or the published tables are not installed.
+        UserError: the selection was not drawn, or there are no published accuracies of it.
     """
     from ghn_pipeline.pipeline.results import selection_of
-    from ghn_pipeline.pipeline.spaces import space_of
+    from ghn_pipeline.pipeline.spaces import published_of, space_of
     from ghn_pipeline.ranking.benchmark import learning_curve
 
     if not config.benchmark.curve:
@@ -210,6 +210,7 @@ def observed(
         training,
         splits,
         space_of(config),
+        published_of(config),
         selection_of(config),
         points=config.benchmark.curve,
         images=config.benchmark.images,

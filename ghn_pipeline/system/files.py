@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -88,6 +89,41 @@ def read_bytes(path: Path, made_by: str) -> bytes:
             f"cannot read {path}: {_reason(error)}. Make it readable, or delete it and run "
             f"`{made_by}` again."
         ) from error
+
+
+def read_given(path: str, setting: str, source: str) -> bytes:
+    """Return the content of a file that the user names in a setting.
+
+    Args:
+        path: the path of the file.
+        setting: the dotted path of the setting, for the message.
+        source: where to get the file, for the message.
+
+    Raises:
+        UserError: the file is missing or cannot be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except (OSError, ValueError, MemoryError) as error:
+        raise UserError(f"cannot read {path} ({setting}): {_reason(error)}. {source}") from error
+
+
+def given_sha256(path: str, setting: str, source: str) -> str:
+    """Return the SHA-256 of a file that the user names in a setting; see `read_given`.
+
+    Raises:
+        UserError: the file is missing or cannot be read.
+    """
+    try:
+        state = os.stat(path)
+    except (OSError, ValueError):
+        return hashlib.sha256(read_given(path, setting, source)).hexdigest()
+    return _sha256_of(path, setting, source, (state.st_ino, state.st_mtime_ns, state.st_size))
+
+
+@lru_cache(maxsize=100)
+def _sha256_of(path: str, setting: str, source: str, state: tuple[int, ...]) -> str:
+    return hashlib.sha256(read_given(path, setting, source)).hexdigest()
 
 
 def read_json(path: Path, made_by: str) -> Any:

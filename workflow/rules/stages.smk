@@ -24,6 +24,7 @@ def reads(kind):
         name = name_of(kind, wildcards)
         try:
             stage.check_space(CONFIG, name)
+            stage.settings(CONFIG, name)  # a missing file of the user is said before any job starts
             remake_if_stale(name)
             return stage.inputs(CONFIG, name)
         except UserError as error:

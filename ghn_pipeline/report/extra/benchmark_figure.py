@@ -1,4 +1,4 @@
-"""The figure of NAS-Bench-201: the rankings of all methods, and the learning curves of GHNs."""
+"""The figure of a benchmark: the rankings of all methods, and the learning curves of GHNs."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ghn_pipeline.report.extra.benchmark_table import (
-    CELLS,
     ENSEMBLE,
     GHN,
     LIKELIHOOD,
@@ -17,8 +16,10 @@ from ghn_pipeline.report.extra.benchmark_table import (
     Method,
     label,
     published,
+    title,
 )
 from ghn_pipeline.report.figure import blank, ruled
+from ghn_pipeline.space.published import PublishedAccuracies
 
 #: Colours that the colour-blind can distinguish; that of the GHNs stands out.
 OURS, OTHERS, PUBLISHED = "#d55e00", "#0072b2", "#333333"
@@ -30,6 +31,7 @@ def benchmark_figure(
     methods: Mapping[str, Method],
     found: Mapping[str, Found],
     curves: Mapping[str, Curve],
+    of: PublishedAccuracies,
     *,
     scale_note: str,
     cells: int,
@@ -42,6 +44,7 @@ def benchmark_figure(
         found: their rankings, see `benchmark_table.measure`; undefined ones have no point.
         curves: for each seed of the GHN, (training step, coefficient over the selection); without
             points there is no right panel.
+        of: the published accuracies.
         scale_note: the scale in words, for the title.
         cells: number of cells in the left panel.
         confidence: confidence level of its intervals.
@@ -51,15 +54,15 @@ def benchmark_figure(
     left, *right = figure.subplots(
         1, 2 if learnt else 1, squeeze=False, width_ratios=[1.3, 1] if learnt else None
     )[0]
-    note = f"NAS-Bench-201, CIFAR-10 — {scale_note}"
+    note = f"{title(of)} — {scale_note}"
     figure.suptitle(fill(note, width=110 if learnt else 70), fontsize=12)
     left.set_title(f"Each method, on {cells:,} held-out cells", fontsize=11)
     left.set_xlabel(
         f"Spearman with published accuracy (line: {confidence:.0%} interval)", fontsize=11
     )
-    _draw_methods(left, methods, found)
+    _draw_methods(left, methods, found, of)
     for axes in right:
-        axes.set_title("In training, on rarer functions", fontsize=11)
+        axes.set_title(f"In training, on {of.selection}", fontsize=11)
         axes.set_xlabel("training step", fontsize=11)
         axes.set_ylabel("Spearman of likelihood with published accuracy", fontsize=11)
         _draw_curves(axes, learnt)
@@ -70,8 +73,10 @@ def benchmark_figure(
     return figure
 
 
-def _draw_methods(axes: Axes, methods: Mapping[str, Method], found: Mapping[str, Found]) -> None:
-    others = published()
+def _draw_methods(
+    axes: Axes, methods: Mapping[str, Method], found: Mapping[str, Found], of: PublishedAccuracies
+) -> None:
+    others = published(of.title)
     ours = {key: one.all["spearman"] for key, one in found.items()}
     values = {**others, **{key: estimate.value for key, estimate in ours.items()}}
     # the best method on top, undefined ones at the bottom
@@ -84,13 +89,14 @@ def _draw_methods(axes: Axes, methods: Mapping[str, Method], found: Mapping[str,
         (ghns, OURS, 75, "GHN"),
         ([key for key in keys if key in ours and key not in ghns], OTHERS, 45, "other methods"),
     ):
-        y, of = [row[key] for key in group], [ours[key] for key in group]
-        axes.hlines(y, [e.low for e in of], [e.high for e in of], colors=colour, linewidth=2)
-        axes.scatter([e.value for e in of], y, s=size, c=colour, zorder=3, label=name)
-    x, y = list(others.values()), [row[key] for key in others]
-    published_label = f"as published, on all {CELLS:,} cells"
-    diamonds = axes.scatter(x, y, s=45, marker="D", zorder=4, label=published_label)
-    diamonds.set(facecolor="none", edgecolor=PUBLISHED, linewidth=1.3)
+        y, those = [row[key] for key in group], [ours[key] for key in group]
+        axes.hlines(y, [e.low for e in those], [e.high for e in those], colors=colour, linewidth=2)
+        axes.scatter([e.value for e in those], y, s=size, c=colour, zorder=3, label=name)
+    if others:
+        x, y = list(others.values()), [row[key] for key in others]
+        published_label = f"as published, on all {of.count:,} cells"
+        diamonds = axes.scatter(x, y, s=45, marker="D", zorder=4, label=published_label)
+        diamonds.set(facecolor="none", edgecolor=PUBLISHED, linewidth=1.3)
     for key, estimate in ours.items():
         shown = "undefined" if math.isnan(estimate.value) else f"{estimate.value:.2f}"
         beside = axes.get_yaxis_transform()

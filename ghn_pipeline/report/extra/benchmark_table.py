@@ -1,4 +1,4 @@
-"""The tables of NAS-Bench-201: how well each method ranks cells, and how good the found cells are.
+"""The tables of a benchmark: how well each method ranks cells, and how good the found cells are.
 
 They are no part of the paper. Rankings are compared with published accuracies, and printed beside
 published rankings of other authors.
@@ -24,9 +24,10 @@ from ghn_pipeline.ranking.correlation import (
 from ghn_pipeline.ranking.proxies import PROXIES
 from ghn_pipeline.report.correlations import NONE, NOT_TIMED, Bootstrap, printed, show, two_digits
 from ghn_pipeline.report.table import Table
+from ghn_pipeline.space.published import PublishedAccuracies
 
-CELLS = 15_625  # in the whole space
 GHN, ENSEMBLE, LIKELIHOOD = "ghn", "ghn-ensemble", "ghn-likelihood"
+PUBLISHED = "Spearman, published"  # a column only where there are some
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Winner:
     Attributes:
         search: name of the search, such as 'random search of 1,000 evaluations'.
         dataset: name of the data set, such as 'CIFAR-100'.
-        key: key of the cell in the published tables.
+        key: key of the cell, see `PublishedAccuracies`.
         accuracy: published accuracy, as a fraction.
         rank: rank among all cells by that accuracy, from 1.
         best: highest published accuracy of all cells.
@@ -84,16 +85,20 @@ class Winner:
 
 
 @lru_cache(maxsize=1)
-def _published() -> dict[str, Any]:
-    path = files("ghn_pipeline") / "report/extra/published_nasbench201.yaml"
+def _listed() -> dict[str, Any]:
+    path = files("ghn_pipeline") / "report/extra/benchmark_methods.yaml"
     found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return found
 
 
-def published() -> dict[str, float]:
-    """Return Spearman's coefficients published by other authors, by method."""
-    methods = _published()["methods"]
-    return {key: entry["spearman"] for key, entry in methods.items() if "spearman" in entry}
+def published(title: str) -> dict[str, float]:
+    """Return Spearman's coefficients published by other authors, by method.
+
+    Args:
+        title: the title of the published accuracies that the methods were compared with.
+    """
+    rankings = _listed()["published"].get(title, {}).values()
+    return {key: value for each in rankings for key, value in each["spearman"].items()}
 
 
 def label(key: str, methods: Mapping[str, Method]) -> str:
@@ -119,7 +124,7 @@ def measure(
     """Return how well each method ranks cells of true accuracies [n].
 
     Args:
-        methods: the methods by the keys of published_nasbench201.yaml, all for the same n cells.
+        methods: the methods by the keys of benchmark_methods.yaml, all for the same n cells.
         truth: true accuracies, as fractions.
         bootstrap: settings of the intervals.
         top: share of cells that count as best, see `top_precision`.
@@ -164,6 +169,7 @@ def _deviation(values: Sequence[float]) -> float:
 def benchmark_table(
     methods: Mapping[str, Method],
     found: Mapping[str, Found],
+    of: PublishedAccuracies,
     *,
     scale_note: str,
     cells: int,
@@ -174,11 +180,12 @@ def benchmark_table(
     functions: int,
     settings_note: str,
 ) -> Table:
-    """Return our methods beside published ones, in the order of published_nasbench201.yaml.
+    """Return our methods beside published ones, in the order of benchmark_methods.yaml.
 
     Args:
         methods: the measured methods.
         found: their rankings, see `measure`.
+        of: the published accuracies.
         scale_note: the scale in words, such as '16 x 16 images, 8 channels'.
         cells: n, the number of held-out cells.
         top: share of cells that count as best in the precision.
@@ -188,32 +195,35 @@ def benchmark_table(
         functions: number of different functions that the cells compute.
         settings_note: the footnote on the settings of the methods.
     """
-    interval = f"[{bootstrap.confidence:.0%} interval]"
+    interval, others = f"[{bootstrap.confidence:.0%} interval]", published(of.title)
     headings = (
         "Method",
         "Initial (device hours)",
         "Per architecture (device seconds)",
         f"Spearman {interval}",
-        "Spearman, published",
+        PUBLISHED,
         "Kendall",
         "Pearson",
         f"Spearman, better half {interval}",
         f"Precision of the top {_percent(top)}",
     )
+    rows = [
+        (
+            label(key, methods),
+            *_costs(methods.get(key), costs),
+            *_cells(found.get(key), others.get(key)),
+        )
+        for key in ordered({*others, *methods})
+    ]
+    shown = [i for i, heading in enumerate(headings) if others or heading != PUBLISHED]
     return Table(
-        title=f"NAS-Bench-201, CIFAR-10 — {scale_note}: "
+        title=f"{title(of)} — {scale_note}: "
         f"ranking {cells:,} held-out cells by each method, against their published accuracies",
-        columns=tuple(("", heading) for heading in headings),
-        rows=tuple(
-            (
-                label(key, methods),
-                *_costs(methods.get(key), costs),
-                *_cells(found.get(key), published().get(key)),
-            )
-            for key in ordered({*published(), *methods})
-        ),
+        columns=tuple(("", headings[i]) for i in shown),
+        rows=tuple(tuple(row[i] for i in shown) for row in rows),
         footnotes=(
-            _published_note(),
+            *([_published_note(of)] if others else []),
+            *([of.note] if of.note else []),
             _ours_note(cells, functions, top, ranked_by),
             settings_note,
             _bootstrap_note(bootstrap),
@@ -221,13 +231,18 @@ def benchmark_table(
     )
 
 
+def title(of: PublishedAccuracies) -> str:
+    """Return the beginning of a title, such as "NAS-Bench-201, CIFAR-10"."""
+    return f"{of.title}, {of.datasets[of.first]}"
+
+
 def ordered(keys: Iterable[str]) -> list[str]:
-    """Return keys in the order of published_nasbench201.yaml, SGD by its steps.
+    """Return keys in the order of benchmark_methods.yaml, SGD by its steps.
 
     Raises:
         ValueError: a method is missing there.
     """
-    listed = list(_published()["methods"])
+    listed = list(_listed()["methods"])
     order = [*(key for key in PROXIES if key not in listed), *listed]
     return sorted(keys, key=lambda key: (order.index(_entry(key)), _steps(key)))
 
@@ -241,10 +256,10 @@ def _steps(key: str) -> int:
 
 
 def _name(key: str) -> str:
-    listed = _published()["methods"]
+    listed = _listed()["methods"]
     if key in PROXIES and key not in listed:
         return PROXIES[key].title
-    name: str = listed[_entry(key)]["name"]
+    name: str = listed[_entry(key)]
     return name.replace("K", str(_steps(key))) if key.startswith("sgd-") else name
 
 
@@ -287,16 +302,14 @@ def _percent(share: float) -> str:
     return f"{100 * share:g}%"
 
 
-def _published_note() -> str:
-    sources, methods = _published()["sources"], _published()["methods"]
-    names = {
-        source: [methods[key]["name"] for key in published() if methods[key]["source"] == source]
-        for source in sources
-    }
-    listed = "; ".join(f"{text} ({'; '.join(names[source])})" for source, text in sources.items())
+def _published_note(of: PublishedAccuracies) -> str:
+    listed = "; ".join(
+        f"{each['source']} ({'; '.join(map(_name, each['spearman']))})"
+        for each in _listed()["published"][of.title].values()
+    )
     return (
-        f"Published: over all {CELLS:,} cells at the benchmark's own size, with other images than "
-        f"here: not the same measurement as ours. By {listed}."
+        f"Published: over all {of.count:,} cells at the benchmark's own size, with other images "
+        f"than here: not the same measurement as ours. By {listed}."
     )
 
 
@@ -323,18 +336,18 @@ def _bootstrap_note(bootstrap: Bootstrap) -> str:
     )
 
 
-def winners_table(winners: Sequence[Winner], *, scale_note: str) -> Table:
+def winners_table(winners: Sequence[Winner], of: PublishedAccuracies, *, scale_note: str) -> Table:
     """Return the chosen cells, a row for each search and data set, in the given order."""
     headings = (
         "Search",
         "Data set",
         "Cell chosen",
         "Published accuracy (%)",
-        f"Rank of {CELLS:,}",
+        f"Rank of {of.count:,}",
         "Best published accuracy (%)",
     )
     return Table(
-        title=f"NAS-Bench-201 — {scale_note}: the cell that each search chose, and what it is "
+        title=f"{of.title} — {scale_note}: the cell that each search chose, and what it is "
         "published to reach",
         columns=tuple(("", heading) for heading in headings),
         rows=tuple(
@@ -345,10 +358,8 @@ def winners_table(winners: Sequence[Winner], *, scale_note: str) -> Table:
             for winner in winners
         ),
         footnotes=(
-            "Cell: the operations of the edges 0-1, 0-2, 1-2, 0-3, 1-3, 2-3; 0: none, 1: skip "
-            "connection, 2: convolution 1x1, 3: convolution 3x3, 4: average pooling 3x3. Accuracy: "
-            "on the validation images, the mean of all published runs. The search ranks by weights "
-            "from the first GHN.",
+            f"{of.key_note} The search ranks by weights from the first GHN.",
+            *([of.note] if of.note else []),
         ),
     )
 
