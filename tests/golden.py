@@ -12,7 +12,9 @@ propagation.
 import hashlib
 import json
 import sys
+from contextlib import chdir
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ghn_pipeline.pipeline.stage import needed, settings
 from ghn_pipeline.settings.config import Config, load
@@ -32,12 +34,16 @@ def stages(config: Config) -> list[str]:
 
 
 def digests() -> dict[str, dict[str, str]]:
-    """Return the digest of every stage by preset."""
+    """Return the digest of every stage by preset; files that a user brings are empty."""
     found = {}
     for preset in PRESETS:
         more = [] if preset == "paper" else [ROOT / "presets" / f"{preset}.yaml"]
         config = load([ROOT / "params.yaml", *more])
-        found[preset] = {stage: digest(settings(config, stage)) for stage in stages(config)}
+        with TemporaryDirectory() as folder, chdir(folder):
+            if table := config.benchmark.table:
+                Path(table).parent.mkdir(parents=True, exist_ok=True)
+                Path(table).touch()
+            found[preset] = {stage: digest(settings(config, stage)) for stage in stages(config)}
     return found
 
 

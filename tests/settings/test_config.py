@@ -180,7 +180,7 @@ def test_every_shipped_configuration_is_valid(file):
 
 def test_the_presets():
     assert [p.stem for p in PRESETS] == [
-        *("anytime-quick", "anytime-smoke", "anytime"),
+        *("anytime-quick", "anytime-smoke", "anytime", "darts"),
         *("nasbench201-long", "nasbench201", "quick", "smoke"),
     ]
 

@@ -13,6 +13,7 @@ from mutations import THOUSAND, changed_json
 
 from ghn_pipeline.space.anytime import Anytime
 from ghn_pipeline.space.classification import Classification
+from ghn_pipeline.space.darts import OPERATIONS, Darts
 from ghn_pipeline.space.nasbench201 import EDGES, Cell, NasBench201
 from ghn_pipeline.space.space import Space
 from ghn_pipeline.system.errors import UserError
@@ -20,9 +21,11 @@ from ghn_pipeline.system.errors import UserError
 CLASSIFICATION = Classification(("identity", "conv_1x1"), 2, 3, 4, (2,), 1, 10)
 CELLS = NasBench201(EDGES, 3, 4, (2,), 1, 10)
 ANYTIME = Anytime(("dense_conv_1x1", "dense_max_pool_3x3"), 2, 3, 3, 4, (2, 3), 1, 10)
+DARTS = Darts(tuple(OPERATIONS.values()), 3, 4, (2,), 1, 10)
 SPACES: dict[str, Space] = {
     "classification": CLASSIFICATION,
     "nasbench201": CELLS,
+    "darts": DARTS,
     "anytime": ANYTIME,
 }
 

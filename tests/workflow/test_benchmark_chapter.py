@@ -65,7 +65,7 @@ def test_it_runs_to_the_end(made):
     runs = {run["stage"] for run in read(made, "benchmark.provenance.json")["made_of"]}
     models = ("ghn/seed-0", "ghn/seed-1", "oneshot")
     scored = {f"scores/{model}" for model in (*models, "proxies", "sgd")}
-    assert runs == {*models, *scored, "search/random/0"}
+    assert runs == {"architectures", *models, *scored, "search/random/0"}
 
 
 def test_what_is_reported_took_part_in_no_choice_and_in_no_training(made, monkeypatch, in_process):

@@ -262,7 +262,7 @@ def test_faults_of_the_configuration_end_it_with_their_message(workplace):
         ("anytime-smoke", "results/anytime-smoke/scores/proxies/run.json", "", "it", "quick"),
         ("anytime-smoke", "benchmark", "benchmark", "anytime", "nasbench201"),
         ("smoke", "anytime_prediction", "anytime_prediction", "ablations", "anytime-quick"),
-        ("smoke", "benchmark", "benchmark", "transfer, memory", "nasbench201"),
+        ("smoke", "benchmark", "benchmark", "transfer, memory", "darts"),
         (
             "smoke",
             "results/smoke/figure8.svg",

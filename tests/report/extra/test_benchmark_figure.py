@@ -1,4 +1,4 @@
-"""The figure of NAS-Bench-201 has every method at its place, and every GHN's learning curve."""
+"""The figure of a benchmark has every method at its place, and every GHN's learning curve."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,13 @@ from matplotlib.colors import same_color
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from ghn_pipeline.data.darts_cells import Table
 from ghn_pipeline.ranking.correlation import Estimate
 from ghn_pipeline.report.extra.benchmark_figure import Curve, benchmark_figure
 from ghn_pipeline.report.extra.benchmark_table import Found, Method
+from ghn_pipeline.space.darts import DartsAccuracies
+from ghn_pipeline.space.nasbench201 import NasBench201Accuracies
+from ghn_pipeline.space.published import PublishedAccuracies
 
 
 def found(value: float, low: float, high: float) -> Found:
@@ -36,9 +40,19 @@ CURVES = {
 }
 
 
-def draw(curves: dict[str, Curve] = CURVES, scale_note: str = "16×16 images") -> Figure:
+def draw(
+    curves: dict[str, Curve] = CURVES,
+    scale_note: str = "16×16 images",
+    of: PublishedAccuracies | None = None,
+) -> Figure:
     return benchmark_figure(
-        METHODS, FOUND, curves, scale_note=scale_note, cells=1000, confidence=0.95
+        METHODS,
+        FOUND,
+        curves,
+        of or NasBench201Accuracies(),
+        scale_note=scale_note,
+        cells=1000,
+        confidence=0.95,
     )
 
 
@@ -98,6 +112,15 @@ def test_points_intervals_and_diamonds_stand_in_their_rows():
     }
     assert segments[row["snip"]] == (0.31, 0.4)
     assert segments[mean] == (0.8, 0.88)
+
+
+def test_without_published_rankings_there_are_only_measured_ones():
+    figure = draw(of=DartsAccuracies(Table((), "")))
+    assert len(rows(figure)) == len(FOUND)
+    assert "DARTS cells, CIFAR-10" in figure.get_suptitle()
+    assert "further cells of the table" in figure.axes[1].get_title()
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert not [text for text in legend if "published" in text]
 
 
 def test_only_the_ghns_stand_out():

@@ -1,4 +1,4 @@
-"""The table of NAS-Bench-201: each number against scipy, and what stands where there is none."""
+"""The table of a benchmark: each number against scipy, and what stands where there is none."""
 
 import json
 from dataclasses import asdict, replace
@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from ghn_pipeline.data.darts_cells import OPERATIONS, SHA256, Row
+from ghn_pipeline.data.darts_cells import Table as CellTable
 from ghn_pipeline.ranking.correlation import mean_correlation
 from ghn_pipeline.report.correlations import Bootstrap
 from ghn_pipeline.report.extra.benchmark_table import (
@@ -22,6 +24,8 @@ from ghn_pipeline.report.extra.benchmark_table import (
     winners_table,
 )
 from ghn_pipeline.report.table import Table, to_csv, to_latex
+from ghn_pipeline.space.darts import DartsAccuracies
+from ghn_pipeline.space.nasbench201 import NasBench201Accuracies
 from ghn_pipeline.system.errors import UserError
 
 BOOTSTRAP = Bootstrap(resamples=100, confidence=0.95, seed=5)
@@ -53,6 +57,7 @@ def build(
     return benchmark_table(
         methods,
         measure(methods, TRUTH, bootstrap=BOOTSTRAP, top=top),
+        more.pop("of", NasBench201Accuracies()),
         scale_note="1,000 images at 16×16",
         cells=40,
         top=top,
@@ -131,7 +136,7 @@ def test_rows_are_in_order_with_what_is_only_published():
 
 
 def test_what_is_published_typed_a_second_time():
-    assert published() == {
+    assert published("NAS-Bench-201") == {
         "synflow": 0.74,
         "jacob_cov": 0.73,
         "grad_norm": 0.58,
@@ -247,6 +252,7 @@ def test_winners_are_in_percent_with_their_rank():
             Winner(search, "CIFAR-10", "333133", 0.91342, 12, 0.9161),
             Winner(search, "ImageNet-16-120", "333133", 0.4627, 3, 0.4673),
         ],
+        NasBench201Accuracies(),
         scale_note="1,000 images at 16×16",
     )
     assert table.rows == (
@@ -255,3 +261,39 @@ def test_winners_are_in_percent_with_their_rank():
     )
     assert table.columns[4] == ("", "Rank of 15,625")
     assert "1,000 images at 16×16" in table.title
+
+
+# ---- a space of which only a table is published ------------------------------------------------
+
+ROWS = tuple(Row((("none", 0), ("none", 1)) * 3 + (("none", 0), (op, 0)), 0.8) for op in OPERATIONS)
+
+
+def test_a_table_of_other_cells_says_which_and_has_no_column_of_other_rankings():
+    of = DartsAccuracies(CellTable(ROWS, "ab" * 32))
+    made = build(of=of)
+    assert made.title.startswith("DARTS cells, CIFAR-10 — ")
+    headings = [heading for _, heading in made.columns]
+    assert headings == [h for _, h in build().columns if h != "Spearman, published"]
+    assert [row[0] for row in made.rows] == [
+        r[0] for r in build().rows if r[0] in measured(build())
+    ]
+    for row in made.rows:
+        assert cells(made, row[0]).items() <= cells(build(), row[0]).items()
+    notes = " ".join(made.footnotes)
+    assert f"8 rows, not the whole published table of 1,000, SHA-256 {'ab' * 32}" in notes
+    assert "15,625" not in notes and "NAS-Bench" not in notes
+    winners = winners_table([], of, scale_note="")
+    assert winners.columns[4] == ("", "Rank of 8")
+    assert of.note in winners.footnotes
+
+
+def test_the_whole_table_is_said_to_be_whole():
+    (note,) = (
+        n for n in build(of=DartsAccuracies(CellTable(ROWS, SHA256))).footnotes if "SHA-256" in n
+    )
+    assert f"8 rows, SHA-256 {SHA256}" in note
+
+
+def measured(table: Table) -> set[str]:
+    """The methods that have a ranking of ours."""
+    return {row[0] for row in table.rows if cells(table, row[0])["Kendall"] != NONE}
