@@ -10,6 +10,7 @@ import yaml
 from ghn_pipeline.settings import plain_yaml
 from ghn_pipeline.settings.config import Config, adopt, load, merged, validate
 from ghn_pipeline.settings.sections import Ghn
+from ghn_pipeline.space.darts import DartsSettings
 from ghn_pipeline.system.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +25,7 @@ WITH_EXITS = {
     "network": {"blocks": 3, "reductions": [2, 3]},
     "evaluation": {"measure": "area", "budgets": [1.0, 2.0]},
 }
+DARTS = list(DartsSettings.known)
 CELLS = {"name": "nasbench201", "max_inputs": None, "operations": ["none", "conv_3x3"]}
 
 #: retyped from the text of the paper
@@ -470,6 +472,7 @@ def test_one_fault_is_named_with_its_path(changes, path, words, tmp_path):
         ({"space": {"operations": ["identity"] * 2}}, ["space.operations", "twice"]),
         ({"correlation": {"selection": 5}}, ["correlation.selection", "0", "published"]),
         ({"benchmark": {"curve": 3}}, ["benchmark.curve", "0", "published"]),
+        ({"benchmark": {"table": "a.csv"}}, ["benchmark.table", '""', "classification"]),
         (
             {"space": {**CELLS, "nodes": 3, "max_inputs": 2}},
             ["space.max_inputs", "null", "nasbench201"],
@@ -604,6 +607,25 @@ def test_other_processes_that_share_the_work_evenly_are_allowed(tmp_path):
         both = {"finalists": shared, "mobile": dict(shared)}  # of one object it would be an alias
         (tmp_path / "a.yaml").write_text(yaml.safe_dump(both), encoding="utf-8")
         assert load([PARAMS, tmp_path / "a.yaml"]).finalists.workers == 32
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"benchmark": {"table": ""}}, ["benchmark.table", "must name a file", "pym1024/SWAP"]),
+        ({"benchmark": {"curve": 2}}, ["benchmark.curve", "correlation.selection", "3 or more"]),
+        ({"space": {"nodes": 3}}, ["space.nodes", "4 sums"]),
+        ({"space": {"operations": DARTS[1:]}}, ["space.operations", "also have ['none']"]),
+        ({"ghns": {"seed-1": {"nodes": 5}}}, ["ghns.seed-1.nodes", "at most 4"]),
+    ],
+)
+def test_settings_of_darts_must_fit_the_published_cells(changes, words, tmp_path):
+    file = tmp_path / "changes.yaml"
+    file.write_text(yaml.safe_dump(changes), encoding="utf-8")
+    with pytest.raises(UserError) as refused:
+        load([PARAMS, PARAMS.parent / "presets/darts.yaml", file])
+    _, line = str(refused.value).splitlines()
+    assert all(word in line for word in words), line
 
 
 def test_several_disagreements_are_named_at_once(tmp_path):

@@ -1,11 +1,13 @@
 """Changing one parameter changes exactly the stages that depend on it."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from ghn_pipeline.pipeline.stage import checkpoint_file, result_folder, settings
 from ghn_pipeline.settings.config import load
+from ghn_pipeline.space.darts import OPERATIONS
 from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.system.files import digest
 
@@ -241,6 +243,17 @@ ITS_OWN = [
     ("proxies.network", STACK, PROXIES),
     ("proxies.resolution", 32, PROXIES),
 ]
+#: What makes a configuration one of DARTS cells, and what only such a one may have.
+LISTED = {
+    "space.name": "darts",
+    "space.nodes": 4,
+    "space.max_inputs": None,
+    "space.operations": list(OPERATIONS.values()),
+    "correlation.ghns": ["default"],
+    "benchmark.images": 100,
+    "evaluation.measure": "likelihood",
+    "benchmark.table": "cells.csv",
+}
 #: What makes a configuration one of networks with exits, and what only such a one may have.
 WITH_EXITS = {
     "space.name": "anytime",
@@ -290,6 +303,26 @@ def test_a_parameter_of_published_accuracies(path, value, expected, configured):
     assert [stage for stage in ALL if before[stage] != after[stage]] == expected
 
 
+def test_the_content_of_a_table_changes_everything_and_its_path_nothing(
+    configured, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("cells.csv").write_text("one", encoding="utf-8")
+    Path("others.csv").write_text("another", encoding="utf-8")
+    Path("copy.csv").write_text("one", encoding="utf-8")
+    before, other, copy = (
+        digests(configured({**LISTED, "benchmark.table": f"{name}.csv"}))
+        for name in ("cells", "others", "copy")
+    )
+    assert [stage for stage in ALL if before[stage] != other[stage]] == OF_SPACE[:-1]
+    assert before == copy
+    Path("copy.csv").write_text("another", encoding="utf-8")
+    assert digests(configured({**LISTED, "benchmark.table": "copy.csv"})) == other
+    Path("cells.csv").unlink()
+    with pytest.raises(UserError, match=r"cells\.csv \(benchmark\.table\): No such file.*SWAP"):
+        digests(configured(LISTED))
+
+
 @pytest.mark.parametrize(("path", "value", "expected"), OF_EXITS, ids=[row[0] for row in OF_EXITS])
 def test_a_parameter_of_networks_with_exits(path, value, expected, configured):
     changes = {**WITH_EXITS, path: value}
@@ -312,7 +345,7 @@ def test_the_table_names_every_parameter(smoke_settings):
                 yield f"{prefix}{key}"
 
     # `method` has one value only, that of the code; `correlation.ghns` has a test of its own
-    others = ["method", "correlation.ghns", "space.name", *VARIED, *SHARED_OUT]
+    others = ["method", "correlation.ghns", "space.name", "benchmark.table", *VARIED, *SHARED_OUT]
     named = [*others, *{path for path, _, _ in (*TABLE, *ITS_OWN, *OF_EXITS)}]
     there = [path for path in leaves(smoke_settings) if not path.startswith("ghns.")]
     assert sorted(named) == sorted([*there, "ghns.default"])
