@@ -94,6 +94,17 @@ def test_both_engines_have_the_same_graph(preset, count, workplaces):
     assert len(found) == count
 
 
+def test_a_file_of_the_user_is_an_input_for_both(workplaces):
+    place = workplaces("table")
+    (place.folder / "cells.csv").write_text("", encoding="utf-8")
+    table = yaml.safe_dump({"benchmark": {"table": "cells.csv"}})
+    (place.folder / "table.yaml").write_text(table, encoding="utf-8")
+    assert place.run("ghn", "configure", "presets/darts.yaml", "table.yaml").returncode == 0
+    for graph in (of_snakemake(place), of_dvc(place)):
+        reads = [command for command, (ins, *_) in graph.items() if "cells.csv" in ins]
+        assert reads == ["ghn architectures"]
+
+
 def test_dvc_yaml_is_what_the_declarations_say():
     """As it is shipped, for the paper's space; `ghn configure` writes that of another."""
     written = dvc.text(load([ROOT / "params.yaml"]))
