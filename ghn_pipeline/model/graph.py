@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate, chain
 
-from ghn_pipeline.model.isomorphism import canonical_form
+from ghn_pipeline.model.isomorphism import Form, canonical_form
 from ghn_pipeline.system.errors import UserError, did_you_mean
 
 #: The most nodes of a block that is read; the paper's have at most 54. Hashing a much larger block
@@ -99,6 +99,27 @@ class Block:
     @cached_property
     def hash(self) -> str:
         """A hash of 16 hex digits, equal for blocks that are isomorphic with equal labels only."""
+        return self._form.hash
+
+    @cached_property
+    def canonical(self) -> "Block":
+        """The block with its nodes in an order that is the same for all isomorphic blocks.
+
+        The weights that a GHN generates depend on the order of nodes, because Eq. 15 does not visit
+        the last node twice. Nodes are sorted by depth and then by their number in the canonical
+        form, so nodes without inputs come first, sorted by their labels.
+        """
+        keys = list(zip(self.depths, self._form.numbers, strict=True))
+        order = sorted(range(len(keys)), key=keys.__getitem__)
+        place = {v: i for i, v in enumerate(order)}
+        nodes = [self.nodes[v] for v in order]
+        reads = [tuple(sorted([place[u] for u in node.inputs])) for node in nodes]
+        return Block(
+            tuple(Node(n.op, us, n.scale, n.exit) for n, us in zip(nodes, reads, strict=True))
+        )
+
+    @cached_property
+    def _form(self) -> Form:
         return canonical_form([n.label for n in self.nodes], [n.inputs for n in self.nodes])
 
     def to_json(self) -> list[list[object]]:

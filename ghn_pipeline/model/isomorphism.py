@@ -1,4 +1,4 @@
-"""A hash of labelled acyclic graphs that is equal for isomorphic graphs and for no others.
+"""The canonical form of labelled acyclic graphs, equal for isomorphic graphs and no others.
 
 Colour refinement alone (Weisfeiler and Leman) confuses some different graphs. A set of nodes that
 it cannot distinguish is therefore split by individualising each member in turn and refining again
@@ -7,14 +7,29 @@ it cannot distinguish is therefore split by individualising each member in turn 
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 Colours = tuple[int, ...]
 
 
-def canonical_form(labels: Sequence[str], inputs: Sequence[Iterable[int]]) -> str:
-    """Return 16 hex digits for the graph with these node `labels` and `inputs` of each node."""
+class Form(NamedTuple):
+    """The canonical form of a graph.
+
+    Attributes:
+        hash: 16 hex digits, equal for isomorphic graphs and no others.
+        numbers: for each node its number in the form. Nodes of equal number correspond in
+            isomorphic graphs. Numbers rise with the label, in the order of text.
+    """
+
+    hash: str
+    numbers: Colours
+
+
+def canonical_form(labels: Sequence[str], inputs: Sequence[Iterable[int]]) -> Form:
+    """Return the form of the graph with these node `labels` and `inputs` of each node."""
     graph = _Graph(labels, inputs)
-    return hashlib.sha256(repr(graph.smallest(graph.start)).encode()).hexdigest()[:16]
+    description, numbers = graph.smallest(graph.start)
+    return Form(hashlib.sha256(repr(description).encode()).hexdigest()[:16], numbers)
 
 
 def _ranks(keys: Sequence[object]) -> Colours:
@@ -74,11 +89,13 @@ class _Graph:
             colours = branch
         return self.description(colours)
 
-    def smallest(self, colours: Colours) -> tuple[object, ...]:
-        """Return the smallest description below `colours`.
+    def smallest(self, colours: Colours) -> tuple[tuple[object, ...], Colours]:
+        """Return the smallest description below `colours`, and the colours of one of its leaves.
 
         An automorphism maps two branches with the same first leaf onto each other, so one of them
-        is enough; without this, k equal twins would cost k! descriptions.
+        is enough; without this, k equal twins would cost k! descriptions. It also maps any two
+        leaves with the same description onto each other, so any of them will do.
         """
         distinct = {self.first_leaf(branch): branch for branch in self.branches(colours)}
-        return min(map(self.smallest, distinct.values()), default=self.description(colours))
+        leaf = self.description(colours), colours
+        return min(map(self.smallest, distinct.values()), default=leaf)

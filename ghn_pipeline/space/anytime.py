@@ -25,6 +25,10 @@ class Anytime:
     16×16 and 8×8 in the first block, the last two in the second, and 8×8 in the third). The last
     node always has an exit.
 
+    The order of the nodes is the order of execution, which decides the multiply-adds before each
+    exit. So blocks keep their listing, where those of the classification space take a canonical
+    one.
+
     Attributes:
         operations: names of the operations that a node may have (section 7.1).
         max_inputs: the most earlier nodes that a node reads; 1 to this many are equally likely.

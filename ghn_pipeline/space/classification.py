@@ -117,13 +117,16 @@ class Classification:
     def modules(self, block: Block) -> tuple[Module, ...]:
         """Return the chain stem, blocks, classifier.
 
-        Block i reads blocks i-1 and i-2; the stem takes the place of blocks before the first.
+        Block i reads blocks i-1 and i-2; the stem takes the place of blocks before the first. All
+        are one object, `block.canonical`, so that a network does not depend on the order in which
+        the block lists its nodes.
         """
         chain = [Module(STEM, self.channels * self.stem_multiplier, self.stem_stride, (-1,))]
         for i in range(1, self.blocks + 1):
             double = 2 ** sum(i >= reduction for reduction in self.reductions)
             channels, scale = self.channels * double, self.stem_stride * double
-            chain.append(Module(block, channels, scale, (i - 1, max(i - 2, 0)), number=i))
+            sources = (i - 1, max(i - 2, 0))
+            chain.append(Module(block.canonical, channels, scale, sources, number=i))
         chain.append(Module(CLASSIFIER, self.classes, chain[-1].scale, (self.blocks,)))
         return tuple(chain)
 

@@ -129,7 +129,7 @@ class Cell(Block):
             sums[2 + i] = added[0] + added[1]
             if sums[2 + i]:
                 graph.add("output", [graph.name(sums[2 + i])])
-        return canonical_form(graph.labels, graph.inputs)
+        return canonical_form(graph.labels, graph.inputs).hash
 
 
 @dataclass(frozen=True)

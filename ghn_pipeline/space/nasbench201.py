@@ -82,7 +82,7 @@ class Cell(Block):
         norm after it makes both equal, except for its epsilon.
         """
         graph = simplified(self.edges)
-        return canonical_form(graph.labels, graph.inputs)
+        return canonical_form(graph.labels, graph.inputs).hash
 
 
 def simplified(edges: Sequence[str]) -> Simplified:

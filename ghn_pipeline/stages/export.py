@@ -39,14 +39,17 @@ def export(job: Job) -> None:
     best, block, space = exported(config), winner(config), paper_space(config)
     run = trained_on(config, best, block)
     network = Network(space.modules(block), config.images.resolution)
+    # the numbers of nodes in the drawing are those in the names of the weights
+    stacked = {module.block for module in network.modules if module.number}
+    shown = stacked.pop() if len(stacked) == 1 else block
     model = Finalist(network, finalist_recipe(config, "best"), stream(0))
     load_weights(config, best, model)
     folder, images = result_folder(config, "export"), images_of(config, torch.device("cpu"))
-    files.save(folder, space, block, model.trained, images.mean, images.std)
+    files.save(folder, space, shown, model.trained, images.mean, images.std)
     files.write_onnx(files.load(folder), folder / "model.onnx")
     title = [f"Figure 7: the best block found, {block.hash}"]
     note = config.small(config.images_note)
-    save(figure7(block, title_lines=title, scale_note=note), folder / "figure7")
+    save(figure7(shown, title_lines=title, scale_note=note), folder / "figure7")
     (measured,) = run["result"]["measured"].values()
     result = {"of": best, "hash": block.hash, "test": measured["test"]}
     outputs = ["architecture.json", "model.pt", "model.onnx", "figure7.png", "figure7.svg"]

@@ -132,6 +132,101 @@ def test_twins_do_not_cost_a_factorial() -> None:
     assert relabelled(Random(0), block).hash == block.hash != other.hash
 
 
+# ---- canonical order -----------------------------------------------------------------------------
+
+
+def every_listing(block: Block) -> Iterator[Block]:
+    """The graph in every topological order of its nodes, the two inputs first."""
+    for order in permutations(range(2, len(block.nodes))):
+        new = {v: i for i, v in enumerate((0, 1, *order))}
+        try:
+            yield Block(
+                tuple(
+                    Node(block.nodes[v].op, tuple(new[u] for u in block.nodes[v].inputs))
+                    for v in new
+                )
+            )
+        except ValueError:  # this order is not topological
+            continue
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_every_listing_of_a_small_block_has_one_canonical_order(seed: int) -> None:
+    rng = Random(seed)
+    block = random_block(rng, rng.randint(3, 8), rng.choice(("a", "ab")))
+    listings = list(every_listing(block))
+    assert block in listings
+    assert len({listing.canonical.nodes for listing in listings}) == 1
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_random_listings_of_17_nodes_have_one_canonical_order(seed: int) -> None:
+    rng = Random(seed)
+    block = random_block(rng, 2 + 17, rng.choice(("a", "ab", "abc")))
+    orders = {relabelled(rng, block).canonical.nodes for _ in range(5)}
+    assert orders == {block.canonical.nodes}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "operations"), [(1, "ab"), (2, "ab"), (3, "abc"), (4, "ab"), (5, "a")]
+)
+def test_canonical_order_is_isomorphism_on_all_small_graphs(nodes: int, operations: str) -> None:
+    canonical, classes = defaultdict(set), defaultdict(set)
+    for block in every_block(nodes, operations):
+        form = smallest_renumbering(block)
+        assert smallest_renumbering(block.canonical) == form, "it is another graph"
+        canonical[form].add(block.canonical.nodes)
+        classes[block.canonical.nodes].add(form)
+    assert all(len(found) == 1 for found in canonical.values())
+    assert all(len(found) == 1 for found in classes.values())
+
+
+@pytest.mark.parametrize("lengths", [(6,), (3, 3), (8,), (4, 4), (3, 5)])
+def test_canonical_order_of_what_colour_refinement_cannot_tell_apart(
+    lengths: tuple[int, ...],
+) -> None:
+    rng, block = Random(0), rings(*lengths)
+    orders = {relabelled(rng, block).canonical.nodes for _ in range(20)}
+    assert orders == {block.canonical.nodes}
+
+
+def test_canonical_order_of_twins_and_of_equal_chains() -> None:
+    inputs = (Node("input_1"), Node("input_2"))
+    twins = Block((*inputs, *(Node("a", (0, 1)),) * 4, Node("b", (2, 3)), Node("b", (4, 5))))
+    chains = Block(
+        (*inputs, *(Node("a", (v - 1,) if v % 3 != 2 else (0, 1)) for v in range(2, 14)))
+    )
+    rng = Random(0)
+    for block in (twins, chains):
+        listings = [relabelled(rng, block) for _ in range(20)]
+        assert len({listing.nodes for listing in listings}) > 10
+        assert {listing.canonical.nodes for listing in listings} == {block.canonical.nodes}
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_canonical_order_sorts_by_depth_with_the_inputs_first(seed: int) -> None:
+    rng = Random(seed)
+    block = random_block(rng, rng.randint(3, 19))
+    canonical = relabelled(rng, block).canonical
+    assert [node.op for node in canonical.nodes[:2]] == ["input_1", "input_2"]
+    assert list(canonical.depths) == sorted(block.depths)
+    assert all(node.inputs == tuple(sorted(node.inputs)) for node in canonical.nodes)
+    assert canonical.hash == block.hash
+    assert canonical.canonical == canonical
+    assert block.canonical is block.canonical
+
+
+def test_canonical_order_keeps_scales_and_exits() -> None:
+    nodes = (Node("input_1"), Node("a", (0,), 2), Node("a", (0,), 1, True), Node("b", (1, 2), 4))
+    canonical = Block(nodes).canonical
+    assert sorted(n.label for n in canonical.nodes) == sorted(n.label for n in nodes)
+    swapped = Block((nodes[0], nodes[2], nodes[1], Node("b", (2, 1), 4)))
+    assert swapped.canonical == canonical
+
+
+# ---- blocks --------------------------------------------------------------------------------------
+
+
 def test_hash_is_16_hex_digits_and_the_same_in_every_process() -> None:
     # results are filed under it; Python's own hashes of text differ between processes
     code = (

@@ -153,7 +153,7 @@ def test_modules_of_the_paper() -> None:
     stem, *blocks, classifier = PAPER.modules(block)
     assert stem.block.nodes == (Node("stem"),)
     assert (stem.channels, stem.scale, stem.sources) == (32, 1, (-1,))
-    assert len(blocks) == 18 and all(module.block is block for module in blocks)
+    assert len(blocks) == 18 and all(module.block is block.canonical for module in blocks)
     # section 5.1.1: "the spatial size is halved and the number of channels is doubled after
     # blocks 6 and 12"
     assert [module.scale for module in blocks] == [1] * 6 + [2] * 6 + [4] * 6

@@ -12,6 +12,7 @@ import trials
 import yaml
 from kills import take_away
 
+from ghn_pipeline.export import load
 from ghn_pipeline.pipeline.stage import needed
 from ghn_pipeline.pipeline.tracking import WHEN
 
@@ -80,6 +81,16 @@ def test_the_smoke_preset_runs_to_the_end(finished):
         assert (results / name).stat().st_size > 0
     records = {str(p.parent.relative_to(results)) for p in results.rglob("run.json")}
     assert records == EVERY_RUN
+
+
+def test_the_exported_block_lists_its_nodes_as_the_weights_number_them(finished):
+    folder = finished.folder / "results/smoke/export"
+    content = json.loads((folder / "architecture.json").read_text(encoding="utf-8"))
+    operations = {v: op for v, (op, _) in enumerate(content["block"])}
+    names = [name.split("/") for name in load(folder).model.tensors]
+    of_blocks = [(int(v), op) for m, v, op, *_ in names if op not in ("stem", "classifier")]
+    assert len(of_blocks) > 3
+    assert all(operations[v] == op for v, op in of_blocks)
 
 
 def test_every_job_leaves_a_log_and_a_benchmark(finished):
