@@ -179,23 +179,20 @@ class Graphs:
         places = [begins[id(block)] for chain in self.chains for block in chain]
         return [M, *self.starts, *places, *(n for numbers in own for n in numbers)]
 
-    @property
-    def positions(self) -> list[int]:
-        """The module of each of the B·W nodes; padding has the module that it pads."""
-        return [m for m, size in enumerate(self.sizes) for _ in range(size)] * len(self.chains)
-
-    def rows(self, of: Callable[[Node], int]) -> list[int]:
-        """Return a number for each of the B·W nodes, and 0 for padding.
+    def rows(self, of: Callable[[Node], int], apart: int) -> list[int]:
+        """Return a row of a table for each of the B·W nodes, and 0 for padding.
 
         Args:
-            of: function from a node to its number.
+            of: function from a node to its row in the table of its module.
+            apart: number of rows from the table of one module to that of the next; 0 if they share
+                one.
         """
         known = {id(b): [of(node) for node in b.nodes] for b in self.blocks.values()}
         rows: list[int] = []
         for chain in self.chains:
-            for block, size in zip(chain, self.sizes, strict=True):
+            for m, (block, size) in enumerate(zip(chain, self.sizes, strict=True)):
                 numbers = known[id(block)]
-                rows += numbers
+                rows += [m * apart + n for n in numbers]
                 rows += [0] * (size - len(numbers))
         return rows
 

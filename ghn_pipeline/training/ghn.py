@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ghn_pipeline.data.images import Splits
-from ghn_pipeline.model.ghn import GHN, branch_shapes
+from ghn_pipeline.model.ghn import GHN
 from ghn_pipeline.model.graph import Block
 from ghn_pipeline.model.network import Network, run_exits
 from ghn_pipeline.settings.sections import Ghn, Schedule
@@ -30,13 +30,11 @@ def examples(space: Space, nodes: int) -> list[Network]:
 
 def build(space: Space, settings: Ghn, seed: int) -> GHN:
     """Make the untrained GHN of these settings; `seed` determines every number in it."""
-    networks = examples(space, 1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return GHN(
             space.node_types,
-            branch_shapes(networks),
-            modules=len(networks[0].modules),
+            examples(space, 1),
             passes=settings.passes,
             scheme=settings.scheme,
             share_parameters=settings.share_parameters,

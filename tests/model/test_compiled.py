@@ -61,8 +61,7 @@ def made(space: Space, networks: list[Network], seed: int, **how: object) -> GHN
     torch.manual_seed(seed)
     return GHN(
         space.node_types,
-        {},
-        len(networks[0].modules),
+        networks,
         size=32 if seed % 2 else 5,  # a multiple of what fits an instruction, and none
         message_hidden=32 if seed % 2 else 7,
         hidden=3,

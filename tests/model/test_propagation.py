@@ -56,8 +56,7 @@ def make(passes: int, scheme: str, share: bool, pass_embeddings: bool) -> GHN:
     torch.manual_seed(passes)
     return GHN(
         SPACE.node_types,
-        {},  # propagation alone: nothing is generated
-        modules=4,
+        random_networks(seed=0, sizes=(1,)),  # propagation alone: nothing is generated
         passes=passes,
         scheme=scheme,
         share_parameters=share,
@@ -123,7 +122,9 @@ def slow_embed(ghn: GHN, network: Network) -> list[Tensor]:
     for m, module in enumerate(network.modules):
         g = ghn.propagation
         p = m if len(g.state) > 1 else 0
-        h = [ghn.embedding.weight[ghn.types[node.op]] for node in module.block.nodes]
+        # of several GHNs, each has its own rows of the table
+        rows = [p * len(ghn.types) + ghn.types[node.op] for node in module.block.nodes]
+        h = [ghn.embedding.weight[row] for row in rows]
         own = g.state[p], g.second[p], g.inputs[p]
         embeddings.append(torch.stack(slow_module(own, module.block, h, passed, ghn)))
         if ghn.pass_embeddings:

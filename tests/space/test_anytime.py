@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from ghn_pipeline.model.ghn import GHN, branch_shapes
+from ghn_pipeline.model.ghn import GHN
 from ghn_pipeline.model.graph import Block, Node
 from ghn_pipeline.model.network import (
     Network,
@@ -292,8 +292,7 @@ def ghn(space: Anytime = SPACE) -> GHN:
     torch.manual_seed(0)
     return GHN(
         space.node_types,
-        branch_shapes(nets),
-        modules=len(nets[0].modules),
+        nets,
         passes=1,
         scheme="forward-backward",
         share_parameters=True,

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from ghn_pipeline.model.ghn import Wanted
 from ghn_pipeline.model.network import Network, run
 from ghn_pipeline.space.classification import Classification, ClassificationSettings
 from ghn_pipeline.training.ghn import build
@@ -94,7 +93,8 @@ def test_the_account_agrees_with_the_allocators(configured):
     live = torch.tensor([size for _, size in changes]).cumsum(0)
     # the indices that a GHN sends to its device are not the allocator's until they are there
     graphs = model.graphs([network])
-    indices = [*model.one_hots(graphs), graphs.numbers, *Wanted([network], graphs).numbers]
+    (wanted,) = model.wanted([network], graphs)
+    indices = [*model.one_hots(graphs), graphs.numbers, *wanted.numbers]
     # a kernel may ask the allocator for scratch memory: 96 bytes here, a little more elsewhere
     assert account.peak - 8 * sum(map(len, indices)) <= live.max() <= 1.05 * account.peak
 
