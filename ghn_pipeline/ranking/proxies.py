@@ -10,14 +10,16 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
-from ghn_pipeline.model.network import Network, batch_statistics, initial, run
+from ghn_pipeline.model.network import Network, initial, run
 from ghn_pipeline.system.registry import Registry
 
 Weights = dict[str, Tensor]
@@ -89,22 +91,35 @@ def grasp(network: Network, weights: Weights, images: Tensor, labels: Tensor) ->
 
 @proxy("Fisher")
 def fisher(network: Network, weights: Weights, images: Tensor, labels: Tensor) -> float:
-    """Return Σ over channels of the mean over images of (Σ a · ∂L/∂a)² / 2 (Turner et al. 2020).
+    """Return Σ over channels of size · (the mean over images of (Σ a · ∂L/∂a)² / 2).
 
-    The activations a are the inputs of batch norms: the outputs of convolutions, except those
-    without a batch norm, and the sum before the last batch norm of NAS-Bench-201.
+    The activations a of a channel are the outputs of a convolution or of the classifier (Turner et
+    al. 2020). Abdelfattah et al. count a channel once for each weight of its filter, so the size is
+    the number of these weights.
     """
-    activations = []
+    with _Layers() as layers:
+        loss = F.cross_entropy(run(network, weights, images), labels)
+    gradients = torch.autograd.grad(loss, [a for a, _ in layers.found])
+    total = 0.0
+    for (a, size), gradient in zip(layers.found, gradients, strict=True):
+        # a node with several inputs has a row for each input of each image
+        rows = (a * gradient).detach().reshape(*a.shape[:2], -1).sum(2)
+        total += size * float(rows.square().sum())
+    return total / (2 * len(images))
 
-    def norm(name: str, x: Tensor) -> Tensor:
-        activations.append(x)
-        return batch_statistics(name, x)
 
-    loss = F.cross_entropy(run(network, weights, images, norm), labels)
-    pairs = zip(activations, torch.autograd.grad(loss, activations), strict=True)
-    # the inputs of a node with several inputs are stacked on the batch axis
-    each = ((a * g).detach().sum((2, 3)).square().sum() for a, g in pairs)
-    return sum(map(float, each)) / (2 * len(images))
+class _Layers(TorchFunctionMode):
+    """Notes, while entered, the output of each convolution and matrix, and its filter's size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[Tensor, int]] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if func in (F.conv2d, F.linear):
+            self.found.append((made, math.prod(args[1].shape[1:])))
+        return made
 
 
 @proxy("SynFlow", votes=True)

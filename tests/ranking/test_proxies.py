@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from ghn_pipeline.model.graph import Block
+from ghn_pipeline.model.graph import Block, Node
 from ghn_pipeline.model.network import Network, Trained, run
 from ghn_pipeline.ranking.proxies import (
     PROXIES,
@@ -32,7 +32,7 @@ from ghn_pipeline.ranking.proxies import (
     synflow,
     vote,
 )
-from ghn_pipeline.space.classification import Classification
+from ghn_pipeline.space.classification import INPUTS, Classification
 from ghn_pipeline.space.nasbench201 import EDGES, NODES, Cell, NasBench201
 from ghn_pipeline.space.space import Space
 
@@ -228,35 +228,158 @@ def test_synflow_of_a_chain_is_its_flow_for_each_layer() -> None:
     assert synflow(*case) == pytest.approx(math.log10(5 * flow), rel=1e-12)
 
 
-@torch.no_grad()
-def test_fisher_by_finite_differences(tiny: Case) -> None:
-    """Σ a · ∂L/∂a over a channel of an image is how the loss grows when that channel does."""
-    network, weights, images, labels = tiny
-    rows: dict[str, int] = {}
+def normalised(channels: int) -> nn.Module:
+    return nn.BatchNorm2d(channels, affine=False, track_running_stats=False)
 
-    def count(name: str, x: Tensor) -> Tensor:
-        rows[name] = len(x)
-        return batch_norm(name, x)
 
-    def loss(scaled: str, row: int, channel: int, factor: float) -> float:
-        def norm(name: str, x: Tensor) -> Tensor:
-            if name == scaled:
-                x = x.clone()
-                x[row, channel] *= factor
-            return batch_norm(name, x)
+def convolution(
+    into: int,
+    out: int,
+    kernel: tuple[int, int],
+    stride: int = 1,
+    dilation: int = 1,
+    groups: int = 1,
+) -> nn.Module:
+    padding = tuple(dilation * (k // 2) for k in kernel)
+    return nn.Conv2d(into, out, kernel, stride, padding, dilation, groups, bias=False)
 
-        return float(loss_of(network, weights, images, labels, norm))
 
-    loss_of(network, weights, images, labels, count)
-    assert rows.keys() == network.norms.keys()
-    step, expected = 1e-6, 0.0
-    for name, channels in network.norms.items():
-        for channel in range(channels):
-            for row in range(rows[name]):  # several for an image, if a node has several inputs
-                change = loss(name, row, channel, 1 + step) - loss(name, row, channel, 1 - step)
-                expected += (change / (2 * step)) ** 2 / 2 / len(images)
-    with torch.enable_grad():
-        assert fisher(*tiny) == pytest.approx(expected, rel=1e-5)
+def separable(C: int, *kernels: tuple[int, int], dilation: int = 1) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for kernel in kernels:
+        layers += [nn.ReLU(), convolution(C, C, kernel, dilation=dilation, groups=C)]
+        layers += [convolution(C, C, (1, 1)), normalised(C)]
+    return layers
+
+
+def layers_of(op: str, into: int, out: int, stride: int) -> list[nn.Module]:
+    """The operations as lists of PyTorch's own layers."""
+    three = nn.ReLU(), convolution(into, out, (3, 3), stride), normalised(out)
+    pointwise = nn.AvgPool2d(1, stride), nn.ReLU(), convolution(into, out, (1, 1)), normalised(out)
+    head = nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(into, out)
+    return {
+        "conv_1x1": [*pointwise],
+        "conv_3x3": [*three],
+        "sep_conv_3x3": separable(out, (3, 3), (3, 3)),
+        "sep_conv_5x5": separable(out, (5, 5), (5, 5)),
+        "dil_conv_3x3": separable(out, (3, 3), dilation=2),
+        "dil_conv_5x5": separable(out, (5, 5), dilation=2),
+        "conv_1x7_7x1": separable(out, (1, 7), (7, 1)),
+        "max_pool_3x3": [nn.MaxPool2d(3, 1, 1)],
+        "avg_pool_3x3": [nn.AvgPool2d(3, 1, 1, count_include_pad=False)],
+        "input_1": [*pointwise],
+        "input_2": [*pointwise],
+        "reduce_3x3": [*three],
+        "downsample": [nn.AvgPool2d(stride), convolution(into, out, (1, 1))],
+        "norm": [normalised(into)],
+        "stem": [*three[1:]],
+        "classifier": [*head],
+    }.get(op, [])
+
+
+class Ordinary(nn.Module):
+    """A network of PyTorch's own layers, with given weights.
+
+    Attributes:
+        outputs: each layer with weights, and its output in the last run.
+    """
+
+    def __init__(self, network: Network, weights: Weights) -> None:
+        super().__init__()
+        self.network, self.nodes = network, nn.ModuleDict()
+        self.outputs: list[tuple[nn.Module, Tensor]] = []
+        for m, module in enumerate(network.modules):
+            for v, node in enumerate(module.block.nodes):
+                own: dict[str, list[Tensor]] = {}
+                for name, w in weights.items():
+                    if name.startswith(f"{m:02d}/{v:02d}/"):
+                        own.setdefault(name.split("/")[3], []).append(w.detach())
+                tensors = [
+                    torch.cat(parts, 1) if len(parts) > 1 else parts[0] for parts in own.values()
+                ]
+                into = (
+                    3 if node.op == "stem" else tensors[0].shape[1] if tensors else module.channels
+                )
+                before = 1 if node.inputs or m == 0 else network.modules[self.source(m, v)].scale
+                stride = 1 if node.inputs else module.scale // before
+                layers = nn.Sequential(*layers_of(node.op, into, module.channels, stride)).double()
+                parameters = list(layers.parameters())
+                for parameter, w in zip(parameters, tensors, strict=True):
+                    assert parameter.shape == w.shape
+                    parameter.data = w
+                for layer in layers:
+                    if isinstance(layer, nn.Conv2d | nn.Linear):
+                        layer.register_forward_hook(self.keep)
+                self.nodes[f"{m}/{v}"] = layers
+
+    def source(self, m: int, v: int) -> int:
+        """The module that an input node reads."""
+        nodes = self.network.modules[m].block.nodes
+        return self.network.modules[m].sources[sum(not n.inputs for n in nodes[:v])]
+
+    def keep(self, layer: nn.Module, _: object, output: Tensor) -> None:
+        output.retain_grad()
+        self.outputs.append((layer, output))
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.outputs.clear()
+        results: dict[tuple[int, int], Tensor] = {}
+        for m, module in enumerate(self.network.modules):
+            for v, node in enumerate(module.block.nodes):
+                read = [results[m, u] for u in node.inputs]
+                if not read and m > 0:
+                    source = self.source(m, v)
+                    leaves = self.network.modules[source].block.leaves
+                    read = [torch.cat([results[source, u] for u in leaves], 1)]
+                # a layer that reads several inputs normalises all of them together
+                x = torch.cat(read) if read else images
+                x = self.nodes[f"{m}/{v}"](0 * x if node.op == "none" else x)
+                results[m, v] = sum(x.chunk(max(1, len(read))))  # type: ignore[assignment]
+        return results[len(self.network.modules) - 1, 0]
+
+
+def of_hooks(network: Network, weights: Weights, images: Tensor, labels: Tensor) -> float:
+    """Fisher as the reference counts it, filter by filter."""
+    ordinary = Ordinary(network, weights)
+    logits = ordinary(images)
+    torch.testing.assert_close(logits, run(network, weights, images), rtol=1e-9, atol=1e-12)
+    F.cross_entropy(logits, labels).backward()
+    total = 0.0
+    for layer, output in ordinary.outputs:
+        assert output.grad is not None
+        for channel in range(output.shape[1]):
+            # the inputs of a layer, one after the other, each with all images
+            for part, gradient in zip(
+                output.detach()[:, channel].split(len(images)),
+                output.grad[:, channel].split(len(images)),
+                strict=True,
+            ):
+                sums = [float((a * g).sum()) for a, g in zip(part, gradient, strict=True)]
+                value = sum(s**2 for s in sums) / len(sums) / 2
+                total += value * layer.weight[channel].numel()
+    return total
+
+
+def test_fisher_is_that_of_hooks_in_an_ordinary_network(case: Case) -> None:
+    assert fisher(*case) == pytest.approx(of_hooks(*case), rel=1e-8)
+    assert fisher(*case) > 0
+
+
+@pytest.mark.parametrize("op", CLASSIFICATION.operations)
+def test_fisher_counts_every_convolution_of_an_operation(op: str) -> None:
+    block = Block((*INPUTS, Node(op, (0, 1)), Node(op, (2,)), Node("conv_1x1", (0, 2))))
+    case = case_of(CLASSIFICATION, block)
+    assert fisher(*case) == pytest.approx(of_hooks(*case), rel=1e-8)
+
+
+def test_fisher_counts_the_downsample_and_the_classifier() -> None:
+    case = cell_case("123401")
+    ordinary = Ordinary(*case[:2])
+    ordinary(case[2])
+    kinds = [type(layer) for layer, _ in ordinary.outputs]
+    # the stem, 2 cells with 2 convolutions each, 3 of the reduction; and the classifier
+    assert kinds == [nn.Conv2d] * (1 + 2 * 2 + 3) + [nn.Linear]
+    assert fisher(*case) == pytest.approx(of_hooks(*case), rel=1e-8)
 
 
 def least(images: int) -> float:
