@@ -2,6 +2,9 @@
 # make chapters   every table and figure at that scale; goes on from what `make quick` made
 # make benchmark  NAS-Bench-201: how well a GHN ranks cells whose accuracies others have published
 # make benchmark-long  the same with larger networks, in an hour and a half
+# make claims     the page of the paper's claims, from the evidence in evidence/, without training
+# make claims-nasbench201, claims-darts, claims-paper-space
+#                 the runs behind it, each about an hour or two; they replace its evidence
 # make anytime    networks with exits: Figures 3, 4 and 8 to 10 at laptop scale
 # make smoke      every stage in minutes: proves the machinery, and nothing about the paper
 # make test       every test
@@ -14,7 +17,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: quick chapters benchmark benchmark-long anytime smoke test endurance bench docs check clean-checkpoints
+.PHONY: quick chapters benchmark benchmark-long claims claims-nasbench201 claims-darts claims-paper-space anytime smoke test endurance bench docs check clean-checkpoints
 
 quick: .venv/installed
 	snakemake correlation --cores all --configfile presets/quick.yaml
@@ -27,6 +30,24 @@ benchmark: .venv/installed
 
 benchmark-long: .venv/installed
 	snakemake benchmark --cores all --configfile presets/nasbench201-long.yaml
+
+claims: .venv/installed
+	ghn evidence
+
+claims-nasbench201: .venv/installed
+	snakemake claims --cores all --configfile presets/claims-nasbench201.yaml
+	ghn keep --config params.yaml presets/claims-nasbench201.yaml
+	ghn evidence
+
+claims-darts: .venv/installed
+	snakemake claims --cores all --configfile presets/claims-darts.yaml
+	ghn keep --config params.yaml presets/claims-darts.yaml
+	ghn evidence
+
+claims-paper-space: .venv/installed
+	snakemake claims --cores all --configfile presets/claims.yaml
+	ghn keep --config params.yaml presets/claims.yaml
+	ghn evidence
 
 anytime: .venv/installed
 	snakemake anytime_prediction --cores all --configfile presets/anytime-quick.yaml

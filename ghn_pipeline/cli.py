@@ -118,6 +118,31 @@ def track(args: argparse.Namespace) -> None:
         raise UserError(f"{len(pending) - sent} results were not sent; the warnings say why")
 
 
+def keep(args: argparse.Namespace) -> None:
+    """Keep the finished results of a scale as evidence, in place of what was kept before.
+
+    Reads results/SCALE. Writes evidence/SCALE: all results except weights, and the settings. Then
+    `ghn evidence` makes the page of claims.
+    """
+    from ghn_pipeline.pipeline import evidence
+
+    folder = evidence.keep(configuration(args))
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    print(f"{folder} holds {size / 1e6:.1f} MB; `ghn evidence` makes the page of claims from it")
+
+
+def evidence(args: argparse.Namespace) -> None:
+    """Make the tables, the figures and the page of the paper's claims from what is kept.
+
+    Reads evidence/SCALE. Writes its tables and figures, and evidence/claims.md, .html, .tex, .csv,
+    .json, .svg and .png. Nothing is trained.
+    """
+    from ghn_pipeline.pipeline.evidence import remake
+    from ghn_pipeline.report.paper.claims import counted
+
+    print(f"the paper's claims: {counted(remake())}; see evidence/claims.md")
+
+
 def ui(args: argparse.Namespace) -> None:
     """Open the MLflow UI on the store of the runs.
 
@@ -168,6 +193,8 @@ OTHERS: dict[str, tuple[Verb, dict[str, dict[str, object]]]] = {
     ),
     "plan": (plan, {}),
     "track": (track, {}),
+    "keep": (keep, {}),
+    "evidence": (evidence, {}),
     "completion": (
         completion,
         {"shell": {"metavar": "SHELL", "choices": SHELLS, "help": f"one of {', '.join(SHELLS)}"}},
@@ -177,7 +204,7 @@ OTHERS: dict[str, tuple[Verb, dict[str, dict[str, object]]]] = {
 
 
 #: The verbs without the option --config.
-WITHOUT_SETTINGS = ("configure", "track", "completion", "ui")
+WITHOUT_SETTINGS = ("configure", "track", "evidence", "completion", "ui")
 
 
 def verbs() -> list[str]:

@@ -23,7 +23,7 @@ from ghn_pipeline.settings.sections import Recipe
 from ghn_pipeline.system.compute import prepare_process
 from ghn_pipeline.training.ghn import build, examples
 
-SEEDS_APART = 1000  # between the streams of GHNs that differ in their seed
+SEEDS_APART = 1000  # between the streams of trainings that differ in their seed
 
 
 def finalist_recipe(config: Config, group: str) -> Recipe:
@@ -78,10 +78,11 @@ def draw_held_out(config: Config) -> tuple[list[Block], list[Block]]:
 def untrained(config: Config, stage: str) -> nn.Module:
     """Return the untrained GHN or one-shot model of `stage`."""
     space, seed = space_of(config), config.seeds.initialisation
-    if stage == "oneshot":
-        return OneShot(examples(space, config.space.nodes), stream(seed, "oneshot"))
-    ghn = config.ghns[stage.removeprefix("ghn/")]
-    return build(space, ghn, seed + SEEDS_APART * ghn.seed)
+    kind, _, part = stage.partition("/")
+    if kind == "oneshot":
+        return OneShot(examples(space, config.space.nodes), stream(seed, kind, int(part)))
+    ghn = config.models[part]
+    return build(space, ghn, seed + SEEDS_APART * ghn.seeds[0])
 
 
 def scorer_of(config: Config, stage: str, device: torch.device) -> Scorer:
@@ -106,7 +107,7 @@ def scorer_of(config: Config, stage: str, device: torch.device) -> Scorer:
             config.sgd,
             config.evaluation,
             config.seeds,
-            steps=config.proxies.steps,
+            steps=config.correlation.steps,
             padding=padding,
             resolution=resolution,
         )

@@ -33,7 +33,16 @@ STATED_FOR = {
     "20bd1cd726ebd1f9",  # scoring by the one-shot model
 }
 #: Settings that change no cost.
-FREE = {"learning_rate", "halve_at", "clip", "seed", "average", "warmup", "positions"}
+FREE = {
+    "learning_rate",
+    "halve_at",
+    "clip",
+    "seeds",
+    "average",
+    "warmup",
+    "positions",
+    "operation_weights",
+}
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The text of dvc.yaml, which lists the stages of a search space, from their declarations."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ from ghn_pipeline.pipeline.stage import (
     SCALE,
     Stage,
     command,
+    entries,
     extensions_of,
     needed,
     read_by,
@@ -20,11 +22,12 @@ from ghn_pipeline.settings.config import Config
 HEAD = """\
 # The stages of the space {space}, for `dvc repro`: the same commands, inputs and outputs as
 # Snakemake's. `ghn configure` writes this file from the declarations in ghn_pipeline/stages; change
-# those instead. DVC reads only params.yaml. After a change of correlation.architectures there, run
-# `ghn configure` again, because DVC cannot expand a number into jobs.
+# those instead. DVC reads only params.yaml. After a change there of correlation.architectures or
+# correlation.repeats, or of the GHNs or seeds of a comparison, run `ghn configure` again, because
+# DVC cannot expand these into jobs.
 """
 #: Trainings whose loss `dvc plots` shows.
-CURVES = (FIRST_GHN, "oneshot")
+CURVES = (FIRST_GHN, "oneshot/{oneshot.seeds[0]}")
 
 
 def text(config: Config) -> str:
@@ -50,7 +53,8 @@ def _stage(config: Config, one: Stage, there: list[Stage]) -> dict[str, Any]:
         found["matrix"] = {"part": _parts(config, one, there)}
     found["cmd"] = _path(command(one.pattern))
     given = [f"${{{path}}}" for path in one.given if value(config, path)]
-    found["deps"] = list(dict.fromkeys([*_inputs(one), *given, *extensions_of(one)]))
+    read = _inputs(one, config.space.chapters)
+    found["deps"] = list(dict.fromkeys([*read, *given, *extensions_of(one)]))
     found["params"] = [*(["method"] if one.record else []), *_params(one)]
     files = [f"{folder}/{file}" for file in one.files]
     numbers = [f"{folder}/{file}" for file in one.files if file == f"{one.kind}.json"]
@@ -62,13 +66,27 @@ def _stage(config: Config, one: Stage, there: list[Stage]) -> dict[str, Any]:
         plots = [f for f in files if f.endswith(".png")]
         found["outs"] = [f for f in files if f not in (*numbers, *plots)]
         found |= {"metrics": numbers, "plots": plots}
-    return {key: each for key, each in found.items() if each}
+    found = {key: each for key, each in found.items() if each}
+    return _by_entry(config, found) if one.each == "trained" else found
+
+
+def _by_entry(config: Config, found: dict[str, Any]) -> dict[str, Any]:
+    """Return a stage of GHNs, in which `${key}` is the name of one and `${item}` its entry."""
+    of = {name: entry for entry in config.correlation.ghns for name in config.seeds_of(entry)}
+    del found["matrix"]
+    named = json.dumps(found).replace("${item.part}", "${key}")
+    return {"foreach": of, "do": json.loads(named)}
 
 
 def _parts(config: Config, one: Stage, there: list[Stage]) -> str | list[Any]:
-    if isinstance(count := value(config, one.each), int):
-        return _Row(range(count))
+    if isinstance(there_are := value(config, one.each), int) or _is_derived(one.each):
+        return _Row(entries(there_are))
     return f"${{{one.each}}}" if _all_parts_are_read(one, there) else [f"${{{one.each}[0]}}"]
+
+
+def _is_derived(path: str) -> bool:
+    """Return whether a setting does not stand in params.yaml, so that DVC cannot read it."""
+    return path.partition(".")[0] not in Config.model_fields
 
 
 def _all_parts_are_read(one: Stage, there: list[Stage]) -> bool:
@@ -87,8 +105,8 @@ def _all_parts_are_read(one: Stage, there: list[Stage]) -> bool:
     )
 
 
-def _inputs(one: Stage) -> Iterator[str]:
-    for pattern, only in one.inputs():
+def _inputs(one: Stage, chapters: tuple[str, ...]) -> Iterator[str]:
+    for pattern, only in one.inputs(chapters):
         read = read_by(pattern)
         if pattern.endswith("}") and not pattern.endswith(("{part}", "[0]}")):
             yield _path(f"{SCALE}/{read.literal}")  # DVC cannot expand a list of files here
@@ -98,10 +116,13 @@ def _inputs(one: Stage) -> Iterator[str]:
 
 
 def _params(one: Stage) -> Iterator[str]:
+    entry = "${item}" if one.each else "${correlation.ghns[0]}"
+    made_of = {
+        "models": ["training", "ghn", f"ghns.{entry}"],
+        "oneshots": ["training", "oneshot"],
+    }
     for path in one.settings:
-        if path.startswith("ghns."):
-            yield "ghn"  # an entry of ghns overrides only some of its keys
-        yield _path(path)
+        yield from made_of.get(path.partition(".")[0], [_path(path)])
 
 
 def _path(path: str) -> str:

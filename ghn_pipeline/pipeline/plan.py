@@ -68,7 +68,11 @@ def _made(config: Config) -> list[str]:
     made = set(asked)
     for name in asked:  # the list grows meanwhile
         one, part = find(config, name)
-        read = {below for text, _ in one.inputs() for below in filled(config, text, part)}
+        read = {
+            below
+            for text, _ in one.inputs(config.space.chapters)
+            for below in filled(config, text, part)
+        }
         asked += read - made
         made |= read
     return [name for _, names in named for name in names if name in made]

@@ -138,7 +138,8 @@ def scored_with(config: Config, stage: str, model: str) -> dict[str, Any]:
         UserError: it is missing or stale, or other weights made it.
     """
     run = record.read(config, stage)
-    if run["inputs"].get("model.pt", "") != weights_of(config, model):
+    weights = "" if model in UNTRAINED else record.read(config, model)["outputs"].get("model.pt")
+    if run["inputs"].get("model.pt", "") != weights:
         raise UserError(
             f"{stage} was made with earlier weights of {model}, which have been replaced. Run "
             f"`{command(stage)}` again."
@@ -224,54 +225,24 @@ def trained_on(config: Config, stage: str, block: Block) -> dict[str, Any]:
     return run
 
 
-def ghn_pairs(
-    config: Config, names: Sequence[str]
-) -> tuple[dict[str, tuple[Floats, Floats]], list[dict[str, Any]]]:
-    """Return the predicted and the true accuracies for each GHN, and their records.
-
-    Raises:
-        UserError: a stage is missing or stale; the message names it.
-    """
-    sgd = truths(config)
-    truth = final_accuracies(sgd)
-    made_of, pairs = list(sgd), {}
-    for name in names:
-        scored = scores_of(config, f"ghn/{name}", sgd)
-        pairs[name] = predicted(scored, truth), truth
-        made_of.append(scored)
-    return pairs, made_of
-
-
 def truths(config: Config) -> list[dict[str, Any]]:
     """Return the records of the ground truth in the order of the test architectures.
 
     Raises:
         UserError: one is missing or stale; the message names it.
     """
-    stages = [f"sgd/{i}" for i in range(config.correlation.architectures)]
-    return [record.read(config, stage) for stage in stages]
+    return [record.read(config, f"sgd/{i}") for i in range(config.correlation.architectures)]
 
 
-def final_accuracies(sgd: Sequence[dict[str, Any]]) -> Floats:
-    """Return the accuracies [n] at the end of the trainings of the ground truth."""
-    return np.array([list(run["result"]["measured"].values())[-1]["final"] for run in sgd])
-
-
-def scores_of(config: Config, model: str, sgd: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the record of the scores by `model`.
+def repeats(config: Config) -> list[dict[str, Any]]:
+    """Return the records of the first test architectures' trainings from another seed.
 
     Raises:
-        UserError: it is missing or stale, or its architectures are not those of the ground truth.
+        UserError: one is missing or stale; the message names it.
     """
-    scored = scored_with(config, f"scores/{model}", model)
-    if scored["result"]["hashes"][: len(sgd)] != [run["result"]["hash"] for run in sgd]:
-        raise UserError(
-            f"scores/{model} and sgd/* are of different architectures. Run `ghn scores {model}` "
-            "and the `ghn sgd` of those that differ again."
-        )
-    return scored
+    return [record.read(config, f"repeat/{i}") for i in range(config.correlation.repeats)]
 
 
-def predicted(scored: dict[str, Any], truth: Floats, measure: str = "accuracy") -> Floats:
-    """Return the scores [n] of the architectures with a truth [n], the first ones drawn."""
-    return np.array(scored["result"]["values"][measure][: len(truth)])
+def accuracies(sgd: Sequence[dict[str, Any]], images: str) -> Floats:
+    """Return the accuracies [n] at the end of trainings, on "test" or "validation" images."""
+    return np.array([list(run["result"]["measured"].values())[-1][images] for run in sgd])

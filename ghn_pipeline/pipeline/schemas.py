@@ -59,30 +59,22 @@ class Training(Schema):
 
 
 class Truth(Training):
-    """The ground truth of one architecture: the accuracies of SGD on the way and at the end."""
+    """The ground truth of one architecture: its accuracies after training by SGD."""
 
     hash: Hash
 
     @model_validator(mode="after")
     def _final(self) -> "Truth":
-        self.at_end("final")
-        if any("accuracy" not in m for k, m in self.measured.items() if int(k) < self.steps):
-            raise ValueError("an entry of measured has no accuracy")
+        self.at_end("validation", "test")
         return self
 
 
-class Finalist(Training):
+class Finalist(Truth):
     """A network trained by the full recipe."""
 
-    hash: Hash
     parameters: Count
     processes: Count
     precision: str
-
-    @model_validator(mode="after")
-    def _final(self) -> "Finalist":
-        self.at_end("validation", "test")
-        return self
 
 
 class TreeOfImages(Schema):
@@ -141,12 +133,16 @@ class Anytime(Training):
 
 
 class Scores(Schema):
-    """Scores of the test architectures: each measure has one value for each hash."""
+    """Scores of the test architectures: each measure has one value for each hash.
+
+    `block_difference` is how much a GHN's weights of consecutive blocks differ, as a fraction.
+    """
 
     mean: Measured
     values: dict[str, list[float]]
     hashes: Annotated[list[Hash], Field(min_length=1)]
     seconds_each: dict[str, Seconds]
+    block_difference: Annotated[float, Field(ge=0)] | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> "Scores":

@@ -75,7 +75,8 @@ class Stage:
         name: "memory", or with a placeholder for the part: "sgd/INDEX".
         work: the function that does the work.
         writes: the names of its files, except the record.
-        reads: earlier stages, as "STAGE" for all their files or as "STAGE: FILE FILE".
+        reads: earlier stages, as "STAGE" for all their files or as "STAGE: FILE FILE". Those whose
+            chapters the search space lacks are left out.
         settings: the dotted paths of the settings that change its result, except those that change
             the stages in `reads`.
         given: the dotted paths of the settings that name a file of the user, whose content changes
@@ -154,11 +155,17 @@ class Stage:
         """Return the whole names, such as ["sgd/0", "sgd/1"]."""
         return [f"{self.literal}/{p}".rstrip("/") for p in self.parts(config, made=made)]
 
-    def inputs(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Yield each entry of `reads` as a stage and its files; () stands for all files."""
+    def inputs(self, chapters: Sequence[str] = ()) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Yield each entry of `reads` as a stage and its files; () stands for all files.
+
+        Args:
+            chapters: the chapters of a space, to leave out the stages that it lacks.
+        """
         for entry in self.reads:
             name, _, files = entry.partition(":")
-            yield name, tuple(files.split())
+            of = read_by(name).chapters if chapters else ()
+            if not of or set(of) & set(chapters):
+                yield name, tuple(files.split())
 
 
 _STAGES: Registry[Stage] = Registry("stage")
@@ -216,7 +223,7 @@ def needed(chapters: tuple[str, ...]) -> list[Stage]:
             read_by(pattern).name
             for one in declared()
             if one.name in needed
-            for pattern, _ in one.inputs()
+            for pattern, _ in one.inputs(chapters)
         }
         - needed
     ):
@@ -333,7 +340,7 @@ def all_settings(config: "Config", name: str) -> dict[str, Any]:
     """
     one, part = find(config, name)
     found: dict[str, Any] = {}
-    for pattern, _ in one.inputs():
+    for pattern, _ in one.inputs(config.space.chapters):
         below = filled(config, pattern, part)
         if len(below) == 1:
             found |= all_settings(config, below[0])
@@ -350,8 +357,10 @@ def _own(config: "Config", one: Stage, part: str) -> dict[str, Any]:
     paths = [path for text in one.settings for path in filled(config, text, part)]
     if one.record:
         paths.insert(0, "method")
-    # GHNs with equal settings have equal digests, whatever their names are
-    found = {re.sub(r"^ghns\..*", "ghn", path): _plain(value(config, path)) for path in paths}
+    # models with equal settings have equal digests, whatever their names are
+    found = {
+        re.sub(r"^(model|oneshot)s\..*", r"\1", path): _plain(value(config, path)) for path in paths
+    }
     # a file has the same results wherever it lies
     found |= {
         path: given_sha256(file, path, config.space.table)
@@ -382,7 +391,8 @@ def extensions_of(one: Stage) -> dict[str, str]:
 
 
 def _read(config: "Config", one: Stage, part: str) -> dict[str, Any]:
-    patterns = dict.fromkeys(pattern for pattern, _ in one.inputs() if pattern != "data")
+    patterns = dict.fromkeys(name for name, _ in one.inputs(config.space.chapters))
+    patterns.pop("data", None)
     stages = [name for pattern in patterns for name in filled(config, pattern, part)]
     return {name: digest(settings(config, name)) for name in stages}
 
@@ -404,7 +414,7 @@ def inputs(config: "Config", name: str) -> list[str]:
     one, part = find(config, name)
     made = [
         path
-        for pattern, only in one.inputs()
+        for pattern, only in one.inputs(config.space.chapters)
         for below in filled(config, pattern, part)
         for path in files(config, below, only)
     ]

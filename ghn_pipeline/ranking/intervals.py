@@ -139,6 +139,16 @@ def reliability(
     return Reliability(found, Estimate(*root))
 
 
+def mean_of(values: np.ndarray, confidence: float) -> Estimate:
+    """Return the mean of values [n], by Student's t; without an interval for less than two."""
+    value = float(np.mean(values))
+    if len(values) < 2:
+        return Estimate(value, math.nan, math.nan)
+    error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    width = float(special.stdtrit(len(values) - 1, (1 + confidence) / 2)) * error
+    return Estimate(value, value - width, value + width)
+
+
 def difference_of_means(first: np.ndarray, second: np.ndarray, confidence: float) -> Estimate:
     """Return the mean of independent values [n] less that of others [m], by Welch's t.
 

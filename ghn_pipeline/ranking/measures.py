@@ -24,13 +24,11 @@ class Measure(Evaluation):
     Attributes:
         of_exits: whether the measure is for networks with several exits.
         in_percent: whether tables show it in percent.
-        held_against: a simpler measure that the benchmark's table shows beside it.
         why_zero: the likely reason if it is 0 for every architecture.
     """
 
     of_exits: ClassVar[bool] = False
     in_percent: ClassVar[bool] = True
-    held_against: ClassVar[str] = ""
     why_zero: ClassVar[str] = ""
 
     @property
@@ -84,7 +82,6 @@ class Flow(Measure):
     """
 
     in_percent = False
-    held_against = "likelihood"
 
     measure: Literal["flow"]
     # synflow has up to some 500 digits, and a larger power would overflow

@@ -1,63 +1,19 @@
-"""Parts that Tables 4 and 5 and Figure 5 share: the computed coefficients, and their columns, cells
-and footnotes."""
+"""Parts that Tables 4 and 5 and Figures 5 and 6 share: the coefficients of each method and their
+differences, and their columns, cells and footnotes."""
 
 import math
-from collections.abc import Hashable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
-
-from ghn_pipeline.ranking.correlation import Estimate, table_correlations
-from ghn_pipeline.system.errors import UserError
+from ghn_pipeline.ranking.correlation import Estimate
+from ghn_pipeline.ranking.methods import Correlations
 
 NONE = "\N{EN DASH}"
 NOT_RUN = "not run"
 NOT_TIMED = "not timed"
-
-# the coefficients by name over 'all' and over the 'better_half', see `table_correlations`
-Correlations = Mapping[str, Mapping[str, Estimate]]
-Key = TypeVar("Key", bound=Hashable)
-
-
-@dataclass(frozen=True)
-class Bootstrap:
-    """The settings of the intervals, see `correlation.correlate`."""
-
-    resamples: int
-    confidence: float
-    seed: int
-
-
-def measure(
-    pairs: Mapping[Key, tuple[np.ndarray, np.ndarray]],
-    *,
-    of: str,
-    architectures: int,
-    bootstrap: Bootstrap,
-) -> dict[Key, Correlations]:
-    """Return the correlations of each pair (predicted, true) of accuracies [n], [n].
-
-    Args:
-        pairs: the pairs by row or point.
-        of: name of the table or figure in error messages, such as 'Table 4'.
-        architectures: n, the same for all pairs.
-        bootstrap: settings of the intervals.
-
-    Raises:
-        UserError: a pair does not have n architectures, or `correlate` raises it.
-    """
-    for key, (_, truth) in pairs.items():
-        if len(truth) != architectures:
-            raise UserError(
-                f"row {key} of {of} was measured on {len(truth)} architectures, and the "
-                f"table needs {architectures}. Make that row again."
-            )
-    return {
-        key: table_correlations(predicted, truth, **asdict(bootstrap))
-        for key, (predicted, truth) in pairs.items()
-    }
+#: The measures in words; the first is the paper's.
+MEASURED = {"accuracy": "", "likelihood": ", by likelihood", "flow": ", by flow"}
 
 
 def metrics(found: Mapping[str, Correlations]) -> dict[str, dict[str, float | None]]:
@@ -76,11 +32,19 @@ def _or_none(value: float) -> float | None:
     return None if math.isnan(value) else value  # JSON has no NaN
 
 
-def show(estimate: Estimate) -> str:
-    """Return '0.68 [0.55, 0.78]', or 'undefined' if an accuracy was constant."""
+def show(estimate: Estimate, *, sign: bool = False) -> str:
+    """Return '0.68 [0.55, 0.78]', 'undefined' if an accuracy was constant, or '0.68 [too few]'.
+
+    Args:
+        estimate: the coefficient or difference.
+        sign: whether to print a plus sign, as for differences.
+    """
     if math.isnan(estimate.value):
         return "undefined"
-    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
+    form = "+.2f" if sign else ".2f"
+    if math.isnan(estimate.low):
+        return f"{estimate.value:{form}} [too few]"
+    return f"{estimate.value:{form}} [{estimate.low:{form}}, {estimate.high:{form}}]"
 
 
 def names(architectures: int) -> dict[str, str]:
@@ -159,11 +123,11 @@ def paper_note(source: str) -> str:
     )
 
 
-def bootstrap_note(bootstrap: Bootstrap) -> str:
+def interval_note(confidence: float) -> str:
     """Return the footnote on the intervals and the coefficients."""
     return (
-        f"In brackets: {bootstrap.confidence:.0%} percentile bootstrap interval, "
-        f"{bootstrap.resamples} paired resamples of the architectures. Top: the better half by "
-        "true accuracy. Kendall: tau-b. "
+        f"In brackets: {confidence:.0%} interval over architectures and, of several seeds, over "
+        "seeds; of a difference, over the same architectures. 'too few': too few architectures for "
+        "an interval that covers. Top: the better half by true accuracy. Kendall: tau-b. "
         "'undefined': an accuracy is the same for all architectures."
     )

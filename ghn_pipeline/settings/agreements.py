@@ -1,7 +1,9 @@
 """Checks of the sections of a configuration against one another; each fault is one line."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from inspect import signature
+from itertools import pairwise
 from typing import Any
 
 from ghn_pipeline.ranking.measures import MEASURES, Measure
@@ -32,32 +34,45 @@ def _validation_images(evaluation: Evaluation, images: Images) -> list[str]:
     return [] if enough else [f"evaluation: {asked} are more than images.validation"]
 
 
-def _batches(images: Images, ghn: Ghn, oneshot: Schedule, sgd: Sgd) -> list[str]:
-    sizes = {"ghn": ghn.batch, "oneshot": oneshot.batch, "sgd": sgd.batch}
-    return [f"{n}.batch: more than images.train" for n, b in sizes.items() if b > images.train]
+def _own(
+    key: str, training: Schedule, ghn: Ghn, ghns: dict[str, Ghn], oneshot: Schedule
+) -> dict[str, Any]:
+    """Return the values of a setting of trainings by its path, without those that are inherited."""
+    found = {"training": (training, None), "ghn": (ghn, training), "oneshot": (oneshot, training)}
+    found |= {f"ghns.{name}": (one, ghn) for name, one in ghns.items()}
+    return {
+        f"{path}.{key}": getattr(one, key)
+        for path, (one, base) in found.items()
+        if base is None or getattr(one, key) != getattr(base, key)
+    }
 
 
-def _changed_batches(images: Images, ghn: Ghn, ghns: dict[str, Ghn]) -> list[str]:
-    return [
-        f"ghns.{name}.batch: more than images.train"
-        for name, one in ghns.items()
-        if one.batch != ghn.batch and one.batch > images.train
-    ]
+def _batches(
+    images: Images,
+    training: Schedule,
+    ghn: Ghn,
+    ghns: dict[str, Ghn],
+    oneshot: Schedule,
+    sgd: Sgd,
+) -> list[str]:
+    sizes = _own("batch", training, ghn, ghns, oneshot) | {"sgd.batch": sgd.batch}
+    return [f"{path}: more than images.train" for path, n in sizes.items() if n > images.train]
 
 
 def _drawn(correlation: Correlation) -> list[str]:
-    more = correlation.architectures > correlation.drawn
-    return ["correlation.architectures: more than correlation.drawn"] if more else []
-
-
-def _early_steps(correlation: Correlation, proxies: Proxies, images: Images, sgd: Sgd) -> list[str]:
-    steps = sgd.epochs * (images.train // sgd.batch)
-    asked = {"correlation.steps": correlation.steps, "proxies.steps": proxies.steps}
+    sizes = ("repeats", "architectures", "drawn")
     return [
-        f"{key}: SGD ends after {steps} steps (sgd.epochs), before {late}"
-        for key, values in asked.items()
-        if (late := [k for k in values if k > steps])
+        f"correlation.{less}: more than correlation.{more}"
+        for less, more in pairwise(sizes)
+        if getattr(correlation, less) > getattr(correlation, more)
     ]
+
+
+def _early_steps(correlation: Correlation, images: Images, sgd: Sgd) -> list[str]:
+    steps = sgd.epochs * (images.train // sgd.batch)
+    late = [k for k in correlation.steps if k > steps]
+    ends = f"correlation.steps: SGD ends after {steps} steps (sgd.epochs), before {late}"
+    return [ends] if late else []
 
 
 def stacks(network: Macro, proxies: Proxies) -> dict[str, Macro]:
@@ -87,14 +102,17 @@ def _modules(space: SpaceSettings, network: Macro, proxies: Proxies) -> list[str
     ]
 
 
-def _operation_weights(space: SpaceSettings, ghn: Ghn, ghns: dict[str, Ghn]) -> list[str]:
-    own = {n: g for n, g in ghns.items() if g.operation_weights != ghn.operation_weights}
-    named = {"ghn": ghn, **{f"ghns.{name}": one for name, one in own.items()}}
+def _operation_weights(
+    space: SpaceSettings,
+    training: Schedule,
+    ghn: Ghn,
+    ghns: dict[str, Ghn],
+    oneshot: Schedule,
+) -> list[str]:
     return [
-        f"{key}.operation_weights: {op} is not in space.operations"
-        f"{did_you_mean(op, space.operations)}"
-        for key, settings in named.items()
-        for op in settings.operation_weights
+        f"{path}: {op} is not in space.operations{did_you_mean(op, space.operations)}"
+        for path, weights in _own("operation_weights", training, ghn, ghns, oneshot).items()
+        for op in weights
         if op not in space.operations
     ]
 
@@ -140,17 +158,24 @@ def _proxies(proxies: Proxies, images: Images) -> list[str]:
     return ["proxies.batch: more than images.train"] if proxies.batch > images.train else []
 
 
-def _warmup(ghns: dict[str, Ghn], images: Images, correlation: Correlation) -> list[str]:
-    trained = {name: ghns[name] for name in correlation.ghns if name in ghns}
+def _warmup(
+    ghns: dict[str, Ghn], oneshot: Schedule, images: Images, correlation: Correlation
+) -> list[str]:
+    trained = {f"ghns.{name}": ghns[name] for name in correlation.ghns if name in ghns}
     return [
-        f"ghns.{name}.warmup: {one.warmup} steps are more than the whole training has"
-        for name, one in trained.items()
+        f"{path}.warmup: {one.warmup} steps are more than the whole training has"
+        for path, one in {**trained, "oneshot": oneshot}.items()
         if one.warmup > one.epochs * (images.train // one.batch)
     ]
 
 
 def _named_ghns(correlation: Correlation, ghns: dict[str, Ghn]) -> list[str]:
-    return _unknown("correlation.ghns", correlation.ghns, ghns)
+    names = Counter(name for of, ghn in ghns.items() for name in ghn.each(of))
+    twice = [name for name, count in names.items() if count > 1]
+    return _unknown("correlation.ghns", correlation.ghns, ghns) + [
+        f"ghns: {name} is the name of two GHNs (a further seed has the name NAME-SEED)"
+        for name in twice
+    ]
 
 
 def _unknown(key: str, names: list[str], ghns: dict[str, Ghn]) -> list[str]:
@@ -190,7 +215,6 @@ def _finalists(finalists: Finalists, search: Search, images: Images) -> list[str
 _AGREEMENTS: list[Agreement] = [
     _validation_images,
     _batches,
-    _changed_batches,
     _reductions,
     _modules,
     _operation_weights,

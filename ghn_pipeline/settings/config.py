@@ -71,13 +71,14 @@ else:
 class Config(Section):
     """All settings of one scale."""
 
-    method: Literal[4]
+    method: Literal[5]
     scale: Name
     cpu_is_enough: bool
     data: Data
     images: Images
     space: OneSpace
     network: Macro
+    training: Schedule
     ghn: Ghn
     ghns: Annotated[dict[Name, Ghn], Field(min_length=1, max_length=1000)]
     oneshot: Schedule
@@ -104,8 +105,32 @@ class Config(Section):
         network = self.proxies.network or self.network
         return self.model_copy(update={"images": images, "network": network})
 
+    @property
+    def models(self) -> dict[str, Ghn]:
+        """Every GHN by its name: for each entry of `ghns` one of each seed (`Schedule.each`)."""
+        return {name: one for of, ghn in self.ghns.items() for name, one in ghn.each(of).items()}
+
+    @property
+    def trained(self) -> list[str]:
+        """The names of the GHNs that are trained."""
+        return [name for of in self.correlation.ghns for name in self.seeds_of(of)]
+
+    @property
+    def first_ghns(self) -> list[str]:
+        """The names of the first GHN of `correlation.ghns`, one of each seed."""
+        return self.seeds_of(self.correlation.ghns[0])
+
+    def seeds_of(self, entry: str) -> list[str]:
+        """Return the names of the GHNs of an entry of `ghns`, one of each seed."""
+        return list(self.ghns[entry].each(entry))
+
+    @property
+    def oneshots(self) -> dict[str, Schedule]:
+        """The one-shot models by their seed."""
+        return {str(one.seeds[0]): one for one in self.oneshot.each("").values()}
+
     def ablated(self, part: str) -> list[str]:
-        """Return the GHNs of "figure5a", "figure5b" or "table5" that are trained."""
+        """Return the entries of `ghns` in "figure5a", "figure5b" or "table5" that are trained."""
         return [n for n in getattr(self.ablations, part) if n in self.correlation.ghns]
 
     # the size of an experiment in words, for titles
@@ -264,40 +289,47 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     return both
 
 
-def _completed(settings: Mapping[str, Any]) -> Any:
-    """Return `ghns`, each entry completed by the settings of `ghn` that it does not override."""
-    base, entries = settings.get("ghn"), settings.get("ghns")
-    if not (isinstance(base, Mapping) and isinstance(entries, Mapping)):
-        return entries
-    return {
-        name: {**base, **{k: v for k, v in entry.items() if v is not None or k not in _NULLABLE}}
-        if isinstance(entry, Mapping)
-        else entry
-        for name, entry in entries.items()
-    }
+#: For sections that may hold only what differs from another section: the settings they inherit.
+_INHERITED = {
+    "ghn": frozenset(Schedule.model_fields),
+    "oneshot": frozenset(Schedule.model_fields),
+    "ghns": frozenset(Ghn.model_fields),  # of each of its entries
+}
 
 
-#: Keys of an entry of `ghns` that may be null; null means the same as a missing key.
-_NULLABLE = frozenset(Ghn.model_fields)
+def _completed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings with all that `ghn` and `oneshot`, and the entries of `ghns`, inherit."""
+    found = dict(settings)
+    for name in ("ghn", "oneshot"):
+        if name in found:
+            found[name] = _over(found.get("training"), found[name])
+    if isinstance(entries := found.get("ghns"), Mapping):
+        found["ghns"] = {name: _over(found.get("ghn"), entry) for name, entry in entries.items()}
+    return found
+
+
+def _over(base: Any, own: Any) -> Any:
+    """Return the settings `own` over those of `base`; null means the same as a missing key."""
+    if not (isinstance(base, Mapping) and isinstance(own, Mapping)):
+        return own
+    inherited = _INHERITED["ghns"]
+    return {**base, **{k: v for k, v in own.items() if v is not None or k not in inherited}}
 
 
 def _own_faults(error: ValidationError, settings: Mapping[str, Any]) -> "list[ErrorDetails]":
-    """Return the faults, without repeating those of `ghn` for each entry of `ghns`."""
-    entries = settings.get("ghns")
-    own = {
-        str(name): {"[key]", *map(str, entry)}
-        for name, entry in (entries.items() if isinstance(entries, Mapping) else ())
-        if isinstance(entry, Mapping)
-    }
+    """Return the faults, without repeating a fault for each section that inherits it."""
+
+    def is_own(fault: "ErrorDetails") -> bool:
+        section, *path = fault["loc"]
+        own = settings.get(str(section))
+        if section == "ghns" and path and isinstance(own, Mapping):
+            own = own.get(path.pop(0))
+        if section not in _INHERITED or not path or not isinstance(own, Mapping):
+            return True
+        return path[0] not in _INHERITED[section] or path[0] in own
+
     faults = error.errors()
-    kept = [
-        fault
-        for fault in faults
-        if fault["loc"][0] != "ghns"
-        or len(fault["loc"]) < 3
-        or str(fault["loc"][2]) in own.get(str(fault["loc"][1]), {"[key]"})
-    ]
-    return kept or faults
+    return [fault for fault in faults if is_own(fault)] or faults
 
 
 def validate(settings: Mapping[str, Any], where: str) -> Config:
@@ -312,7 +344,7 @@ def validate(settings: Mapping[str, Any], where: str) -> Config:
         if not isinstance(key, str)
     ]
     given = {key: value for key, value in settings.items() if isinstance(key, str)}
-    named = {**given, "ghns": _completed(given)} if "ghns" in given else given
+    named = _completed(given)
     faulty: set[Any] = set()
     try:
         config = Config(**named)

@@ -2,7 +2,7 @@
 
 import os
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -48,7 +48,6 @@ Factor = Annotated[int, Field(ge=1, le=100)]
 Passes = Annotated[int, Field(ge=1, le=1000)]
 Architectures = Annotated[int, Field(ge=1, le=1_000_000)]
 Selection = Annotated[int, Field(ge=0, le=1_000_000)]
-Resamples = Annotated[int, Field(ge=1, le=1_000_000)]
 Index = Annotated[int, Field(ge=0, le=1_000_000)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Processes = Annotated[int, Field(ge=1, le=10_000)]  # or threads, cores, machines
@@ -110,17 +109,33 @@ class Macro(Section):
 
 
 class Schedule(Section):
-    """Training by Adam with a halving learning rate (section 7.2)."""
+    """Training by Adam on random architectures, of GHNs and the one-shot model alike (7.2)."""
 
     epochs: Epochs
     batch: Batch
     learning_rate: Rate
     halve_at: Milestones
     clip: Norm
+    operation_weights: dict[str, OperationWeight]
+    warmup: Warmup
+    average: Share
+    seeds: Annotated[list[Seed], Field(min_length=1, max_length=1000)]
+
+    def faults(self) -> list[str]:
+        """Return a fault if a seed is listed twice."""
+        return _twice(self, "seeds")
+
+    def each(self, name: str) -> dict[str, Self]:
+        """Return a copy for each seed. The first is called `name`, the others NAME-SEED."""
+        first = self.seeds[0]
+        return {
+            name if seed == first else f"{name}-{seed}": self.model_copy(update={"seeds": [seed]})
+            for seed in self.seeds
+        }
 
 
 class Ghn(Schedule):
-    """A graph hypernetwork and its training (sections 4, 5.1.1 and 7.2)."""
+    """A graph hypernetwork, and the parts of its training that differ from `training`."""
 
     nodes: Nodes
     passes: Passes
@@ -132,10 +147,6 @@ class Ghn(Schedule):
     hypernetwork_hidden: Width
     positions: bool
     fewer_nodes: bool
-    operation_weights: dict[str, OperationWeight]
-    warmup: Warmup
-    average: Share
-    seed: Seed
 
 
 class Sgd(Section):
@@ -169,8 +180,8 @@ class Correlation(Section):
     drawn: Annotated[Architectures, Field(ge=5)]  # so that the better half has three
     selection: Selection
     architectures: Annotated[int, Field(ge=5, le=1000)]
-    steps: Annotated[list[Steps], Field(max_length=1000)]
-    resamples: Resamples
+    repeats: Annotated[int, Field(ge=0, le=1000)]
+    steps: Annotated[list[Steps], Field(min_length=1, max_length=1000)]
     confidence: Annotated[float, Field(gt=0, lt=1)]
 
     def faults(self) -> list[str]:
@@ -179,12 +190,11 @@ class Correlation(Section):
 
 
 class Proxies(Section):
-    """The baselines without training: the proxies' networks and batch, and the steps of SGD."""
+    """The networks and the batch of zero-cost proxies."""
 
     batch: Batch
     network: Macro | None
     resolution: Literal[4, 8, 16, 32] | None
-    steps: Annotated[list[Steps], Field(min_length=1, max_length=1000)]
 
 
 class Benchmark(Section):
@@ -398,7 +408,6 @@ class Seeds(Section):
     training_architectures: Seed
     data_order: Seed
     initialisation: Seed
-    bootstrap: Seed
     search: Seed
 
 

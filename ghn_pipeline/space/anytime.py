@@ -267,7 +267,7 @@ class AnytimeSettings(SpaceSettings):
         "dense_max_pool_3x3",
         "dense_avg_pool_3x3",
     )
-    chapters = ("anytime_prediction",)
+    chapters = ("anytime_prediction", "claims")
     presets = ("anytime-quick", "anytime-smoke")
     size = "anytime_note"
     agreements = (_three_blocks, _trainings)

@@ -151,7 +151,14 @@ class ClassificationSettings(SpaceSettings):
         "max_pool_3x3",
         "avg_pool_3x3",
     )
-    chapters = ("correlation", "ablations", "architecture_search", "transfer", "memory")
+    chapters = (
+        "correlation",
+        "ablations",
+        "architecture_search",
+        "transfer",
+        "memory",
+        "claims",
+    )
     presets = ("quick", "smoke")
 
     name: Literal["classification"]

@@ -260,7 +260,7 @@ class DartsSettings(SpaceSettings):
 
     makes = Darts
     known = tuple(OPERATIONS.values())
-    chapters = ("benchmark",)
+    chapters = ("benchmark", "ablations", "claims")
     presets = ("darts",)
     size = "images_note"  # its truth is published, not trained here
     agreements = (_sums, _selection)

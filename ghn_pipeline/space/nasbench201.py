@@ -257,7 +257,7 @@ class NasBench201Settings(SpaceSettings):
 
     makes = NasBench201
     known = EDGES
-    chapters = ("benchmark",)
+    chapters = ("benchmark", "ablations", "claims")
     presets = ("nasbench201", "nasbench201-long")
     size = "images_note"  # its truth is published, not trained here
     agreements = (_stem, _published)

@@ -14,4 +14,5 @@ from ghn_pipeline.stages import (  # noqa: I001
     memory as memory,
     export as export,
     benchmark as benchmark,
+    claims as claims,
 )

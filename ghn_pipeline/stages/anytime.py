@@ -17,7 +17,6 @@ from ghn_pipeline.stages.shared import (
     Job,
     Shown,
     Work,
-    bootstrap_of,
     stage,
 )
 from ghn_pipeline.stages.train import train
@@ -226,6 +225,7 @@ def best(config: "Config") -> "Block":
         *(f"{table}{form}" for table in ("anytime", "areas") for form in TABLE),
         *(f"figure{n}{form}" for n in FIGURES for form in (".svg", ".png")),
         "anytime_curves.json",
+        "anytime_curves.findings.json",
         "anytime_export/architecture.json",
         "anytime_export/model.pt",
     ),
@@ -248,20 +248,22 @@ def anytime_curves(job: Job) -> None:
     It also exports the best network.
     """
 
+    from ghn_pipeline.pipeline import findings
     from ghn_pipeline.pipeline.build import comparable
     from ghn_pipeline.pipeline.record import write_provenance
+    from ghn_pipeline.ranking.correlation import Estimate
     from ghn_pipeline.report.figure import save
-    from ghn_pipeline.report.paper import anytime_table, figure3, figure4
+    from ghn_pipeline.report.paper import anytime_table, claims, figure3, figure4
 
     config = job.config
     folder, note, budgets = Path("results", config.scale), config.anytime_note, _budgets(config)
     space, block = stacked(config, "best")
     methods, of_methods = _methods(config, block)
     groups, of_groups = _groups(config)
-    bootstrap = bootstrap_of(config)
-    found = anytime_table.measure(groups, budgets=budgets, bootstrap=bootstrap)
+    confidence = config.correlation.confidence
+    found = anytime_table.measure(groups, budgets=budgets, confidence=confidence)
     scale = {"scale": config.scale_in_titles, "scale_note": note}
-    areas = anytime_table.groups_table(found, **scale, budgets=budgets, bootstrap=bootstrap)
+    areas = anytime_table.groups_table(found, **scale, budgets=budgets, confidence=confidence)
     write(areas, folder / "areas")
     write(anytime_table.methods_table(methods, **scale), folder / "anytime")
     title_note = config.small(note)
@@ -278,6 +280,19 @@ def anytime_curves(job: Job) -> None:
     growth = _growth(config)
     numbers = json.dumps({**anytime_table.metrics(found), "ghn": growth}, indent=1)
     write_atomically(folder / "anytime_curves.json", numbers + "\n")
+    if found.difference:
+        of_top = claims.found(
+            17,
+            Estimate(
+                *(
+                    100 * x
+                    for x in (found.difference.value, found.difference.low, found.difference.high)
+                )
+            ),
+            config.scale,
+            f"networks after {config.anytime.epochs} epochs, test images",
+        )
+        findings.write(config, "anytime_curves", [of_top])
     write_provenance(config, "anytime_curves", [*of_groups, *of_methods])
     _report(config, found, growth)
 

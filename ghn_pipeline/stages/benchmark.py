@@ -1,18 +1,16 @@
 """The comparison with published accuracies, which is no part of the paper."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ghn_pipeline.stages.shared import (
-    CHOSEN_BY,
     INTERVALS,
     SCALE,
     TABLE,
     Job,
     Shown,
-    bootstrap_of,
     stage,
 )
 from ghn_pipeline.system.errors import UserError
@@ -20,7 +18,10 @@ from ghn_pipeline.system.files import write_atomically
 
 if TYPE_CHECKING:
     from ghn_pipeline.model.graph import Block
-    from ghn_pipeline.report.extra.benchmark_table import Method, Winner
+    from ghn_pipeline.pipeline.rankings import Rankings
+    from ghn_pipeline.ranking.methods import Method
+    from ghn_pipeline.report.extra.benchmark_table import Winner
+    from ghn_pipeline.report.paper.claims import Finding
     from ghn_pipeline.settings.config import Config
 
 
@@ -28,23 +29,25 @@ if TYPE_CHECKING:
     "benchmark",
     reads=(
         "architectures",
-        "ghn/{correlation.ghns}",
-        "scores/ghn/{correlation.ghns}",
-        "scores/oneshot",
-        "scores/proxies",
-        "scores/sgd",
-        "oneshot: model.pt run.json",
-        f"{CHOSEN_BY}: architectures.json run.json",
+        "ghn/{trained}: run.json",
+        "scores/ghn/{trained}: run.json",
+        "oneshot/{oneshots}: run.json",
+        "scores/oneshot/{oneshots}: run.json",
+        "scores/proxies: run.json",
+        "scores/sgd: run.json",
+        "search/random/{search.seeds}: architectures.json run.json",
     ),
     settings=(
         "scale",
+        "ablations",
         "benchmark.top",
         "correlation.ghns",
+        "correlation.selection",
         *INTERVALS,
         "tables",
     ),
     writes=(
-        *(f"benchmark{form}" for form in (*TABLE, ".svg", ".png", ".json")),
+        *(f"benchmark{form}" for form in (*TABLE, ".svg", ".png", ".json", ".findings.json")),
         *(f"winners{form}" for form in TABLE),
     ),
     root=SCALE,
@@ -57,21 +60,20 @@ if TYPE_CHECKING:
 )
 def benchmark(job: Job) -> None:
     """Compare all rankings with published accuracies; print the correlations."""
-    from ghn_pipeline.pipeline import record
+    from ghn_pipeline.pipeline import findings, record
+    from ghn_pipeline.pipeline.rankings import Rankings
     from ghn_pipeline.pipeline.results import architectures_of
     from ghn_pipeline.pipeline.spaces import published_of
-    from ghn_pipeline.ranking.benchmark import truth
     from ghn_pipeline.report import figure, table
     from ghn_pipeline.report.extra import benchmark_figure, benchmark_table
 
     config = job.config
     blocks, published = architectures_of(config), published_of(config)
     check_held_out(config, blocks)
-    methods, curves, made_of = _methods(config)
-    folder, bootstrap = Path("results", config.scale), bootstrap_of(config)
-    true = truth(published, blocks, published.first)
-    functions, top = [block.hash for block in blocks], config.benchmark.top
-    found = benchmark_table.measure(methods, true, bootstrap=bootstrap, top=top, groups=functions)
+    ranked, top = Rankings(config), config.benchmark.top
+    methods = _methods(ranked)
+    folder, confidence = Path("results", config.scale), config.correlation.confidence
+    found = benchmark_table.measure(ranked.compare(methods), top)
     made = benchmark_table.benchmark_table(
         methods,
         found,
@@ -81,27 +83,30 @@ def benchmark(job: Job) -> None:
         top=top,
         costs=config.tables.costs,
         ranked_by=config.evaluation.shown,
-        bootstrap=bootstrap,
-        functions=len(set(functions)),
+        confidence=confidence,
+        functions=len(set(ranked.hashes)),
         settings_note=_settings_note(config),
     )
     table.write(made, folder / "benchmark")
-    winners, searched = _winners(config)
-    ranked = benchmark_table.winners_table(winners, published, scale_note=config.images_note)
-    table.write(ranked, folder / "winners")
+    winners = benchmark_table.winners_table(
+        _winners(config), published, scale_note=config.images_note
+    )
+    table.write(winners, folder / "winners")
     drawn = benchmark_figure.benchmark_figure(
         methods,
         found,
-        curves,
+        _curves(config),
         published,
         scale_note=config.images_note + _proxies_of(config),
         cells=len(blocks),
-        confidence=bootstrap.confidence,
+        confidence=confidence,
     )
     figure.save(drawn, folder / "benchmark")
     numbers = json.dumps(benchmark_table.metrics(found), indent=1)
     write_atomically(folder / "benchmark.json", numbers + "\n")
-    made_of += [record.read(config, "architectures"), searched]
+    findings.write(config, "benchmark", _findings(ranked, methods))
+    searches = [record.read(config, f"search/random/{seed}") for seed in config.search.seeds]
+    made_of = [*ranked.made_of, record.read(config, "architectures"), *searches]
     record.write_provenance(config, "benchmark", made_of)
     print(benchmark_table.summary(found))
     print(f"see {folder}/benchmark.md, {folder}/winners.md and {folder}/benchmark.png")
@@ -156,72 +161,117 @@ def _proxies_of(config: "Config") -> str:
     return "" if own == config else f"; proxies of {own.network_note.partition(': ')[2]}"
 
 
-Curves = Mapping[str, list[tuple[int, float]]]
-
-
-def _methods(config: "Config") -> "tuple[dict[str, Method], Curves, list[dict[str, Any]]]":
-    """Return each method's predictions and costs, the GHNs' learning curves, and all records."""
+def _methods(ranked: "Rankings") -> "dict[str, Method]":
+    """Return the methods by their keys in the table; the first GHN stands for GHNs."""
     import numpy as np
 
-    from ghn_pipeline.pipeline import record
-    from ghn_pipeline.pipeline.results import UNTRAINED, scored_with
+    from ghn_pipeline.ranking.methods import Method
     from ghn_pipeline.ranking.proxies import vote
-    from ghn_pipeline.report.extra.benchmark_table import ENSEMBLE, GHN, LIKELIHOOD, Method
+    from ghn_pipeline.report.extra.benchmark_table import ENSEMBLE, GHN
 
-    _check_seeds(config)
-    names = [f"ghn/{name}" for name in config.correlation.ghns]
-    trained = {m: record.read(config, m) for m in (*names, "oneshot")}
-    scored = {m: scored_with(config, f"scores/{m}", m) for m in (*trained, *UNTRAINED)}
-
-    def predicted(model: str, measure: str = config.evaluation.measure) -> "np.ndarray":
-        return np.array(scored[model]["result"]["values"][measure])
-
-    def each(model: str, measure: str = "accuracy") -> float:
-        return float(scored[model]["result"]["seconds_each"][measure])
-
-    ghns = [predicted(name) for name in names]
-    initial = [trained[name]["accelerator_seconds"] for name in names]
-    costs = float(np.mean(initial)), float(np.mean([each(name) for name in names]))
-    methods = {
-        GHN: Method(ghns, *costs),
-        ENSEMBLE: Method([np.mean(ghns, axis=0)], sum(initial), sum(each(name) for name in names)),
-        "oneshot": Method(
-            [predicted("oneshot")], trained["oneshot"]["accelerator_seconds"], each("oneshot")
-        ),
+    config = ranked.config
+    first, main = config.correlation.ghns[0], config.evaluation.measure
+    ghns, proxies = ranked.ghns(first), ranked.untrained("proxies")
+    found = {
+        of if by == main else f"{of}/{by}": method
+        for of, methods in ((GHN, ghns), ("oneshot", ranked.oneshots()))
+        for by, method in methods.items()
     }
-    for name in UNTRAINED:
-        for measure in scored[name]["result"]["values"]:
-            methods[measure] = Method([predicted(name, measure)], None, each(name, measure))
-    if simpler := config.evaluation.held_against:
-        alone = [predicted(name, simpler) for name in names]
-        methods[LIKELIHOOD] = Method(alone, costs[0], None)
-    voted = vote(scored["proxies"]["result"]["values"])
-    methods["vote"] = Method([voted], None, None)
-    curves = {
+    one, seeds = ghns[main], len(ghns[main].predictions)
+    if seeds > 1:
+        initial, each = (
+            None if of_one is None else seeds * of_one
+            for of_one in (one.initial_seconds, one.each_seconds)
+        )
+        mean = np.mean(one.predictions, axis=0)
+        found[ENSEMBLE] = Method([mean], initial, each, one.given, one.labels)
+    voted = vote({name: of.predictions[0].tolist() for name, of in proxies.items()})
+    return {
+        **found,
+        **ranked.untrained("sgd"),
+        **proxies,
+        "vote": Method([voted], None, None, next(iter(proxies.values())).given),
+    }
+
+
+def _curves(config: "Config") -> dict[str, list[tuple[int, float]]]:
+    """Return the learning curves of the first GHN, one of each seed."""
+    from ghn_pipeline.pipeline import record
+
+    runs = {name: record.read(config, f"ghn/{name}") for name in config.first_ghns}
+    return {
         name: [
             (int(step), measured["spearman"])
-            for step, measured in trained[name]["result"]["measured"].items()
+            for step, measured in run["result"]["measured"].items()
             if "spearman" in measured
         ]
-        for name in names
+        for name, run in runs.items()
     }
-    return methods, curves, [*trained.values(), *scored.values()]
 
 
-def _check_seeds(config: "Config") -> None:
+def _findings(ranked: "Rankings", methods: "dict[str, Method]") -> "list[Finding]":
+    """Return the findings about the paper's claims, against published accuracies."""
+    from ghn_pipeline.report.paper.effects import of_costs, of_rankings
+    from ghn_pipeline.stages.correlation import scale_of
 
-    ghns = {name: config.ghns[name] for name in config.correlation.ghns}
-    if len({repr(ghn.model_dump(exclude={"seed"})) for ghn in ghns.values()}) > 1:
-        raise UserError(
-            f"the benchmark averages one GHN over seeds, and {', '.join(ghns)} differ in more than "
-            "their seed. List in correlation.ghns only GHNs that differ in their seed, and give "
-            "the others a scale of their own."
+    config, main = ranked.config, ranked.config.evaluation.measure
+    split = {key: key.partition("/") for key in methods}
+    scale = scale_of(ranked, {(of, by or main): methods[k] for k, (of, _, by) in split.items()})
+    found = [
+        *of_rankings(scale),
+        *_search_findings(ranked),
+    ]
+    if config.tables.costs:
+        found += of_costs(scale, ranked.costs(config.search.evaluations))
+    return found
+
+
+def _search_findings(ranked: "Rankings") -> "list[Finding]":
+    """Return the findings about claim 14: the best of each search less its first, random ones.
+
+    Beside it stand those with the most parameters of what each search drew.
+    """
+    import numpy as np
+
+    from ghn_pipeline.model.network import Network
+    from ghn_pipeline.pipeline.results import searched
+    from ghn_pipeline.pipeline.spaces import published_of, space_of
+    from ghn_pipeline.ranking.benchmark import truth
+    from ghn_pipeline.ranking.intervals import mean_of
+    from ghn_pipeline.report.paper.claims import found
+
+    config = ranked.config
+    published, space, side = published_of(config), space_of(config), config.images.resolution
+    count, seeds = len(config.finalists.ranks), config.search.seeds
+
+    def parameters(entry: "tuple[Block, float]") -> int:
+        return Network(space.modules(entry[0]), side).parameters
+
+    ahead: dict[str, list[float]] = {"by weights of the first GHN": [], "by parameters": []}
+    for seed in seeds:
+        drawn = searched(config, f"search/random/{seed}")
+        accuracies = truth(published, [block for block, _ in drawn], published.first)
+        for by, values in zip(
+            ahead, ([s for _, s in drawn], [parameters(d) for d in drawn]), strict=True
+        ):
+            best = np.argsort(-np.array(values), kind="stable")[:count]
+            ahead[by].append(100 * float(accuracies[best].mean() - accuracies[:count].mean()))
+    said = f"top {count} of {config.search.evaluations:,}, {len(seeds)} searches"
+    return [
+        found(
+            14,
+            mean_of(np.array(values), config.correlation.confidence),
+            config.scale,
+            f"accuracies of {published.title}, as published",
+            by=f"{said}, {by}",
+            main=by != "by parameters",
         )
+        for by, values in ahead.items()
+    ]
 
 
-def _winners(config: "Config") -> "tuple[list[Winner], dict[str, Any]]":
+def _winners(config: "Config") -> "list[Winner]":
     """Return the random search's best architectures, ranked among all published ones."""
-    from ghn_pipeline.pipeline import record
     from ghn_pipeline.pipeline.results import chooser, searched
     from ghn_pipeline.pipeline.spaces import published_of
     from ghn_pipeline.ranking.benchmark import standing
@@ -236,4 +286,4 @@ def _winners(config: "Config") -> "tuple[list[Winner], dict[str, Any]]":
             at = standing(published, best, dataset)
             search = f"random search of {count:,} evaluations"
             winners.append(Winner(search, name, at.key, at.accuracy, at.rank, at.best))
-    return winners, record.read(config, chooser(config))
+    return winners

@@ -11,24 +11,28 @@ from ghn_pipeline.report.table import write
 from ghn_pipeline.stages import scoring
 from ghn_pipeline.stages.shared import (
     DRAWN,
-    FIRST_GHN,
     INITIAL,
     INTERVALS,
     SCALE,
     TABLE,
     Job,
     Shown,
-    bootstrap_of,
     stage,
 )
 from ghn_pipeline.system.files import write_atomically
 
 if TYPE_CHECKING:
-    from ghn_pipeline.report.correlations import Correlations
-    from ghn_pipeline.report.paper.table4 import Row
+    from ghn_pipeline.model.graph import Block
+    from ghn_pipeline.pipeline.rankings import Rankings
+    from ghn_pipeline.ranking.methods import Correlations, Method
+    from ghn_pipeline.report.paper.claims import Finding
+    from ghn_pipeline.report.paper.effects import Scale
+    from ghn_pipeline.report.paper.figure5 import Point
     from ghn_pipeline.settings.config import Config
 
 
+#: Architectures over which the weights of consecutive blocks are compared.
+COMPARED = 20
 #: The figures and the table of section 5.4.
 PARTS = ("figure5a", "figure5b", "table5")
 
@@ -38,19 +42,20 @@ PARTS = ("figure5a", "figure5b", "table5")
     result="Scores",
     reads=("data", DRAWN, "ghn/{part}: model.pt run.json"),
     settings=("evaluation",),
-    each="correlation.ghns",
-    known="ghns",
+    each="trained",
+    known="models",
     writes=("scores.csv",),
     needs="scoring",
     costs=lambda config, part: costs.scoring(
-        config, "ghn", config.ghns[part], config.correlation.drawn
+        config, "ghn", config.models[part], config.correlation.drawn
     ),
 )
 @stage(
-    "scores/oneshot",
+    "scores/oneshot/SEED",
     result="Scores",
-    reads=("data", DRAWN, "oneshot: model.pt run.json"),
+    reads=("data", DRAWN, "oneshot/{part}: model.pt run.json"),
     settings=("evaluation",),
+    each="oneshots",
     writes=("scores.csv",),
     needs="scoring",
     costs=lambda config, _: costs.scoring(
@@ -80,14 +85,14 @@ PARTS = ("figure5a", "figure5b", "table5")
     settings=(
         *INITIAL,
         "sgd",
-        "proxies.steps",
+        "correlation.steps",
         "evaluation.batch",
         "evaluation.batches",
         "evaluation.together",
     ),
     writes=("scores.csv",),
     needs="scoring",
-    chapters=("benchmark",),
+    chapters=("correlation", "benchmark"),
 )
 def scores(job: Job) -> None:
     """Score the test architectures by a GHN, the one-shot model or a baseline (5.3).
@@ -111,33 +116,64 @@ def scores(job: Job) -> None:
     hashes = [block.hash for block in blocks]
     folder, table = result_folder(config, job.stage), values.assign(hash=hashes)
     write_atomically(folder / "scores.csv", table[["hash", *values]].to_csv(index_label="index"))
-    result = {
+    result: dict[str, Any] = {
         "mean": values.mean().to_dict(),
         "values": values.to_dict(orient="list"),
         "hashes": hashes,
     }
+    if model.startswith("ghn/"):
+        result["block_difference"] = _block_difference(config, model, asked[:COMPARED])
     scoring.publish(config, job.stage, model, found, result, ["scores.csv"])
     tracking.done(folder)
+
+
+def _block_difference(config: "Config", model: str, blocks: "list[Block]") -> float | None:
+    """Return how much the generated weights of consecutive blocks differ, mean over `blocks`.
+
+    None if no network has weights in consecutive blocks.
+    """
+    import torch
+
+    from ghn_pipeline.model.network import Network
+    from ghn_pipeline.pipeline.build import untrained
+    from ghn_pipeline.pipeline.machine import prepare_device
+    from ghn_pipeline.pipeline.results import load_weights
+    from ghn_pipeline.pipeline.spaces import space_of
+    from ghn_pipeline.ranking.differences import difference_of_blocks
+
+    space, ghn = space_of(config), untrained(config, model).to(prepare_device(config))
+    load_weights(config, model, ghn)
+    networks = [Network(space.modules(block), config.images.resolution) for block in blocks]
+    with torch.no_grad():
+        found = [difference_of_blocks(n, ghn([n])[0]) for n in networks]
+    there = [each for each in found if each is not None]
+    return sum(there) / len(there) if there else None
 
 
 @stage(
     "table4",
     reads=(
-        "sgd/{correlation.architectures}",
-        "oneshot: model.pt run.json",
-        f"{FIRST_GHN}: model.pt run.json",
-        "scores/oneshot: run.json",
+        "sgd/{correlation.architectures}: run.json",
+        "repeat/{correlation.repeats}: run.json",
+        "oneshot/{oneshots}: run.json",
+        "ghn/{first_ghns}: run.json",
+        "scores/oneshot/{oneshots}: run.json",
         "scores/proxies: run.json",
-        f"scores/{FIRST_GHN}: run.json",
+        "scores/sgd: run.json",
+        "scores/ghn/{first_ghns}: run.json",
     ),
     settings=(
         "scale",
         "correlation.architectures",
-        "correlation.steps",
+        "correlation.repeats",
+        "correlation.selection",
         *INTERVALS,
         "tables",
     ),
-    writes=(*(f"table4{form}" for form in (*TABLE, ".json")), "figure6.svg", "figure6.png"),
+    writes=(
+        *(f"table4{form}" for form in (*TABLE, ".json", ".findings.json")),
+        *("figure6.svg", "figure6.png"),
+    ),
     root=SCALE,
     chapters=("correlation",),
     shown={
@@ -147,83 +183,114 @@ def scores(job: Job) -> None:
 )
 def table4(job: Job) -> None:
     """Make Table 4 and Figure 6, and print the correlations."""
+    import numpy as np
+
+    from ghn_pipeline.pipeline import findings
+    from ghn_pipeline.pipeline.rankings import Rankings
     from ghn_pipeline.pipeline.record import write_provenance
+    from ghn_pipeline.pipeline.results import accuracies, repeats, truths
+    from ghn_pipeline.ranking.intervals import reliability
+    from ghn_pipeline.ranking.methods import Comparison
     from ghn_pipeline.report import figure, table
     from ghn_pipeline.report.correlations import metrics
     from ghn_pipeline.report.paper import figure6, table4
 
-    config = job.config
-    rows, made_of = table4_rows(config)
-    folder, bootstrap = Path("results", config.scale), bootstrap_of(config)
-    count = config.correlation.architectures
-    found = table4.measure_rows(rows, count, bootstrap)
+    config, confidence = job.config, job.config.correlation.confidence
+    ranked, again = Rankings(config), repeats(config)
+    relied_on = None
+    if again:
+        first = ranked.truth[: len(again)]
+        relied_on = reliability(first, accuracies(again, "test"), confidence=confidence)
+    rows = table4_rows(ranked)
+    folder = Path("results", config.scale)
+    by_validation = Comparison(rows, accuracies(truths(config), "validation"), confidence)
+    found = table4.measure_rows(ranked.compare(rows), by_validation)
     made = table4.table4(
         rows,
         found,
+        relied_on,
         scale=config.scale,
         scale_note=config.scale_note,
-        architectures=count,
+        architectures=len(ranked.truth),
         costs=config.tables.costs,
-        bootstrap=bootstrap,
+        confidence=confidence,
     )
     table.write(made, folder / "table4")
-    write_atomically(folder / "table4.json", json.dumps(metrics(found), indent=1) + "\n")
-    ghn = rows["ghn"]
+    by_test = {key: one.by_test for key, one in found.items()}
+    write_atomically(folder / "table4.json", json.dumps(metrics(by_test), indent=1) + "\n")
+    shown = {key: key.partition("/")[2] or "accuracy" for key in rows if key.startswith("ghn")}
     drawn = figure6.figure6(
-        ghn.predicted,
-        ghn.truth,
+        {by: np.mean(rows[key].predictions, axis=0) for key, by in shown.items()},
+        ranked.truth,
         scale_note=config.small(config.scale_note),
-        correlation=found["ghn"]["all"]["pearson"],
+        correlations={by: by_test[key]["all"]["pearson"] for key, by in shown.items()},
     )
     figure.save(drawn, folder / "figure6")
-    write_provenance(config, "table4", made_of)
-    print(table4.summary(found, count))
+    findings.write(config, "table4", _table4_findings(ranked, rows))
+    write_provenance(config, "table4", [*again, *ranked.made_of])
+    print(table4.summary(found, len(ranked.truth)))
     print(f"see {folder}/table4.md and {folder}/figure6.png")
 
 
-def table4_rows(config: "Config") -> "tuple[dict[str, Row], list[dict[str, Any]]]":
-    """Return the rows of Table 4, and the records that they are from.
+def table4_rows(ranked: "Rankings") -> "dict[str, Method]":
+    """Return the rows of Table 4, by accuracy and by other measures.
 
     Raises:
         UserError: a stage is missing or stale; the message names it.
     """
-    import numpy as np
+    first = ranked.config.correlation.ghns[0]
+    models = {"oneshot": ranked.oneshots(), "ghn": ranked.ghns(first)}
+    return {
+        **ranked.untrained("sgd"),
+        **{
+            of if by == "accuracy" else f"{of}/{by}": method
+            for of, methods in models.items()
+            for by, method in methods.items()
+        },
+        **ranked.untrained("proxies"),
+    }
 
-    from ghn_pipeline.pipeline import record
-    from ghn_pipeline.pipeline.results import (
-        final_accuracies,
-        first_ghn,
-        predicted,
-        scores_of,
-        truths,
+
+def scale_of(ranked: "Rankings", methods: "Mapping[tuple[str, str], Method]") -> "Scale":
+    """Return the scale of findings about methods, which have a name and a measure."""
+    from ghn_pipeline.report.paper.effects import Scale
+
+    config = ranked.config
+    of = ranked.compare(methods)
+    return Scale(config.scale, ranked.truth_in_words, config.evaluation.measure, of)
+
+
+def _table4_findings(ranked: "Rankings", rows: "Mapping[str, Method]") -> "list[Finding]":
+    """Return the findings about the claims of section 5.3."""
+    from ghn_pipeline.pipeline.results import truths
+    from ghn_pipeline.report.paper.effects import of_costs, of_early_sgd, of_rankings
+    from ghn_pipeline.report.paper.table4 import split
+
+    config, sgd = ranked.config, truths(ranked.config)
+    scale, steps = (
+        scale_of(ranked, {split(key): row for key, row in rows.items()}),
+        sgd[0]["result"]["steps"],
     )
-    from ghn_pipeline.report.paper.table4 import Row
-
-    sgd = truths(config)
-    made_of = list(sgd)
-    measured = [run["result"]["measured"] for run in sgd]
-    truth = final_accuracies(sgd)
-    rows = {}
-    for k in config.correlation.steps:
-        early = [m[str(k)] for m in measured]
-        seconds = float(np.mean([e["seconds"] for e in early]))
-        rows[f"sgd-{k}"] = Row(None, seconds, np.array([e["accuracy"] for e in early]), truth)
-    for key, model in (("oneshot", "oneshot"), ("ghn", first_ghn(config))):
-        trained = record.read(config, model)
-        scored = scores_of(config, model, sgd)
-        each = scored["result"]["seconds_each"]["accuracy"]
-        rows[key] = Row(trained["accelerator_seconds"], each, predicted(scored, truth), truth)
-        made_of += [trained, scored]
-    scored = scores_of(config, "proxies", sgd)
-    for name, each in scored["result"]["seconds_each"].items():
-        rows[name] = Row(None, each, predicted(scored, truth, name), truth)
-    made_of.append(scored)
-    return rows, made_of
+    early = {int(key.removeprefix("sgd-")): key for key in rows if key.startswith("sgd-")}
+    found = [
+        *of_rankings(scale),
+        *of_early_sgd(scale, early, steps),
+    ]
+    if not config.tables.costs:
+        return found
+    per_step = [1000 * run["accelerator_seconds"] / steps for run in sgd]
+    costs = {6: (per_step, ranked.each_seconds()), **ranked.costs(config.search.evaluations)}
+    return [*found, *of_costs(scale, costs)]
 
 
 @stage(
     "ablations",
-    reads=("sgd/{correlation.architectures}", "scores/ghn/{correlation.ghns}"),
+    reads=(
+        DRAWN,
+        "sgd/{correlation.architectures}: run.json",
+        "ghn/{trained}: run.json",
+        "scores/ghn/{trained}: run.json",
+    ),
     settings=(
         "scale",
         "ablations",
@@ -235,7 +302,7 @@ def table4_rows(config: "Config") -> "tuple[dict[str, Row], list[dict[str, Any]]
     writes=(
         *(f"{figure}{form}" for figure in PARTS[:2] for form in (*TABLE, ".svg", ".png")),
         *(f"table5{form}" for form in TABLE),
-        "ablations.json",
+        *("ablations.json", "ablations.findings.json"),
     ),
     root=SCALE,
     chapters=("ablations",),
@@ -247,39 +314,58 @@ def table4_rows(config: "Config") -> "tuple[dict[str, Row], list[dict[str, Any]]
 )
 def ablations(job: Job) -> None:
     """Make Figures 5a and 5b and Table 5 (section 5.4), and print the correlations."""
+    from ghn_pipeline.pipeline import findings
+    from ghn_pipeline.pipeline.rankings import Rankings
     from ghn_pipeline.pipeline.record import write_provenance
-    from ghn_pipeline.pipeline.results import ghn_pairs
-    from ghn_pipeline.report.correlations import measure, metrics, show
+    from ghn_pipeline.report.correlations import metrics, show
 
-    config = job.config
-    names = list(dict.fromkeys(name for part in PARTS for name in config.ablated(part)))
-    pairs, made_of = ghn_pairs(config, names)
-    found = measure(
-        pairs,
-        of="the ablations",
-        architectures=config.correlation.architectures,
-        bootstrap=bootstrap_of(config),
-    )
-    _figure5(config, found)
-    _table5(config, found)
+    config, ranked = job.config, Rankings(job.config)
+    entries = dict.fromkeys(name for part in PARTS for name in config.ablated(part))
+    methods = {(name, by): m for name in entries for by, m in ranked.ghns(name).items()}
+    scale = scale_of(ranked, methods)
+    points: dict[str, dict[str, Correlations]] = {name: {} for name in entries}
+    for name, by in methods:
+        points[name][by] = scale.comparison.of((name, by))
+    _figure5(config, points, len(ranked.truth))
+    _table5(ranked, scale, points)
     folder = Path("results", config.scale)
-    write_atomically(folder / "ablations.json", json.dumps(metrics(found), indent=1) + "\n")
-    write_provenance(config, "ablations", made_of)
-    for name in names:
-        print(f"{name}: Pearson R {show(found[name]['all']['pearson'])}")
+    by_accuracy = {name: of["accuracy"] for name, of in points.items()}
+    write_atomically(folder / "ablations.json", json.dumps(metrics(by_accuracy), indent=1) + "\n")
+    findings.write(config, "ablations", ablation_findings(config, scale))
+    write_provenance(config, "ablations", ranked.made_of)
+    for name, of in by_accuracy.items():
+        print(f"{name}: Pearson R {show(of['all']['pearson'])}")
     print(f"see {folder}/figure5a.png, {folder}/figure5b.png and {folder}/table5.md")
 
 
-def _figure5(config: "Config", found: "Mapping[str, Correlations]") -> None:
+def ablation_findings(config: "Config", scale: "Scale") -> "list[Finding]":
+    """Return the findings about the claims of section 5.4, from the GHNs of its figures."""
+    from ghn_pipeline.report.paper.effects import of_nodes, of_propagation, of_stacking
+
+    def by(part: str, *keys: str) -> dict[Any, str]:
+        return {
+            tuple(getattr(config.ghns[name], key) for key in keys): name
+            for name in config.ablated(part)
+        }
+
+    nodes = {n: name for (n,), name in sorted(by("figure5a", "nodes").items())}
+    return [
+        *of_nodes(scale, nodes, config.space.nodes),
+        *of_propagation(scale, by("figure5b", "scheme", "passes")),
+        *of_stacking(scale, by("table5", "share_parameters", "pass_embeddings")),
+    ]
+
+
+def _figure5(config: "Config", found: "Mapping[str, Point]", architectures: int) -> None:
     from ghn_pipeline.report.figure import save
     from ghn_pipeline.report.paper import figure5
 
     folder, a, b = Path("results", config.scale), *map(config.ablated, ("figure5a", "figure5b"))
     setting = figure5.Setting(
         scale=config.scale,
-        scale_note=config.scale_note,
-        architectures=config.correlation.architectures,
-        bootstrap=bootstrap_of(config),
+        scale_note=config.whole_note,
+        architectures=architectures,
+        confidence=config.correlation.confidence,
     )
     ghns = {name: config.ghns[name] for name in found}
     one, points = ghns[a[0]] if a else config.ghn, {ghns[name].nodes: found[name] for name in a}
@@ -290,22 +376,35 @@ def _figure5(config: "Config", found: "Mapping[str, Correlations]") -> None:
     drawn = figure5.figure5a(points, passes=one.passes, scheme=one.scheme, setting=setting)
     save(drawn, folder / "figure5a")
     nodes = (ghns[b[0]] if b else config.ghn).nodes
-    by_scheme: dict[tuple[str, int], Correlations] = {
+    by_scheme: dict[tuple[str, int], Point] = {
         (ghns[name].scheme, ghns[name].passes): found[name] for name in b
     }
     write(figure5.points5b(by_scheme, nodes=nodes, setting=setting), folder / "figure5b")
     save(figure5.figure5b(by_scheme, nodes=nodes, setting=setting), folder / "figure5b")
 
 
-def _table5(config: "Config", found: "Mapping[str, Correlations]") -> None:
-    from ghn_pipeline.report.paper.table5 import table5
+def _table5(ranked: "Rankings", scale: "Scale", points: "Mapping[str, Point]") -> None:
+    from ghn_pipeline.report.paper.table5 import NAMES, Stacking, table5
 
+    config = ranked.config
     ghns = {name: config.ghns[name] for name in config.ablated("table5")}
+    of = {(ghn.share_parameters, ghn.pass_embeddings): name for name, ghn in ghns.items()}
+    rows, before = {}, ""
+    for key in (key for key in NAMES if key in of):
+        name = of[key]
+        ahead = {
+            by: scale.comparison.contrast({(name, by): 1, (before, by): -1})
+            for by in points[name]
+            if before
+        }
+        seeds = len(ghns[name].seeds)
+        rows[key] = Stacking(points[name], ahead, seeds, ranked.block_difference(name))
+        before = name
     made = table5(
-        {(g.share_parameters, g.pass_embeddings): found[name] for name, g in ghns.items()},
+        rows,
         scale=config.scale,
-        scale_note=config.scale_note,
-        architectures=config.correlation.architectures,
-        bootstrap=bootstrap_of(config),
+        scale_note=config.whole_note,
+        architectures=len(ranked.truth),
+        confidence=config.correlation.confidence,
     )
     write(made, Path("results", config.scale, "table5"))

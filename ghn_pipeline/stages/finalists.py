@@ -68,7 +68,7 @@ def short(job: Job) -> None:
     from ghn_pipeline.pipeline.results import finalist
 
     device, block = prepare_device(job.config), finalist(job.config, "top", int(job.part))
-    train_by_sgd(job, block, device, (), of=block.hash)
+    train_by_sgd(job, block, device, of=block.hash)
 
 
 @stage(
@@ -90,7 +90,7 @@ def winner(job: Job) -> None:
     for rank in ranks:
         run = trained_on(config, f"short/{rank}", blocks[rank])
         (measured,) = run["result"]["measured"].values()
-        accuracies[rank] = measured["final"]
+        accuracies[rank] = measured["validation"]
     rank = max(accuracies, key=lambda r: (accuracies[r], -r))
     block = blocks[rank]
     result = {

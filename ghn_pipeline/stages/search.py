@@ -34,7 +34,7 @@ def _search(method: str, *own: str) -> Callable[[Work], Work]:
         writes=("architectures.json", "curve.csv"),
         needs="scoring",
         costs=lambda config, _: costs.scoring(
-            config, "ghn", config.ghns[config.correlation.ghns[0]], config.search.evaluations
+            config, "ghn", config.models[config.first_ghns[0]], config.search.evaluations
         ),
         like="search",
     )

@@ -4,17 +4,12 @@ Imports stand inside the functions of these modules, so that the command line an
 all declarations without loading PyTorch.
 """
 
-from typing import TYPE_CHECKING
-
 from ghn_pipeline.pipeline.stage import CHOSEN_BY, FIRST_GHN, SCALE, Job, Shown, Work, stage
-
-if TYPE_CHECKING:
-    from ghn_pipeline.report.correlations import Bootstrap
-    from ghn_pipeline.settings.config import Config
 
 __all__ = [
     "CHOSEN_BY",
     "DRAWN",
+    "FINDINGS",
     "FIRST_GHN",
     "INITIAL",
     "INTERVALS",
@@ -23,23 +18,19 @@ __all__ = [
     "Job",
     "Shown",
     "Work",
-    "bootstrap_of",
     "stage",
 ]
 
 #: The test architectures without the selection.
 DRAWN = "architectures: architectures.json run.json"
+#: The tables and figures that leave findings for the page of claims.
+FINDINGS = tuple(
+    f"{table}: {table}.findings.json"
+    for table in ("table4", "ablations", "top", "memory", "anytime_curves", "benchmark")
+)
 #: The settings that determine every network before its first step of training.
 INITIAL = ("images", "network", "seeds.split", "seeds.data_order", "seeds.initialisation")
 #: The settings that determine the intervals.
-INTERVALS = ("correlation.resamples", "correlation.confidence", "seeds.bootstrap")
+INTERVALS = ("correlation.confidence",)
 #: The file formats of a table.
 TABLE = (".csv", ".md", ".tex", ".html")
-
-
-def bootstrap_of(config: "Config") -> "Bootstrap":
-    """Return the settings of the intervals in tables and figures."""
-    from ghn_pipeline.report.correlations import Bootstrap
-
-    chosen = config.correlation
-    return Bootstrap(chosen.resamples, chosen.confidence, config.seeds.bootstrap)

@@ -1,11 +1,11 @@
 """Training of graph hypernetworks (4, 7.2), the one-shot model, and the ground truth (5.3)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from ghn_pipeline.pipeline import costs
 from ghn_pipeline.pipeline.stage import checkpoint_file, command, result_folder, settings
-from ghn_pipeline.stages.shared import INITIAL, Job, Shown, stage
+from ghn_pipeline.stages.shared import INITIAL, Job, Shown, Work, stage
 from ghn_pipeline.system.files import digest, write_atomically
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ghn_pipeline.data.images import Splits
     from ghn_pipeline.model.graph import Block
     from ghn_pipeline.settings.config import Config
-    from ghn_pipeline.settings.sections import Ghn, Schedule
+    from ghn_pipeline.settings.sections import Schedule
     from ghn_pipeline.training.fit import Training
 
 
@@ -26,8 +26,9 @@ ABLATED = {"nodes", "epochs", "passes", "scheme", "share_parameters", "pass_embe
 def _ghn_costs(config: "Config", part: str) -> costs.Costs:
     from ghn_pipeline.pipeline.build import untrained
 
-    one, first = config.ghns[part], config.correlation.ghns[0]
-    like, other, rate = config.ghns[first], costs.FREE | ABLATED, costs.initial(config, "ghn", one)
+    one, first = config.models[part], config.first_ghns[0]
+    like, other = config.models[first], costs.FREE | ABLATED
+    rate = costs.initial(config, "ghn", one)
     if rate.seconds is None and one.model_dump(exclude=other) == like.model_dump(exclude=other):
         rate = costs.measured(config, [f"ghn/{first}"]) or costs.initial(config, "ghn", like)
         if rate.seconds is not None:
@@ -41,8 +42,10 @@ def _ghn_costs(config: "Config", part: str) -> costs.Costs:
 def _oneshot_costs(config: "Config", part: str) -> costs.Costs:
     from ghn_pipeline.pipeline.build import untrained
 
-    disk = costs.left_by_model(untrained(config, "oneshot"), costs.ADAM)
-    return costs.Costs(disk, costs.initial(config, "oneshot", config.oneshot))
+    one = config.oneshots[part]
+    copies = costs.ADAM + (one.average > 0)
+    disk = costs.left_by_model(untrained(config, f"oneshot/{part}"), copies)
+    return costs.Costs(disk, costs.initial(config, "oneshot", one))
 
 
 def sgd_costs(config: "Config", part: str) -> costs.Costs:
@@ -61,11 +64,11 @@ def sgd_costs(config: "Config", part: str) -> costs.Costs:
         *INITIAL,
         "benchmark.curve",
         "benchmark.images",
-        "ghns.{part}",
+        "models.{part}",
         "seeds.training_architectures",
     ),
-    each="correlation.ghns",
-    known="ghns",
+    each="trained",
+    known="models",
     writes=("model.pt", "curve.csv"),
     needs="training",
     first=10,
@@ -75,61 +78,70 @@ def sgd_costs(config: "Config", part: str) -> costs.Costs:
 )
 def ghn(job: Job) -> None:
     """Train a graph hypernetwork (sections 4 and 7.2)."""
-    settings = job.config.ghns[job.part]
-    _train_search(job.config, job.stage, settings, settings.nodes, settings)
+    settings = job.config.models[job.part]
+    _train_search(job, settings, settings.nodes, fewer=settings.fewer_nodes)
 
 
 @stage(
-    "oneshot",
+    "oneshot/SEED",
     result="Training",
     reads=("data", "architectures"),
-    settings=(*INITIAL, "oneshot", "seeds.training_architectures"),
+    settings=(
+        *INITIAL,
+        "benchmark.curve",
+        "benchmark.images",
+        "oneshots.{part}",
+        "seeds.training_architectures",
+    ),
+    each="oneshots",
     writes=("model.pt", "curve.csv"),
     needs="training",
     first=10,
     chapters=("correlation", "benchmark"),
-    shown={"curve.csv": Shown("curve.rst", "Training", "one-shot model")},
+    shown={"curve.csv": Shown("curve.rst", "Training", "one-shot model {part}")},
     costs=_oneshot_costs,
+    like="oneshot",
 )
 def oneshot(job: Job) -> None:
     """Train the one-shot model of shared weights (section 5.3)."""
-    config = job.config
-    _train_search(config, job.stage, config.oneshot, config.space.nodes)
+    _train_search(job, job.config.oneshots[job.part], job.config.space.nodes)
 
 
-@stage(
-    "sgd/INDEX",
-    result="Truth",
-    reads=("data", "architectures"),
-    settings=(
-        *INITIAL,
-        "sgd",
-        "evaluation.batch",
-        "evaluation.batches",
-        "correlation.steps",
-    ),
-    each="correlation.architectures",
-    writes=("curve.csv",),
-    needs="training",
-    chapters=("correlation", "ablations"),
-    costs=sgd_costs,
-)
+def _truth(name: str, each: str, *chapters: str) -> Callable[[Work], Work]:
+    """Declare trainings of test architectures, one for each; `each` says how many."""
+    return stage(
+        name,
+        result="Truth",
+        reads=("data", "architectures"),
+        settings=(*INITIAL, "sgd", "evaluation.batch"),
+        each=each,
+        writes=("curve.csv",),
+        needs="training",
+        chapters=chapters,
+        costs=sgd_costs,
+        like="sgd/INDEX",
+    )
+
+
+@_truth("sgd/INDEX", "correlation.architectures", "correlation")
+@_truth("repeat/INDEX", "correlation.repeats", "correlation")
 def sgd(job: Job) -> None:
     """Train one test architecture from scratch, for its ground truth (section 5.3).
 
-    It also measures the accuracies of SGD that stops early.
+    `repeat` does it again from another seed, to see how far the ground truth can be relied on.
     """
     from ghn_pipeline.pipeline.machine import prepare_device
     from ghn_pipeline.pipeline.results import architectures_of
 
     device, block = prepare_device(job.config), architectures_of(job.config)[int(job.part)]
-    train_by_sgd(job, block, device, job.config.correlation.steps)
+    train_by_sgd(job, block, device)
 
 
-def train_by_sgd(
-    job: Job, block: "Block", device: "torch.device", measured_at: Sequence[int], of: str = ""
-) -> None:
-    """Train an architecture by the recipe of the ground truth; `of` is as in `train`."""
+def train_by_sgd(job: Job, block: "Block", device: "torch.device", of: str = "") -> None:
+    """Train an architecture by the recipe of the ground truth; `of` is as in `train`.
+
+    Each stage has an initialisation and an order of images of its own.
+    """
     from ghn_pipeline.data.images import stream
     from ghn_pipeline.model.network import Network, Trained
     from ghn_pipeline.pipeline.build import images_of
@@ -147,19 +159,12 @@ def train_by_sgd(
         config.sgd,
         config.evaluation,
         padding=config.images.padding,
-        seed=config.seeds.data_order,
-        measured_at=measured_at,
+        seed=f"{config.seeds.data_order}/{job.stage}",
     )
     train(config, training, device, of=of, hash=block.hash)
 
 
-def _train_search(
-    config: "Config",
-    name: str,
-    schedule: "Schedule",
-    nodes: int,
-    ghn: "Ghn | None" = None,
-) -> None:
+def _train_search(job: Job, schedule: "Schedule", nodes: int, *, fewer: bool = False) -> None:
     """Train a GHN or a one-shot model on random architectures, none of which is held out."""
     from ghn_pipeline.pipeline.build import SEEDS_APART, images_of, untrained
     from ghn_pipeline.pipeline.machine import prepare_device
@@ -167,15 +172,15 @@ def _train_search(
     from ghn_pipeline.pipeline.spaces import space_of
     from ghn_pipeline.training.ghn import sampler, search_training
 
+    config = job.config
     device, space, seeds = prepare_device(config), space_of(config), config.seeds
-    apart = SEEDS_APART * ghn.seed if ghn else 0
-    drawn = space_of(config, ghn.operation_weights if ghn else {})
-    seed, fewer = seeds.training_architectures + apart, ghn.fewer_nodes if ghn else False
+    apart = SEEDS_APART * schedule.seeds[0]
+    drawn = space_of(config, schedule.operation_weights)
+    seed = seeds.training_architectures + apart
     draw = sampler(drawn, nodes, seed, held_out(config), fewer=fewer)
-    model, splits = untrained(config, name).to(device), images_of(config, device)
-    average, warmup = (ghn.average, ghn.warmup) if ghn else (0.0, 0)
+    model, splits = untrained(config, job.stage).to(device), images_of(config, device)
     training = search_training(
-        name,
+        job.stage,
         model,
         draw,
         space,
@@ -184,18 +189,15 @@ def _train_search(
         resolution=config.images.resolution,
         padding=config.images.padding,
         order=seeds.data_order + apart,
-        average=average,
-        warmup=warmup,
     )
-    if ghn:
-        training.observe = observed(config, training, splits)
+    training.observe = observed(config, training, splits)
     train(config, training, device)
 
 
 def observed(
     config: "Config", training: "Training", splits: "Splits"
 ) -> "Mapping[int, Callable[[], dict[str, float]]]":
-    """Return the measurements during the training of a GHN, none if `benchmark.curve` is 0.
+    """Return the measurements during a training, none if `benchmark.curve` is 0.
 
     Raises:
         UserError: the selection was not drawn, or there are no published accuracies of it.
@@ -262,9 +264,9 @@ def train(
     }
     # a job that waited for this one has nothing left to train, and publishes the same files
     with checkpoint.only_writer(path):
-        # no stage uses the models of sgd and short, which are trained for their accuracies
+        # no stage uses the models of these, which are trained for their accuracies
         outputs = ["curve.csv"]
-        if not name.startswith(("sgd/", "short/")):
+        if not name.startswith(("sgd/", "repeat/", "short/")):
             checkpoint.save(folder / "model.pt", {"model": training.result.state_dict()}, key)
             outputs.append("model.pt")
         write_atomically(folder / "curve.csv", "\n".join(curve) + "\n")

@@ -87,8 +87,6 @@ def search_training(
     resolution: int,
     padding: int,
     order: int | str,
-    average: float = 0.0,
-    warmup: int = 0,
 ) -> Training:
     """Train a GHN or a one-shot model on random architectures.
 
@@ -98,12 +96,10 @@ def search_training(
         draw: function from a step to its architecture.
         space: the search space, which stacks blocks into networks.
         splits: the images.
-        schedule: epochs, batch, rate and clip.
+        schedule: epochs, batch, rate, warm-up, clip and running mean.
         resolution: side of the images in pixels.
         padding: padding of the crops in pixels.
         order: seed of the order of the images and of their crops.
-        average: decay of a running mean of the weights; 0 for no mean.
-        warmup: number of steps in which the rate rises.
     """
     steps_per_epoch = len(splits.train) // schedule.batch
 
@@ -120,9 +116,9 @@ def search_training(
         model,
         adam(model.parameters(), schedule.learning_rate),
         losses,
-        rising(halved(schedule.learning_rate, schedule.halve_at, steps_per_epoch), warmup),
+        rising(halved(schedule.learning_rate, schedule.halve_at, steps_per_epoch), schedule.warmup),
         schedule.epochs * steps_per_epoch,
         schedule.clip,
         describe=lambda step: draw(step).to_json(),
-        averaged=running_mean(model, average) if average else None,
+        averaged=running_mean(model, schedule.average) if schedule.average else None,
     )

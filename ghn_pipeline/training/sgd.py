@@ -23,13 +23,13 @@ def sgd_training(
     *,
     padding: int,
     seed: int | str,
-    measured_at: Sequence[int],
+    measured_at: Sequence[int] = (),
 ) -> Training:
     """Train `model` by the recipe of the ground truth, measuring it on the way.
 
-    After each of `measured_at` steps the accuracy is measured with the statistics of the batch,
-    because running statistics are useless so early. At the end it is measured with the running
-    statistics, on all validation images.
+    After each of `measured_at` steps the accuracy on validation images is measured with the
+    statistics of the batch, because running statistics are useless so early. At the end it is
+    measured with the running statistics, on all validation images and on all test images.
 
     Args:
         name: the name in messages.
@@ -56,8 +56,15 @@ def sgd_training(
 
     def final() -> dict[str, float]:
         model.eval()
-        images = fixed_batches(splits.validation, splits, evaluation.batch)
-        at_end = {"final": accuracy(model.network, model.weights, images, model.norm)}
+        at_end = {
+            name: accuracy(
+                model.network,
+                model.weights,
+                fixed_batches(images, splits, evaluation.batch),
+                model.norm,
+            )
+            for name, images in (("validation", splits.validation), ("test", splits.test))
+        }
         return {**early(), **at_end} if steps in measured_at else at_end
 
     observe = {**dict.fromkeys(measured_at, early), steps: final}

@@ -8,12 +8,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ghn_pipeline.ranking.methods import Method
 from ghn_pipeline.report.extra.benchmark_table import (
     ENSEMBLE,
     GHN,
-    LIKELIHOOD,
     Found,
-    Method,
     label,
     published,
     title,
@@ -77,14 +76,14 @@ def _draw_methods(
     axes: Axes, methods: Mapping[str, Method], found: Mapping[str, Found], of: PublishedAccuracies
 ) -> None:
     others = published(of.title)
-    ours = {key: one.all["spearman"] for key, one in found.items()}
+    ours = {key: one.correlations["all"]["spearman"] for key, one in found.items()}
     values = {**others, **{key: estimate.value for key, estimate in ours.items()}}
     # the best method on top, undefined ones at the bottom
     keys = sorted(values, key=lambda key: np.nan_to_num(values[key], nan=-np.inf))
     row = {key: y for y, key in enumerate(keys)}
     axes.set_yticks(range(len(keys)), [label(key, methods) for key in keys])
     axes.set_ylim(-0.6, len(keys) - 0.4)
-    ghns = [key for key in keys if key in ours and key in (GHN, ENSEMBLE, LIKELIHOOD)]
+    ghns = [key for key in keys if key in ours and key.partition("/")[0] in (GHN, ENSEMBLE)]
     for group, colour, size, name in (
         (ghns, OURS, 75, "GHN"),
         ([key for key in keys if key in ours and key not in ghns], OTHERS, 45, "other methods"),

@@ -6,7 +6,7 @@ published rankings of other authors.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
@@ -14,35 +14,22 @@ from typing import Any
 import numpy as np
 import yaml
 
-from ghn_pipeline.ranking.correlation import (
-    Estimate,
-    better_half,
-    coefficients,
-    mean_correlation,
-    top_precision,
-)
+from ghn_pipeline.ranking.correlation import Estimate, coefficients, top_precision
+from ghn_pipeline.ranking.methods import Comparison, Correlations, Method
 from ghn_pipeline.ranking.proxies import PROXIES
-from ghn_pipeline.report.correlations import NONE, NOT_TIMED, Bootstrap, printed, show, two_digits
+from ghn_pipeline.report.correlations import (
+    NONE,
+    NOT_TIMED,
+    interval_note,
+    printed,
+    show,
+    two_digits,
+)
 from ghn_pipeline.report.table import Table
 from ghn_pipeline.space.published import PublishedAccuracies
 
-GHN, ENSEMBLE, LIKELIHOOD = "ghn", "ghn-ensemble", "ghn-likelihood"
+GHN, ENSEMBLE = "ghn", "ghn-ensemble"
 PUBLISHED = "Spearman, published"  # a column only where there are some
-
-
-@dataclass(frozen=True)
-class Method:
-    """A method's predictions for n cells, and its costs in seconds of the device.
-
-    Attributes:
-        predictions: predictions [n] for each seed; higher counts as better.
-        initial_seconds: seconds of training for one seed; None if there is nothing to train.
-        each_seconds: seconds to score one cell for one seed; None if not timed separately.
-    """
-
-    predictions: Sequence[np.ndarray]
-    initial_seconds: float | None
-    each_seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -50,17 +37,17 @@ class Found:
     """How well a method ranks cells, in the mean over its seeds.
 
     Attributes:
-        all: 'pearson', 'spearman' and 'kendall' over all cells.
-        better_half: the same over the better half by true accuracy.
+        correlations: 'pearson', 'spearman' and 'kendall' over 'all' cells and the 'better_half'.
+        behind: those of the GHN, by the same measure if it has several, less those of this method;
+            None for the GHN itself.
         precision: fraction of the cells ranked best that truly are best, see `top_precision`.
-        spread: standard deviation (n - 1) over the seeds of each coefficient over all cells; NaN
-            for one seed.
+        spread: standard deviation (n - 1) of Spearman's coefficient over the seeds; NaN for one.
     """
 
-    all: dict[str, Estimate]
-    better_half: dict[str, Estimate]
+    correlations: Correlations
+    behind: Correlations | None
     precision: float
-    spread: dict[str, float]
+    spread: float
 
 
 @dataclass(frozen=True)
@@ -113,53 +100,29 @@ def label(key: str, methods: Mapping[str, Method]) -> str:
     return f"{_name(key)}, mean of {seeds} seeds" if seeds > 1 else _name(key)
 
 
-def measure(
-    methods: Mapping[str, Method],
-    truth: np.ndarray,
-    *,
-    bootstrap: Bootstrap,
-    top: float,
-    groups: Sequence[str] | None = None,
-) -> dict[str, Found]:
-    """Return how well each method ranks cells of true accuracies [n].
+def measure(comparison: Comparison[str], top: float) -> dict[str, Found]:
+    """Return how well each method ranks cells.
 
     Args:
-        methods: the methods by the keys of benchmark_methods.yaml, all for the same n cells.
-        truth: true accuracies, as fractions.
-        bootstrap: settings of the intervals.
+        comparison: the methods by the keys of benchmark_methods.yaml. A key 'KEY/MEASURE' is of a
+            method by another measure than the one that the scale ranks by.
         top: share of cells that count as best, see `top_precision`.
-        groups: groups [n] of cells that are drawn together, see `mean_correlation`.
-
-    Raises:
-        UserError: n is less than 5, or `correlate` raises it.
     """
+    methods, truth = comparison.methods, comparison.truth
+
+    def behind(key: str) -> Correlations | None:
+        ghn = f"{GHN}{''.join(key.partition('/')[1:])}"
+        return comparison.contrast({ghn: 1, key: -1}) if ghn in methods and ghn != key else None
+
     return {
-        key: _measure(m.predictions, truth, bootstrap, top, groups) for key, m in methods.items()
+        key: Found(
+            comparison.of(key),
+            behind(key),
+            float(np.mean([top_precision(x, truth, top) for x in method.predictions])),
+            _deviation([coefficients(x, truth)["spearman"] for x in method.predictions]),
+        )
+        for key, method in methods.items()
     }
-
-
-def _measure(
-    predictions: Sequence[np.ndarray],
-    truth: np.ndarray,
-    bootstrap: Bootstrap,
-    top: float,
-    groups: Sequence[str] | None,
-) -> Found:
-    half = better_half(truth)
-    over_all = mean_correlation(predictions, truth, **asdict(bootstrap), groups=groups)
-    over_half = mean_correlation(
-        [x[half] for x in predictions],
-        truth[half],
-        **asdict(bootstrap),
-        groups=None if groups is None else [groups[i] for i in half],
-    )
-    seeds = [coefficients(x, truth) for x in predictions]
-    return Found(
-        all=over_all,
-        better_half=over_half,
-        precision=float(np.mean([top_precision(x, truth, top) for x in predictions])),
-        spread={name: _deviation([seed[name] for seed in seeds]) for name in over_all},
-    )
 
 
 def _deviation(values: Sequence[float]) -> float:
@@ -176,7 +139,7 @@ def benchmark_table(
     top: float,
     costs: bool,
     ranked_by: str,
-    bootstrap: Bootstrap,
+    confidence: float,
     functions: int,
     settings_note: str,
 ) -> Table:
@@ -191,13 +154,15 @@ def benchmark_table(
         top: share of cells that count as best in the precision.
         costs: whether to print costs; without them the table is the same in every run.
         ranked_by: measure that judges generated and shared weights, for the footnote.
-        bootstrap: settings of the intervals.
+        confidence: level of the intervals.
         functions: number of different functions that the cells compute.
         settings_note: the footnote on the settings of the methods.
     """
-    interval, others = f"[{bootstrap.confidence:.0%} interval]", published(of.title)
+    interval, others = f"[{confidence:.0%} interval]", published(of.title)
     headings = (
         "Method",
+        "Given",
+        "Labels",
         "Initial (device hours)",
         "Per architecture (device seconds)",
         f"Spearman {interval}",
@@ -205,11 +170,14 @@ def benchmark_table(
         "Kendall",
         "Pearson",
         f"Spearman, better half {interval}",
+        f"GHN's Spearman less this {interval}",
+        f"the same, better half {interval}",
         f"Precision of the top {_percent(top)}",
     )
     rows = [
         (
             label(key, methods),
+            *_given(methods.get(key)),
             *_costs(methods.get(key), costs),
             *_cells(found.get(key), others.get(key)),
         )
@@ -226,7 +194,7 @@ def benchmark_table(
             *([of.note] if of.note else []),
             _ours_note(cells, functions, top, ranked_by),
             settings_note,
-            _bootstrap_note(bootstrap),
+            interval_note(confidence),
         ),
     )
 
@@ -244,11 +212,14 @@ def ordered(keys: Iterable[str]) -> list[str]:
     """
     listed = list(_listed()["methods"])
     order = [*(key for key in PROXIES if key not in listed), *listed]
-    return sorted(keys, key=lambda key: (order.index(_entry(key)), _steps(key)))
+    return sorted(
+        keys, key=lambda key: (order.index(_entry(key)), _steps(key), key.count("/") * -1)
+    )
 
 
 def _entry(key: str) -> str:
-    return "sgd-K" if key.startswith("sgd-") else key
+    """Return the entry of a key in benchmark_methods.yaml."""
+    return "sgd-K" if key.startswith("sgd-") else key.partition("/")[0]
 
 
 def _steps(key: str) -> int:
@@ -260,6 +231,8 @@ def _name(key: str) -> str:
     if key in PROXIES and key not in listed:
         return PROXIES[key].title
     name: str = listed[_entry(key)]
+    if "/" in key:
+        return f"{name}, by {key.partition('/')[2]}"
     return name.replace("K", str(_steps(key))) if key.startswith("sgd-") else name
 
 
@@ -278,19 +251,27 @@ def _costs(method: Method | None, costs: bool) -> tuple[str, str]:
 def _cells(found: Found | None, others: float | None) -> tuple[str, ...]:
     """Return a row's cells after its costs; `found` is None if the method is only published."""
     if found is None:
-        return NONE, printed(others, ".2f"), *[NONE] * 4
+        return NONE, printed(others, ".2f"), *[NONE] * 6
     return (
         _with_spread(found),
         printed(others, ".2f"),
-        *(_value(found.all[name]) for name in ("kendall", "pearson")),
-        show(found.better_half["spearman"]),
+        *(_value(found.correlations["all"][name]) for name in ("kendall", "pearson")),
+        show(found.correlations["better_half"]["spearman"]),
+        *(
+            NONE if found.behind is None else show(found.behind[over]["spearman"], sign=True)
+            for over in ("all", "better_half")
+        ),
         f"{found.precision:.2f}",
     )
 
 
+def _given(method: Method | None) -> tuple[str, str]:
+    return (method.given, str(method.labels)) if method else (NONE, NONE)
+
+
 def _with_spread(found: Found) -> str:
     """Return '0.87 ± 0.012 [0.85, 0.89]', or the form of `show` for one seed."""
-    shown, spread = show(found.all["spearman"]), found.spread["spearman"]
+    shown, spread = show(found.correlations["all"]["spearman"]), found.spread
     return shown if math.isnan(spread) else shown.replace(" [", f" ± {spread:.3f} [")
 
 
@@ -327,15 +308,6 @@ def _ours_note(cells: int, functions: int, top: float, ranked_by: str) -> str:
     )
 
 
-def _bootstrap_note(bootstrap: Bootstrap) -> str:
-    return (
-        f"In brackets: {bootstrap.confidence:.0%} percentile bootstrap interval, "
-        f"{bootstrap.resamples:,} resamples of the functions, each with all its cells, the same "
-        "for all seeds. ±: standard deviation of the seeds. 'undefined': some ranking "
-        "has all cells equal."
-    )
-
-
 def winners_table(winners: Sequence[Winner], of: PublishedAccuracies, *, scale_note: str) -> Table:
     """Return the chosen cells, a row for each search and data set, in the given order."""
     headings = (
@@ -366,11 +338,15 @@ def winners_table(winners: Sequence[Winner], of: PublishedAccuracies, *, scale_n
 
 def summary(found: Mapping[str, Found]) -> str:
     """Return one line for each method, with its coefficients and intervals."""
-    return "\n".join(
-        f"{_name(key)}: Spearman {_with_spread(one)}; Kendall {show(one.all['kendall'])}; "
-        f"Pearson {show(one.all['pearson'])}; better half, Spearman "
-        f"{show(one.better_half['spearman'])}; precision {one.precision:.2f}"
-        for key, one in found.items()
+    return "\n".join(_line(_name(key), one) for key, one in found.items())
+
+
+def _line(name: str, one: Found) -> str:
+    over_all, half = (one.correlations[over] for over in ("all", "better_half"))
+    return (
+        f"{name}: Spearman {_with_spread(one)}; Kendall {show(over_all['kendall'])}; Pearson "
+        f"{show(over_all['pearson'])}; better half, Spearman {show(half['spearman'])}; precision "
+        f"{one.precision:.2f}"
     )
 
 
@@ -380,16 +356,16 @@ def metrics(found: Mapping[str, Found]) -> dict[str, dict[str, float | None]]:
 
 
 def _numbers(found: Found, *, certainty: bool) -> dict[str, float | None]:
-    spearman = found.all["spearman"]
+    over_all = found.correlations["all"]
     numbers = {
-        **{name: found.all[name].value for name in ("spearman", "kendall", "pearson")},
-        "spearman_better_half": found.better_half["spearman"].value,
+        **{name: over_all[name].value for name in ("spearman", "kendall", "pearson")},
+        "spearman_better_half": found.correlations["better_half"]["spearman"].value,
         "precision": found.precision,
     }
     if certainty:
         numbers |= {
-            "spearman_low": spearman.low,
-            "spearman_high": spearman.high,
-            "spearman_sd": found.spread["spearman"],
+            "spearman_low": over_all["spearman"].low,
+            "spearman_high": over_all["spearman"].high,
+            "spearman_sd": found.spread,
         }
     return {name: None if math.isnan(value) else value for name, value in numbers.items()}

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
-from ghn_pipeline.ranking.correlation import Estimate, Floats, correlate
-from ghn_pipeline.report.correlations import NONE, NOT_RUN, Bootstrap, show, title
+from ghn_pipeline.ranking.correlation import Estimate, Floats
+from ghn_pipeline.ranking.intervals import Agreement, difference_of_means, mean_of
+from ghn_pipeline.report.correlations import NONE, NOT_RUN, show, title
 from ghn_pipeline.report.paper.curves import GROUPS, METHODS, Curve, budget_range, millions
 from ghn_pipeline.report.table import Table
 from ghn_pipeline.system.errors import UserError
@@ -67,31 +68,31 @@ class Found:
 
     areas: dict[str, Area]
     difference: Estimate | None
-    correlations: dict[str, dict[str, Estimate]]
+    correlations: dict[str, Mapping[str, Estimate]]
 
 
 def measure(
-    groups: Mapping[str, Group], *, budgets: tuple[float, float], bootstrap: Bootstrap
+    groups: Mapping[str, Group], *, budgets: tuple[float, float], confidence: float
 ) -> Found:
     """Return the areas of groups, and how well they were predicted.
 
     Args:
         groups: the groups by the keys of `GROUPS`.
         budgets: the range of the areas, in multiply-adds.
-        bootstrap: settings of the intervals, over the networks; each group is drawn by itself.
+        confidence: level of the intervals over the networks.
 
     Raises:
-        UserError: the numbers of predictions and of networks differ, or `correlate` raises it.
+        UserError: the numbers of predictions and of networks differ, or `Agreement` raises it.
         ValueError: a group has no networks, or is not one of `GROUPS`.
     """
     if not groups.keys() <= GROUPS.keys() or not all(group.curves for group in groups.values()):
         raise ValueError(f"networks are in the groups {', '.join(GROUPS)}: not {list(groups)}")
     trained = {key: _areas(groups[key].curves, budgets) for key in GROUPS if key in groups}
-    drawn = {key: _drawn_means(areas, bootstrap, key) for key, areas in trained.items()}
+    both = [trained[key] for key in GROUPS] if trained.keys() == GROUPS.keys() else []
     return Found(
-        areas={key: _area(trained[key], drawn[key], bootstrap.confidence) for key in trained},
-        difference=_difference(trained, drawn, bootstrap.confidence),
-        correlations=_correlations(groups, trained, bootstrap),
+        areas={key: _area(areas, confidence) for key, areas in trained.items()},
+        difference=difference_of_means(both[0], both[1], confidence) if both else None,
+        correlations=_correlations(groups, trained, confidence),
     )
 
 
@@ -101,7 +102,7 @@ def groups_table(
     scale: str,
     scale_note: str,
     budgets: tuple[float, float],
-    bootstrap: Bootstrap,
+    confidence: float,
 ) -> Table:
     """Return a row for each group, their difference, and both: areas and correlations.
 
@@ -110,9 +111,9 @@ def groups_table(
         scale: 'paper' for the paper's own scale; any other puts `scale_note` into the title.
         scale_note: the scale in words.
         budgets: the range of the areas, in multiply-adds.
-        bootstrap: settings of the intervals.
+        confidence: level of the intervals.
     """
-    interval = f"[{bootstrap.confidence:.0%} interval]"
+    interval = f"[{confidence:.0%} interval]"
     correlation = "Predicted with trained area"
     return Table(
         title=title("Anytime prediction", scale, scale_note, "The search's best and random ones"),
@@ -132,11 +133,10 @@ def groups_table(
             "after training. Both: networks of both groups as one. Within the search's best the "
             "correlation is over networks chosen for their prediction, over both some are, over "
             "random ones none is. Kendall: tau-b. Figure 4 shows as many random ones as top ones.",
-            f"In brackets: {bootstrap.confidence:.0%} percentile bootstrap interval, "
-            f"{bootstrap.resamples:,} resamples of the networks, in each group for itself but for "
-            f"the correlation over both. ±: standard deviation of the networks. '{NOT_RUN}': this "
-            f"run does not have it. '{NONE}': no such number, or fewer than {FEWEST} networks. "
-            "'undefined': an area is the same for all networks.",
+            f"In brackets: {confidence:.0%} interval over the networks, of means by Student's t. "
+            f"±: standard deviation of the networks. '{NOT_RUN}': this run does not have it. "
+            f"'{NONE}': no such number, or fewer than {FEWEST} networks. 'too few': too few for an "
+            "interval that covers. 'undefined': an area is the same for all networks.",
         ),
     )
 
@@ -215,41 +215,14 @@ def _areas(curves: Sequence[Curve], budgets: tuple[float, float]) -> Floats:
     return np.array([area(curve.spent, curve.accuracies, *budgets) for curve in curves])
 
 
-def _drawn_means(areas: Floats, bootstrap: Bootstrap, key: str) -> Floats:
-    """Return the mean of each resample of a group, [resamples], NaN for a single network."""
-    if len(areas) == 1:
-        return np.full(bootstrap.resamples, math.nan)
-    # each group has a stream of its own, because equal draws would pair the two groups
-    rng = np.random.default_rng([bootstrap.seed, list(GROUPS).index(key)])
-    index = rng.integers(len(areas), size=(bootstrap.resamples, len(areas)))
-    means: Floats = areas[index].mean(axis=1)
-    return means
-
-
-def _area(areas: Floats, drawn: Floats, confidence: float) -> Area:
+def _area(areas: Floats, confidence: float) -> Area:
     deviation = float(np.std(areas, ddof=1)) if len(areas) > 1 else math.nan
-    return Area(len(areas), _estimate(float(areas.mean()), drawn, confidence), deviation)
-
-
-def _estimate(value: float, drawn: Floats, confidence: float) -> Estimate:
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(drawn, (tail, 1 - tail))
-    return Estimate(value, float(low), float(high))
-
-
-def _difference(
-    trained: Mapping[str, Floats], drawn: Mapping[str, Floats], confidence: float
-) -> Estimate | None:
-    if trained.keys() != GROUPS.keys():
-        return None
-    a, b = GROUPS
-    value = float(trained[a].mean() - trained[b].mean())
-    return _estimate(value, drawn[a] - drawn[b], confidence)
+    return Area(len(areas), mean_of(areas, confidence), deviation)
 
 
 def _correlations(
-    groups: Mapping[str, Group], trained: Mapping[str, Floats], bootstrap: Bootstrap
-) -> dict[str, dict[str, Estimate]]:
+    groups: Mapping[str, Group], trained: Mapping[str, Floats], confidence: float
+) -> dict[str, Mapping[str, Estimate]]:
     for key, areas in trained.items():
         if len(groups[key].predicted) != len(areas):
             raise UserError(
@@ -261,7 +234,7 @@ def _correlations(
         predicted, areas = (np.concatenate(of) for of in zip(*pairs.values(), strict=True))
         pairs[BOTH] = predicted, areas
     return {
-        key: correlate(x, y, **asdict(bootstrap))
+        key: Agreement({key: [x]}, y).contrast({key: 1}, confidence)
         for key, (x, y) in pairs.items()
         if len(y) >= FEWEST
     }

@@ -4,19 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
+from ghn_pipeline.ranking.intervals import Reliability
+from ghn_pipeline.ranking.methods import Comparison, Correlations, Method
 from ghn_pipeline.ranking.proxies import PROXIES
 from ghn_pipeline.report.correlations import (
+    MEASURED,
     NONE,
     NOT_RUN,
     NOT_TIMED,
-    Bootstrap,
-    Correlations,
-    bootstrap_note,
     cells,
     columns,
-    measure,
+    interval_note,
+    names,
     paper_note,
     printed,
     show,
@@ -26,74 +25,87 @@ from ghn_pipeline.report.correlations import (
 from ghn_pipeline.report.paper import numbers
 from ghn_pipeline.report.table import Table
 
+#: The row that all others are held against.
+GHN = "ghn"
+
 
 @dataclass(frozen=True)
-class Row:
-    """The measurements of one method: costs in seconds of the accelerator, and accuracies [n]."""
+class Found:
+    """How well a method ranks.
 
-    initial_seconds: float | None  # training the GHN or one-shot model; None: nothing to train
-    per_architecture_seconds: float
-    predicted: np.ndarray
-    truth: np.ndarray
+    Attributes:
+        by_test: the correlations with the truth on test images.
+        by_validation: the same with the truth on validation images.
+        ahead: those of the GHN by the same measure less those of this method; None for the GHN.
+    """
+
+    by_test: Correlations
+    by_validation: Correlations
+    ahead: Correlations | None
 
 
-def measure_rows(
-    rows: Mapping[str, Row], architectures: int, bootstrap: Bootstrap
-) -> dict[str, Correlations]:
-    """Return each row's correlations, in the order of Table 4.
+def measure_rows(by_test: Comparison[str], by_validation: Comparison[str]) -> dict[str, Found]:
+    """Return how well each row ranks, in the order of Table 4.
 
     Args:
-        rows: the rows by the ids of Table 4 in numbers.yaml, 'sgd-k' for any number of steps k, or
-            the names of `PROXIES`.
-        architectures: n, the number of architectures that every row was measured on.
-        bootstrap: settings of the intervals.
+        by_test: the rows by the ids of Table 4 in numbers.yaml, 'sgd-k' for any number of steps k,
+            or the names of `PROXIES`, against the truth on test images. 'ID/MEASURE' is a row by
+            another measure than accuracy.
+        by_validation: the same rows against the truth on validation images.
 
     Raises:
-        UserError: a row was not measured on `architectures` architectures, or `correlate` raises
-            it.
         ValueError: an id is none of these.
     """
-    pairs = {key: (rows[key].predicted, rows[key].truth) for key in sorted(rows, key=_order)}
-    return measure(pairs, of="Table 4", architectures=architectures, bootstrap=bootstrap)
+    rows = by_test.methods
+
+    def ahead(key: str) -> Correlations | None:
+        ghn = f"{GHN}{''.join(key.partition('/')[1:])}"
+        return by_test.contrast({ghn: 1, key: -1}) if ghn in rows and ghn != key else None
+
+    return {
+        key: Found(by_test.of(key), by_validation.of(key), ahead(key))
+        for key in sorted(rows, key=_order)
+    }
 
 
 def table4(
-    rows: Mapping[str, Row],
-    found: Mapping[str, Correlations],
+    rows: Mapping[str, Method],
+    found: Mapping[str, Found],
+    reliability: Reliability | None,
     *,
     scale: str,
     scale_note: str,
     architectures: int,
     costs: bool,
-    bootstrap: Bootstrap,
+    confidence: float,
 ) -> Table:
     """Return Table 4, our numbers beside the paper's, in the paper's order; proxies come last.
 
     Args:
         rows: the measured rows.
-        found: the correlations, see `measure_rows`.
+        found: how well they rank, see `measure_rows`.
+        reliability: the reliability of the truth, None if it was not measured.
         scale: 'paper' for the paper's own scale; any other has `scale_note` in the title.
         scale_note: the scale in words, such as 'quick preset (16 x 16 images)'.
         architectures: n, the number of architectures that every row was measured on.
         costs: whether to print our costs; without them the table is the same in every run.
-        bootstrap: settings of the intervals.
+        confidence: level of the intervals.
     """
     paper = numbers.table("table4")
     caption = "Correlation of the predicted with the true accuracy"
     initial, each = "Initial (accelerator hours)", "Per architecture (accelerator seconds)"
+    random, top = names(architectures).values()
     return Table(
         title=title("Table 4", scale, scale_note, caption),
         columns=(
-            ("", "Method"),
+            *(("", "Method"), ("", "Given"), ("", "Seeds"), ("", "Labels")),
             *((initial, "ours"), (initial, "paper"), (each, "ours"), (each, "paper")),
-            *columns(architectures, bootstrap.confidence, paper),
+            *columns(architectures, confidence, paper),
+            *(("GHN's R less this", random), ("GHN's R less this", top)),
+            ("Pearson R, truth on validation images", random),
         ),
         rows=tuple(
-            (
-                _method(key),
-                *_costs(rows.get(key), paper["rows"].get(key), costs),
-                *cells(found.get(key), paper["rows"].get(key)),
-            )
+            _row(key, rows.get(key), found.get(key), costs)
             for key in sorted({*paper["rows"], *rows}, key=_order)
         ),
         footnotes=(
@@ -101,15 +113,48 @@ def table4(
                 f"{paper['place']}, over {paper['architectures']} architectures, "
                 "costs of its own GPUs"
             ),
-            bootstrap_note(bootstrap),
+            interval_note(confidence),
+            "Truth: accuracy on the test images after training; nothing was chosen by it. "
+            "SGD K Steps start from another seed than the truth, and are judged by validation "
+            "images. Labels: architectures whose accuracies chose a method's settings.",
+            reliability_note(reliability),
             *_untrained_note(rows),
         ),
     )
 
 
-def summary(found: Mapping[str, Correlations], architectures: int) -> str:
+def reliability_note(found: Reliability | None) -> str:
+    """Return the footnote on how far the truth can be relied on."""
+    if found is None:
+        return "How far the truth can be relied on was not measured (correlation.repeats)."
+    return (
+        f"Reliability of the truth: R {show(found.correlations['pearson'])} between two seeds of "
+        f"SGD, over the first architectures. No ranking can have a larger R than "
+        f"{show(found.ceiling)}."
+    )
+
+
+def _row(key: str, row: Method | None, found: Found | None, costs: bool) -> tuple[str, ...]:
+    paper = numbers.table("table4")["rows"].get(key)
+    described = (row.given, str(len(row.predictions)), str(row.labels)) if row else (NOT_RUN,) * 3
+    return (
+        *(_method(key), *described, *_costs(row, paper, costs)),
+        *cells(found.by_test if found else None, paper),
+        *(
+            _pearson(found.ahead if found else None, over, sign=True)
+            for over in ("all", "better_half")
+        ),
+        _pearson(found.by_validation if found else None, "all"),
+    )
+
+
+def _pearson(found: Correlations | None, over: str, *, sign: bool = False) -> str:
+    return NONE if found is None else show(found[over]["pearson"], sign=sign)
+
+
+def summary(found: Mapping[str, Found], architectures: int) -> str:
     """Return one line for each method, with its coefficients and intervals."""
-    return "\n".join(_line(key, found[key], architectures) for key in found)
+    return "\n".join(_line(key, found[key].by_test, architectures) for key in found)
 
 
 def _line(key: str, found: Correlations, architectures: int) -> str:
@@ -121,33 +166,42 @@ def _line(key: str, found: Correlations, architectures: int) -> str:
     )
 
 
-def _order(key: str) -> tuple[int, int]:
+def _order(key: str) -> tuple[int, int, int]:
     """Return a sort key for the paper's order: SGD by its steps, and then the others."""
-    if key.startswith("sgd-"):
-        return 0, int(key.removeprefix("sgd-"))
-    return 1, [*numbers.table("table4")["rows"], *PROXIES].index(key)
+    of, by = split(key)
+    if of.startswith("sgd-"):
+        return 0, int(of.removeprefix("sgd-")), 0
+    known = [*numbers.table("table4")["rows"], *PROXIES]
+    return 1, known.index(of), list(MEASURED).index(by)
 
 
 def _method(key: str) -> str:
-    if key in PROXIES:
-        return PROXIES[key].title
-    named: str = numbers.table("table4")["rows"].get(key, {}).get("method")
-    return named or f"SGD {key.removeprefix('sgd-')} Steps"
+    of, by = split(key)
+    if of in PROXIES:
+        return PROXIES[of].title
+    named: str = numbers.table("table4")["rows"].get(of, {}).get("method")
+    return (named or f"SGD {of.removeprefix('sgd-')} Steps") + MEASURED[by]
 
 
-def _untrained_note(rows: Mapping[str, Row]) -> tuple[str, ...]:
+def split(key: str) -> tuple[str, str]:
+    """Return the id of a row and its measure."""
+    of, _, by = key.partition("/")
+    return of, by or "accuracy"
+
+
+def _untrained_note(rows: Mapping[str, Method]) -> tuple[str, ...]:
     """Return the footnote on the rows of proxies, if there are any."""
     names = [proxy.title for key, proxy in PROXIES.items() if key in rows]
     if not names:
         return ()
     return (
-        f"{', '.join(names)}: rivals that are not in the paper's table. They need no training: "
+        f"{', '.join(names)}: baselines that are not in the paper's table. They need no training: "
         "they are counts, or measured on the network's initial weights as by Abdelfattah et al., "
         "Zero-Cost Proxies for Lightweight NAS, ICLR 2021.",
     )
 
 
-def _costs(row: Row | None, paper: Mapping[str, Any] | None, costs: bool) -> tuple[str, ...]:
+def _costs(row: Method | None, paper: Mapping[str, Any] | None, costs: bool) -> tuple[str, ...]:
     """Return the cells of initial costs and costs per architecture, ours and the paper's."""
     initial, each = _our_costs(row, costs)
     paper = paper or {"initial": None, "per_architecture": None}
@@ -157,10 +211,10 @@ def _costs(row: Row | None, paper: Mapping[str, Any] | None, costs: bool) -> tup
     )
 
 
-def _our_costs(row: Row | None, costs: bool) -> tuple[str, str]:
+def _our_costs(row: Method | None, costs: bool) -> tuple[str, str]:
     if row is None:
         return NOT_RUN, NOT_RUN
     if not costs:
         return NOT_TIMED, NOT_TIMED
     initial = NONE if row.initial_seconds is None else two_digits(row.initial_seconds / 3600)
-    return initial, two_digits(row.per_architecture_seconds)
+    return initial, NONE if row.each_seconds is None else two_digits(row.each_seconds)

@@ -1,14 +1,18 @@
 """Table 5 (section 5.4): the effects of shared parameters and of passed embeddings."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
+from ghn_pipeline.ranking.methods import Correlations
 from ghn_pipeline.report.correlations import (
-    Bootstrap,
-    Correlations,
-    bootstrap_note,
+    MEASURED,
+    NONE,
     cells,
     columns,
+    interval_note,
+    names,
     paper_note,
+    show,
     title,
 )
 from ghn_pipeline.report.paper import numbers
@@ -22,48 +26,87 @@ NAMES = {
 }
 
 
+@dataclass(frozen=True)
+class Stacking:
+    """How well the GHNs of one row rank.
+
+    Attributes:
+        correlations: the correlations by measure.
+        ahead: by measure, those of this row less those of the row before; {} for the first.
+        seeds: number of GHNs.
+        difference: how much the generated weights of consecutive blocks differ, as a fraction; None
+            for networks without such weights.
+    """
+
+    correlations: Mapping[str, Correlations]
+    ahead: Mapping[str, Correlations]
+    seeds: int
+    difference: float | None
+
+
 def table5(
-    found: Mapping[tuple[bool, bool], Correlations],
+    found: Mapping[tuple[bool, bool], Stacking],
     *,
     scale: str,
     scale_note: str,
     architectures: int,
-    bootstrap: Bootstrap,
+    confidence: float,
 ) -> Table:
     """Return Table 5, our numbers beside the paper's, in the paper's order.
 
     Args:
-        found: the correlations by (parameters shared, embeddings passed), see
-            `correlations.measure`. Shared parameters without passed embeddings, which the paper
-            does not have, stand last.
+        found: the rows by (parameters shared, embeddings passed). Shared parameters without passed
+            embeddings, which the paper does not have, stand last.
         scale: 'paper' for the paper's own scale; any other has `scale_note` in the title.
         scale_note: the scale in words.
         architectures: number of architectures in the correlations.
-        bootstrap: settings of the intervals.
+        confidence: level of the intervals.
     """
     paper = numbers.table("table5")
     printed = {
         (row["shared_parameters"], row["passing_embeddings"]): row for row in paper["rows"].values()
     }
+    random, top = names(architectures).values()
+    rows = []
+    for key in NAMES:
+        if key not in printed and key not in found:
+            continue
+        one = found.get(key)
+        for by in one.correlations if one else ["accuracy"]:
+            ahead = one.ahead.get(by) if one else None
+            rows.append(
+                (
+                    *(NAMES[key] + MEASURED[by], *map(_yes, key)),
+                    *((str(one.seeds), _percent(one.difference)) if one else (NONE, NONE)),
+                    *cells(one.correlations[by] if one else None, printed.get(key)),
+                    *(
+                        NONE if ahead is None else show(ahead[over]["pearson"], sign=True)
+                        for over in ("all", "better_half")
+                    ),
+                )
+            )
     return Table(
         title=title("Table 5", scale, scale_note, "Correlation of stacked GHNs"),
         columns=(
-            *(("", "Method"), ("", "SP"), ("", "PE")),
-            *columns(architectures, bootstrap.confidence, paper),
+            *(("", "Method"), ("", "SP"), ("", "PE"), ("", "Seeds")),
+            ("", "Weights of consecutive blocks differ by"),
+            *columns(architectures, confidence, paper),
+            *(("R less that of the row before", random), ("R less that of the row before", top)),
         ),
-        rows=tuple(
-            (NAMES[key], *map(_yes, key), *cells(found.get(key), printed.get(key)))
-            for key in NAMES
-            if key in printed or key in found
-        ),
+        rows=tuple(rows),
         footnotes=(
-            "SP: all blocks share the parameters of the propagation (section 4.3). PE: the mean "
-            "embedding of a block is passed on to the next (Eq. 12 to 14).",
+            "SP: all blocks share one GHN (section 4.3); without, each has a GHN of its own. PE: "
+            "the mean embedding of a block is passed on to the next (Eq. 12 to 14); without, no "
+            "weight depends on another block. The row before has the same measure.",
             paper_note(f"{paper['place']}, over {paper['architectures']} architectures"),
-            bootstrap_note(bootstrap),
+            interval_note(confidence),
         ),
     )
 
 
 def _yes(value: bool) -> str:
     return "yes" if value else "no"
+
+
+def _percent(share: float | None) -> str:
+    return NONE if share is None else f"{100 * share:.1f}%"

@@ -1,0 +1,43 @@
+"""The search's best beside random architectures, all trained as the ground truth is."""
+
+from collections.abc import Mapping, Sequence
+
+from ghn_pipeline.ranking.correlation import Floats
+from ghn_pipeline.report.correlations import title
+from ghn_pipeline.report.paper.claims import Finding, shown
+from ghn_pipeline.report.table import Table
+
+
+def top_table(
+    groups: Mapping[str, tuple[Floats, Floats]],
+    findings: Sequence[Finding],
+    *,
+    scale: str,
+    scale_note: str,
+) -> Table:
+    """Return the table of groups of architectures, with the differences as footnotes.
+
+    Args:
+        groups: by name, accuracies on the test images as fractions, and parameters.
+        findings: the differences.
+        scale: 'paper' for the paper's own scale; any other has `scale_note` in the title.
+        scale_note: the scale in words.
+    """
+    headings = ("Architectures", "Number", "Test accuracy (%)", "Parameters (millions)")
+    return Table(
+        title=title("The search's best", scale, scale_note, "All trained as the ground truth is"),
+        columns=tuple(("", heading) for heading in headings),
+        rows=tuple(
+            (
+                name,
+                str(len(accuracies)),
+                f"{100 * accuracies.mean():.2f} ± {100 * accuracies.std(ddof=1):.2f}",
+                f"{sizes.mean() / 1e6:.3g} ± {sizes.std(ddof=1) / 1e6:.2g}",
+            )
+            for name, (accuracies, sizes) in groups.items()
+        ),
+        footnotes=(
+            "±: standard deviation over architectures.",
+            *(f"Difference, {one.by}: {shown(one)} points (Welch)." for one in findings),
+        ),
+    )
