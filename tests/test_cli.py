@@ -98,7 +98,7 @@ def test_an_unknown_verb_or_name_is_answered_with_the_nearest(workplace):
     for words, near in (
         (["ghn", "defualt"], "ghn/default"),
         (["scores", "ghn/stakced"], "scores/ghn/stacked"),
-        (["scores", "onehsot"], "scores/oneshot"),
+        (["scores", "onehsot/0"], "scores/oneshot/0"),
         (["search", "randm/0"], "search/random/0"),
         (["search", "random/00"], "search/random/0"),
         (["finalists", "tpo/0"], "finalists/top/0"),
@@ -173,7 +173,7 @@ def test_the_locale_does_not_matter(elsewhere):
     [
         (["ghn", "default"], "architectures", "ghn architectures"),
         (["sgd", "0"], "architectures", "ghn architectures"),
-        (["scores", "oneshot"], "oneshot", "ghn oneshot"),
+        (["scores", "oneshot/0"], "oneshot/0", "ghn oneshot 0"),
         (["scores", "ghn/default"], "ghn", "ghn ghn default"),
         (["table4"], "sgd/3", "ghn sgd 3"),
         (["table4"], "scores/ghn", "ghn scores ghn/default"),
@@ -202,8 +202,8 @@ def test_a_missing_artifact_names_the_command_that_makes_it(words, missing, make
 @pytest.mark.parametrize(
     ("words", "changes", "stale", "maker"),
     [
-        (["oneshot"], {"seeds": {"test_architectures": 9}}, "architectures", "ghn architectures"),
-        (["scores", "oneshot"], {"oneshot": {"clip": 1.0}}, "oneshot", "ghn oneshot"),
+        (["oneshot", "0"], {"seeds": {"test_architectures": 9}}, "architectures", "ghn architectures"),
+        (["scores", "oneshot/0"], {"oneshot": {"clip": 1.0}}, "oneshot/0", "ghn oneshot 0"),
         (["table4"], {"sgd": {"epochs": 4}}, "sgd/0", "ghn sgd 0"),
         (["table4"], {"ghn": {"passes": 2}}, "ghn/default", "ghn ghn default"),
         (["table4"], {"proxies": {"batch": 32}}, "scores/proxies", "ghn scores proxies"),
@@ -232,15 +232,15 @@ def test_a_stale_stage_is_named(words, changes, stale, maker, place):
 
 
 def test_a_record_that_is_not_whole_is_named(place):
-    path = place.folder / "results/smoke/oneshot/run.json"
+    path = place.folder / "results/smoke/oneshot/0/run.json"
     path.write_bytes(path.read_bytes()[:100])
-    assert_refused(place.ghn("table4"), "table4", "oneshot/run.json is not whole JSON")
+    assert_refused(place.ghn("table4"), "table4", "oneshot/0/run.json is not whole JSON")
 
 
 def test_an_index_or_name_that_is_not_there(place):
     assert_refused(place.ghn("sgd", "6"), "sgd", "sgd/6", "correlation.architectures")
-    assert_refused(place.ghn("ghn", "big"), "ghn", "ghn/big", "one of ghns")
-    assert_refused(place.ghn("scores", "ghn/big"), "scores", "ghn/big", "one of ghns")
+    assert_refused(place.ghn("ghn", "big"), "ghn", "ghn/big", "one of models")
+    assert_refused(place.ghn("scores", "ghn/big"), "scores", "ghn/big", "one of models")
     assert_refused(place.ghn("short", "99"), "short", "short/99", "finalists.ranks")
 
 
@@ -297,7 +297,7 @@ def test_spoilt_images_are_refused(workplace, copied_data):
         byte = file.read(1)[0]
         file.seek(123_456_789)
         file.write(bytes([byte ^ 1]))
-    for words in (["oneshot"], ["data"]):
+    for words in (["oneshot", "0"], ["data"]):
         done = workplace.ghn(*words)
         assert_refused(done, words[0], "data/cifar10.bin", "data_batch_5", "`ghn data`")
 
@@ -311,7 +311,7 @@ def test_spoilt_images_are_refused(workplace, copied_data):
     assert_refused(done, "ghn", "No such file", "made by `ghn data`: run that first")
 
     copied_data.mkdir()  # not even root can read a folder as a file
-    for words in (["oneshot"], ["data"]):
+    for words in (["oneshot", "0"], ["data"]):
         done = workplace.ghn(*words)
         assert_refused(done, words[0], "cannot read data/cifar10.bin", "Is a directory")
 
@@ -320,11 +320,11 @@ def test_spoilt_images_are_refused(workplace, copied_data):
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(place):
-    old = place.folder / checkpoint_file(config_of(place), "oneshot")
-    new = place.folder / checkpoint_file(config_of(place, CHANGED), "oneshot")
+    old = place.folder / checkpoint_file(config_of(place), "oneshot/0")
+    new = place.folder / checkpoint_file(config_of(place, CHANGED), "oneshot/0")
     assert old != new
     shutil.copy(old, new)
-    done = place.ghn("oneshot", changes=CHANGED)
+    done = place.ghn("oneshot", "0", changes=CHANGED)
     assert_refused(done, "oneshot", new.name, "belongs to another configuration")
 
 

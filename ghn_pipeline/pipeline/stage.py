@@ -161,10 +161,11 @@ class Stage:
         Args:
             chapters: the chapters of a space, to leave out the stages that it lacks.
         """
+        there = set(chapters)
         for entry in self.reads:
             name, _, files = entry.partition(":")
-            of = read_by(name).chapters if chapters else ()
-            if not of or set(of) & set(chapters):
+            of = set(read_by(name).chapters) if there & set(self.chapters) else set()
+            if not of or there & of:
                 yield name, tuple(files.split())
 
 

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     "benchmark",
     reads=(
         "architectures",
-        "ghn/{trained}: run.json",
-        "scores/ghn/{trained}: run.json",
+        "ghn/{first_ghns}: run.json",
+        "scores/ghn/{first_ghns}: run.json",
         "oneshot/{oneshots}: run.json",
         "scores/oneshot/{oneshots}: run.json",
         "scores/proxies: run.json",
@@ -39,9 +39,8 @@ if TYPE_CHECKING:
     ),
     settings=(
         "scale",
-        "ablations",
         "benchmark.top",
-        "correlation.ghns",
+        "finalists.ranks",
         "correlation.selection",
         *INTERVALS,
         "tables",

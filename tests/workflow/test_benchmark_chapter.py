@@ -18,25 +18,25 @@ TINY = {
     "scale": "tiny",
     "images": {"train": 640, "validation": 200, "resolution": 8, "padding": 1},
     "network": {"channels": 4},
-    "ghn": {"epochs": 2, "halve_at": [], "warmup": 3},
-    "ghns": {"seed-0": {}, "seed-1": {"seed": 1}},
-    "oneshot": {"epochs": 1, "halve_at": []},
+    "training": {"epochs": 2, "halve_at": [], "warmup": 3, "seeds": [0, 1]},
+    "oneshot": {"epochs": 1, "warmup": 0, "seeds": [0]},
     "sgd": {"epochs": 1},
     "evaluation": {"batch": 100, "batches": 1, "measure": "flow", "flow": 0.01},
     "correlation": {
-        "ghns": ["seed-0", "seed-1"],
         "drawn": 30,
         "selection": 12,
-        "resamples": 100,
         "steps": [2],
     },
-    "proxies": {"batch": 16, "steps": [2], "network": STACK, "resolution": 16},
+    "proxies": {"batch": 16, "network": STACK, "resolution": 16},
     "benchmark": {"curve": 2, "images": 200},
     "search": {"evaluations": 24, "population": 20, "sample": 5},
     "finalists": {"batch": 20, "norm_batch": 20},
     "tables": {"costs": False},
     "compute": {"workers": 1},
 }
+
+
+GHNS = ("default", "default-1")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_it_runs_to_the_end(made):
             assert (made.folder / f"results/tiny/{name}.{form}").stat().st_size > 0
     assert (made.folder / "results/tiny/benchmark.png").stat().st_size > 10_000
     runs = {run["stage"] for run in read(made, "benchmark.provenance.json")["made_of"]}
-    models = ("ghn/seed-0", "ghn/seed-1", "oneshot")
+    models = ("ghn/default", "ghn/default-1", "oneshot/0")
     scored = {f"scores/{model}" for model in (*models, "proxies", "sgd")}
     assert runs == {"architectures", *models, *scored, "search/random/0"}
 
@@ -75,7 +75,7 @@ def test_what_is_reported_took_part_in_no_choice_and_in_no_training(made, monkey
     )
     assert len(keys_of(made, "architectures")) == 30 and len(keys_of(made, "selection")) == 12
     assert not test & selection
-    trained_on, free = drawn_in_training(made, monkeypatch, in_process, "seed-1")
+    trained_on, free = drawn_in_training(made, monkeypatch, in_process, "default-1")
     assert len(trained_on) > 5 and not trained_on & (test | selection)
     # were they not kept from it, it would have drawn some
     assert free & test and free & selection
@@ -116,7 +116,7 @@ def _digits(block):
 
 
 def test_the_seeds_of_a_ghn_differ_and_each_has_a_curve(made):
-    runs = [read(made, f"ghn/seed-{i}/run.json")["result"] for i in (0, 1)]
+    runs = [read(made, f"ghn/{name}/run.json")["result"] for name in GHNS]
     assert runs[0]["final_loss"] != runs[1]["final_loss"]
     for run in runs:
         steps = run["steps"]
@@ -124,7 +124,7 @@ def test_the_seeds_of_a_ghn_differ_and_each_has_a_curve(made):
         assert all(-1 <= m["spearman"] <= 1 for m in run["measured"].values())
 
 
-@pytest.mark.parametrize("model", ["ghn/seed-0", "oneshot", "sgd"])
+@pytest.mark.parametrize("model", ["ghn/default", "oneshot/0", "sgd"])
 def test_cells_that_compute_the_same_are_scored_once(made, model):
     hashes = [Cell.of_key(key).hash for key in keys_of(made, "architectures")]
     assert len(set(hashes)) < len(hashes)
@@ -150,7 +150,8 @@ def test_proxies_look_at_networks_of_their_own(made):
 
 def test_the_table_says_how_the_methods_were_set(made):
     text = (made.folder / "results/tiny/benchmark.md").read_text(encoding="utf-8")
-    assert "2 of a GHN, 1 of the one-shot model" in text
+    assert "10 steps of 64 images" in text or "steps of 128 images, rate 0.003, " in text
+    assert "as the GHN, except epochs 1, warmup 0, seeds [0]" in text
     assert "batch of 16 images; proxies of images of 16×16, F=6, 2 blocks" in text
     functions = {Cell.of_key(key).hash for key in keys_of(made, "architectures")}
     assert f"of {len(functions)} functions" in text
@@ -171,8 +172,8 @@ def test_precision_of_the_top_by_hand(made):
     def best(values):
         return set(sorted(range(len(values)), key=lambda i: -values[i])[:count])
 
-    scores = [read(made, f"scores/ghn/seed-{i}/run.json")["result"]["values"] for i in (0, 1)]
+    scores = [read(made, f"scores/ghn/{name}/run.json")["result"]["values"] for name in GHNS]
     assert any(best(values["flow"]) != best(values["likelihood"]) for values in scores)
-    for row, measure in (("ghn", "flow"), ("ghn-likelihood", "likelihood")):
+    for row, measure in (("ghn", "flow"), ("ghn/likelihood", "likelihood")):
         found = [len(best(values[measure]) & best(truth)) / count for values in scores]
         assert read(made, "benchmark.json")[row]["precision"] == pytest.approx(sum(found) / 2)

@@ -19,18 +19,17 @@ TINY = {
     "scale": "tiny",
     "images": {"train": 320, "validation": 100, "resolution": 8, "padding": 1},
     "network": {"channels": 4},
-    "ghn": {"nodes": 2, "epochs": 2, "batch": 64, "warmup": 2},
-    "oneshot": {"epochs": 1, "batch": 64, "halve_at": []},
+    "training": {"epochs": 2, "batch": 64, "warmup": 2, "seeds": [0, 1]},
+    "ghn": {"nodes": 2},
+    "oneshot": {"epochs": 1, "seeds": [0]},
     "sgd": {"epochs": 1},
     "evaluation": {"batch": 100, "batches": 1},
     "correlation": {
-        "ghns": ["seed-0", "seed-1"],
         "drawn": 8,
         "selection": 3,
-        "resamples": 100,
         "steps": [2],
     },
-    "proxies": {"batch": 16, "steps": [2]},
+    "proxies": {"batch": 16},
     "benchmark": {"table": "cells.csv", "curve": 1, "images": 100},
     "search": {"evaluations": 12, "population": 10, "sample": 5, "generation": 5},
     "finalists": {"batch": 20, "norm_batch": 20},
@@ -119,11 +118,11 @@ def test_training_sees_no_cell_of_the_table(made, monkeypatch, in_process):
         forbidden_to.append((nodes, forbidden))
         return real(space, nodes, seed, forbidden, **how)
 
-    for kept in (made.folder / "checkpoints/tiny/ghn").glob("seed-1-*"):
+    for kept in (made.folder / "checkpoints/tiny/ghn").glob("default-1-*"):
         kept.unlink()
     monkeypatch.chdir(made.folder)
     monkeypatch.setattr("ghn_pipeline.training.ghn.sampler", spy)
-    in_process("ghn", "seed-1", "--config", "params.yaml", *FILES)
+    in_process("ghn", "default-1", "--config", "params.yaml", *FILES)
     ((nodes, forbidden),) = forbidden_to
     assert nodes == 2  # smaller cells than those that it ranks
     # the twelfth too, which is neither reported nor in the selection
@@ -137,21 +136,21 @@ def test_every_method_is_compared_with_the_accuracies_of_the_table(made):
     )
     accuracy = dict(ROWS)
     true = [accuracy[cell.genotype] for cell in cells_of(made, "architectures")]
-    for method, stage in (("oneshot", "scores/oneshot"), ("sgd-2", "scores/sgd")):
+    for method, stage in (("oneshot", "scores/oneshot/0"), ("sgd-2", "scores/sgd")):
         values = read(made, f"{stage}/run.json")["result"]["values"]
         by = "likelihood" if method == "oneshot" else method
         expected = stats.spearmanr(values[by], true).statistic
         assert found[method]["spearman"] == pytest.approx(expected)
     each = [
-        read(made, f"scores/ghn/seed-{i}/run.json")["result"]["values"]["likelihood"]
-        for i in (0, 1)
+        read(made, f"scores/ghn/{name}/run.json")["result"]["values"]["likelihood"]
+        for name in ("default", "default-1")
     ]
     mean = np.mean([stats.spearmanr(values, true).statistic for values in each])
     assert found["ghn"]["spearman"] == pytest.approx(mean)
 
 
 def test_the_curve_is_measured_on_the_selection(made):
-    run = read(made, "ghn/seed-0/run.json")["result"]
+    run = read(made, "ghn/default/run.json")["result"]
     (measured,) = run["measured"].values()
     assert -1 <= measured["spearman"] <= 1
 
@@ -195,7 +194,7 @@ def test_another_file_makes_all_results_stale(made):
     edges = parsed(ROWS[0][0])
     other = (written([(op, source) for op, source in edges[:6]] + list(edges[:2])), 33.0)
     write_table(made, [other, *ROWS[1:]])
-    for words in (("scores", "proxies"), ("ghn", "seed-0"), ("benchmark",)):
+    for words in (("scores", "proxies"), ("ghn", "default"), ("benchmark",)):
         done = made.run("ghn", *words, "--config", "params.yaml", *FILES)
         assert done.returncode == 1
         assert "stale" in done.stderr and "ghn architectures" in done.stderr

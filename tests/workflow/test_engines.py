@@ -124,10 +124,11 @@ def test_an_ablation_is_one_entry_for_both(workplaces):
 STAGE_OF = {
     "ghn architectures": "architectures",
     "ghn ghn default": "ghn",
-    "ghn oneshot": "oneshot",
+    "ghn oneshot 0": "oneshot",
     "ghn sgd 3": "sgd",
+    "ghn repeat 2": "repeat",
     "ghn scores ghn/default": "scores/ghn",
-    "ghn scores oneshot": "scores/oneshot",
+    "ghn scores oneshot/0": "scores/oneshot",
     "ghn scores proxies": "scores/proxies",
     "ghn scores sgd": "scores/sgd",
     "ghn search random/0": "search",
@@ -138,7 +139,8 @@ STAGE_OF = {
     "ghn finalists best/0": "best",
     "ghn mobile": "mobile",
     **{f"ghn {name}": name for name in ("table1", "table2", "table3", "table4", "ablations")},
-    **{f"ghn {name}": name for name in ("export", "memory", "benchmark")},
+    **{f"ghn {name}": name for name in ("export", "memory", "benchmark", "claims")},
+    "ghn top": "searched_top",
     "ghn anytime top/0": "anytime/top",
     "ghn anytime random/0": "anytime/random",
     "ghn anytime best": "anytime/best",
@@ -256,10 +258,10 @@ def test_one_parameter_reruns_the_same_stages_in_both(reproduced):
     changes.write_text("oneshot: {clip: 4.0}\n", encoding="utf-8")
     back.write_text("oneshot: {clip: 5.0}\n", encoding="utf-8")
     planned = planned_by_snakemake(reproduced, changes)
-    expected = {"oneshot": 1, "scores": 1, "table4": 1}
+    expected = {"oneshot": 1, "scores": 1, "table4": 1, "claims": 1}
     assert {r: n for r, n in planned.items() if r not in ("all", "total")} == expected
     ran = stages_run(reproduced.run("dvc", "repro"))
-    assert ran == {"oneshot", "scores-oneshot", "table4"}
+    assert ran == {"oneshot@0", "scores-oneshot@0", "table4", "claims"}
     # Snakemake has no memory of any of this, and must see it all the same
     assert planned_by_snakemake(reproduced, changes) == {}
     assert planned_by_snakemake(reproduced, back) == planned

@@ -145,7 +145,7 @@ class Run:
         assert self.process.wait(seconds) == 0, self.said()[-5000:]
 
 
-GHN, ONESHOT = "rule_ghn_wildcards_default", "rule_oneshot"
+GHN, ONESHOT = "rule_ghn_wildcards_default", "rule_oneshot_wildcards_0"
 
 
 @pytest.fixture(scope="module")
@@ -155,10 +155,10 @@ def survived(place, cluster):
     # both at once: either may be the first to start, and to end
     ghn, oneshot = run.freeze("ghn", "oneshot")
     run.train("ghn/default", ghn)
-    run.train("oneshot", oneshot)
+    run.train("oneshot/0", oneshot)
     # 1. a training's time is nearly over: told by Slurm, it saves, and the same job starts again
     cluster.run("scontrol", "update", f"JobId={run.job(ONESHOT).id}", "EndTime=now+75")
-    run.wait_for(lambda: "stopped by SIGUSR1" in run.log("oneshot"))  # it is woken by Slurm
+    run.wait_for(lambda: "stopped by SIGUSR1" in run.log("oneshot/0"))  # it is woken by Slurm
     # 2. the controller is away for a while
     cluster.restart_controller(down_seconds=3)
     # 3. somebody cancels a training: Snakemake sends another job
@@ -199,7 +199,7 @@ def test_the_tables_are_those_of_a_quiet_run_on_one_machine(name, survived, fini
     assert a.read_bytes() == b.read_bytes()
 
 
-@pytest.mark.parametrize("model", ["oneshot", "ghn/default", "finalists/top/0"])
+@pytest.mark.parametrize("model", ["oneshot/0", "ghn/default", "finalists/top/0"])
 def test_the_weights_are_the_same(model, survived, finished):
     path = f"results/smoke/{model}/model.pt"
     a, b = (torch.load(p.folder / path, weights_only=True) for p in (survived.place, finished))
@@ -219,12 +219,12 @@ def test_the_work_ran_as_jobs_on_both_nodes(survived):
 
 def test_each_of_it_happened(survived):
     assert {(GHN, "CANCELLED"), (GHN, "PREEMPTED"), (GHN, "NODE_FAIL")} < ends(survived.cluster)
-    assert "stopped by SIGUSR1" in survived.log("oneshot")
-    assert "asked Slurm to start job" in survived.log("oneshot")
+    assert "stopped by SIGUSR1" in survived.log("oneshot/0")
+    assert "asked Slurm to start job" in survived.log("oneshot/0")
     assert "waits for it" in survived.log("ghn/default")
 
 
-@pytest.mark.parametrize("stage", ["ghn/default", "oneshot"])
+@pytest.mark.parametrize("stage", ["ghn/default", "oneshot/0"])
 def test_trainings_went_on_from_their_checkpoints(stage, survived):
     log = survived.log(stage)
     starts = [int(step) for step in re.findall(r"goes on from step (\d+) of", log)]
@@ -253,28 +253,28 @@ def test_a_job_that_ran_out_of_time_without_warning_is_sent_again(place, cluster
     (place.folder / "save.yaml").write_text(
         "compute: {checkpoint_seconds: 0}\noneshot: {clip: 4.0}\n", encoding="utf-8"
     )
-    for path in (place.folder / "checkpoints/smoke").glob("oneshot-*.pt"):
+    for path in (place.folder / "checkpoints/smoke").glob("oneshot/0-*.pt"):
         path.unlink()
     unwarned = "oneshot:slurm_extra=--open-mode=append"  # in the place of its --signal
-    target = "results/smoke/oneshot/model.pt"
+    target = "results/smoke/oneshot/0/model.pt"
     run = Run(place, cluster, "--set-resources", unwarned, "--", target)
-    run.hold("oneshot", "oneshot")
-    saved = run.step("oneshot")
+    run.hold("oneshot/0", "oneshot")
+    saved = run.step("oneshot/0")
     cluster.run("scontrol", "update", f"JobId={run.job(ONESHOT).id}", "EndTime=now")
     run.wait_for(lambda: (ONESHOT, "TIMEOUT") in ends(cluster))
     run.end()
-    assert int(re.findall(r"goes on from step (\d+) of", run.log("oneshot"))[-1]) >= saved
+    assert int(re.findall(r"goes on from step (\d+) of", run.log("oneshot/0"))[-1]) >= saved
 
 
 def test_jobs_ask_for_accelerators(place, cluster, survived):
     (place.folder / "save.yaml").write_text("cpu_is_enough: false\n", encoding="utf-8")
     forced = ("--forcerun", "oneshot", "finalists", "--retries", "0")
-    models = ("results/smoke/oneshot/model.pt", "results/smoke/finalists/top/0/model.pt")
+    models = ("results/smoke/oneshot/0/model.pt", "results/smoke/finalists/top/0/model.pt")
     before = {job.id for job in cluster.known_jobs()}
     run = Run(place, cluster, *forced, "--", *models)
     # the nodes have accelerators in name only, and the jobs say so
     assert run.process.wait(200) != 0
-    for stage in ("oneshot", "finalists/top/0"):
+    for stage in ("oneshot/0", "finalists/top/0"):
         assert "takes weeks without an accelerator" in run.log(stage)
     new = [job for job in cluster.known_jobs() if job.id not in before]
     asked = {job.comment: cluster.run("scontrol", "show", "job", str(job.id)) for job in new}

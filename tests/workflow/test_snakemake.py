@@ -29,11 +29,11 @@ CHAPTERS = (
     *("export/architecture.json", "export/model.pt", "export/model.onnx", "export/figure7.png"),
     *("memory/memory.csv", "memory/memory.png"),
 )
-MODELS = ("oneshot/model.pt", "ghn/default/model.pt")
+MODELS = ("oneshot/0/model.pt", "ghn/default/model.pt")
 TABLE4_RUNS = {f"sgd/{i}" for i in range(5)} | {
-    f"{kind}{model}" for kind in ("", "scores/") for model in ("oneshot", "ghn/default")
+    f"{kind}{model}" for kind in ("", "scores/") for model in ("oneshot/0", "ghn/default")
 }
-TABLE4_RUNS |= {"scores/proxies"}
+TABLE4_RUNS |= {"scores/proxies", "scores/sgd", *(f"repeat/{i}" for i in range(3))}
 ABLATED = ("nodes-5", "synchronous-1", "individual", "stacked")
 EVERY_RUN = (
     TABLE4_RUNS
@@ -48,8 +48,8 @@ def killed(tmp_path_factory, finished):
     """A copy that trains both models again; the GHN is killed in the middle, then run again."""
     place = finished.copy_to(tmp_path_factory.mktemp("killed") / "place")
     # the engine remakes an earlier stage only for a later one that is missing
-    trained = ("ghn default", "oneshot")
-    for words in (*trained, "scores ghn/default", "scores oneshot", "table4"):
+    trained = ("ghn default", "oneshot 0")
+    for words in (*trained, "scores ghn/default", "scores oneshot/0", "table4"):
         take_away(place, trials.stage(words))
     # a store that does not answer must not change a result either
     del place.environment[WHEN]
@@ -183,8 +183,11 @@ def test_the_weights_are_the_same(name, finished, killed):
 
 # ---- what is made anew ---------------------------------------------------------------------------
 
-TABLES = {"table1": 1, "table2": 1, "table3": 1, "table4": 1}
-TRUTH = {"sgd": 5, "table4": 1, "ablations": 1}
+TABLES = {"table1": 1, "table2": 1, "table3": 1, "table4": 1, "claims": 1}
+TRUTH = {
+    **{"sgd": 5, "repeat": 3, "scores": 1},
+    **{"table4": 1, "ablations": 1, "top": 1, "claims": 1},
+}
 WINNER = {**{"winner": 1, "finalists": 1, "table2": 1, "export": 1, "mobile": 1, "table3": 1}}
 SEARCH = {
     **{"search": 2, "search_curves": 1, "short": 1, **WINNER},
@@ -197,14 +200,19 @@ SEARCH = {
     [
         ({"compute": {"log_seconds": 9, "threads": 2, "checkpoint_seconds": 9}}, {}),
         ({"tables": {"costs": True}}, TABLES),
-        ({"seeds": {"bootstrap": 9}}, {"table4": 1, "ablations": 1}),
+        (
+            {"correlation": {"confidence": 0.9}},
+            {"table4": 1, "ablations": 1, "top": 1, "claims": 1},
+        ),
         ({"sgd": {"epochs": 4}}, {**TRUTH, "short": 1, **WINNER}),
         # one of the five has passes of its own
         ({"ghn": {"passes": 2}}, {
-            "ghn": 4, "scores": 4, "table4": 1, "ablations": 1, "memory": 1, **SEARCH
+            **{"ghn": 4, "scores": 4, "table4": 1, "ablations": 1, "memory": 1},
+            **{"top": 1, "claims": 1},
+            **SEARCH,
         }),
         ({"images": {"padding": 2}}, {
-            **TRUTH, "ghn": 5, "oneshot": 1, "scores": 7, **SEARCH
+            **TRUTH, "ghn": 5, "oneshot": 1, "scores": 8, **SEARCH
         }),
         ({"search": {"population": 3}}, {"search": 1, "search_curves": 1}),
         ({"mobile": {"epochs": 9}}, {"mobile": 1, "table3": 1}),
@@ -269,7 +277,7 @@ def test_faults_of_the_configuration_end_it_with_their_message(workplace):
         ("nasbench201", "results/nasbench201/memory/memory.csv", "memory", "benchmark", "quick"),
         ("anytime-smoke", "transfer", "transfer", "anytime", "quick"),
         ("anytime-smoke", "ablations", "ablations", "anytime", "quick"),
-        ("anytime-smoke", "results/anytime-smoke/oneshot/run.json", "correlation", "it", "quick"),
+        ("anytime-smoke", "results/anytime-smoke/oneshot/0/run.json", "correlation", "it", "quick"),
         ("anytime-smoke", "results/anytime-smoke/scores/proxies/run.json", "", "it", "quick"),
         ("anytime-smoke", "benchmark", "benchmark", "anytime", "nasbench201"),
         ("smoke", "anytime_prediction", "anytime_prediction", "ablations", "anytime-quick"),

@@ -12,7 +12,7 @@ from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.system.files import digest
 
 ALL = [
-    *("architectures", "ghn", "oneshot", "sgd", "scores/ghn", "scores/oneshot"),
+    *("architectures", "ghn", "oneshot", "sgd", "repeat", "scores/ghn", "scores/oneshot"),
     *(
         "scores/proxies",
         "scores/sgd",
@@ -25,42 +25,51 @@ ALL = [
         "winner",
         "top",
         "best",
+        "searched_top",
     ),
     *("table1", "table2", "export", "mobile", "table3"),
     *("anytime/top", "anytime/random", "anytime/best", "anytime/msdnet", "anytime_curves"),
     "memory",
+    "claims",
 ]
 
 
+#: The tables and figures with findings about the paper's claims, in this space.
+WITH_FINDINGS = {"table4", "ablations", "searched_top", "memory"}
+
+
 def only(*stages):
-    """The stages in their order."""
-    return [stage for stage in ALL if stage in stages]
+    """The stages in their order, and the page of claims if one of them has findings."""
+    page = ["claims"] if WITH_FINDINGS & set(stages) else []
+    return [stage for stage in ALL if stage in (*stages, *page)]
 
 
 OF_SEARCH = ("anytime/top", "anytime/best", "anytime_curves")
 ANYTIME = only(*OF_SEARCH, "anytime/random", "anytime/msdnet")
 WINNER = ("winner", "best", "table2", "export", "mobile", "table3")
-SHORT = ("short", *WINNER)
+SHORT = ("short", "searched_top", *WINNER)
 SEARCH = ("search", "benchmark", "search_curves", "top", "table1", *SHORT, *OF_SEARCH)
 SCORED = ("scores/ghn", "table4", "ablations", *SEARCH)
-NOT_MEMORY = only(*ALL[:-1])
+NOT_MEMORY = [stage for stage in ALL if stage != "memory"]
 PROXIES = only("scores/proxies", "benchmark", "table4")
 STACK = {"blocks": 15, "channels": 16, "reductions": [6, 11], "stem_multiplier": 1}
 # trained from scratch, by the recipe of the ground truth
-FEW_STEPS = ("scores/sgd", "benchmark")
+FEW_STEPS = ("scores/sgd", "benchmark", "table4")
 TRAININGS = NOT_MEMORY[1:]
 # a baseline belongs to no search space
 OF_SPACE = [stage for stage in ALL if stage != "anytime/msdnet"]
+DRAWN = [stage for stage in OF_SPACE if stage != "memory"]
 SEARCHING = only("ghn", "oneshot", "scores/oneshot", *SCORED)
 GHN = only("ghn", *SCORED)
-GHN_AND_MEMORY = [*GHN, "memory"]  # which is measured with the first GHN
+GHN_AND_MEMORY = only(*GHN, "memory")  # which is measured with the first GHN
+BOTH = only(*SEARCHING, "memory")
 ONESHOT = only("oneshot", "scores/oneshot", "benchmark", "table4")
-TRUTH = ("sgd", "table4", "ablations")
+TRUTH = ("sgd", "repeat", "table4", "ablations", "searched_top")
 FINALISTS = ("top", "table1", "best", "table2", "export")
 BEST = only("best", "table2", "export")
 MOBILE = only("mobile", "table3")
-TABLES = only("table1", "table2", "table3", "table4", "ablations", "benchmark")
-COMPARED = only("table4", "ablations", "benchmark")
+TABLES = ("table1", "table2", "table3", "table4", "ablations", "benchmark", "searched_top")
+COMPARED = ("table4", "ablations", "benchmark", "searched_top")
 
 OF_DENSENET = {"channels": 3, "growth": 3, "bottleneck": 3, "reduction": 0.25}
 
@@ -74,7 +83,7 @@ TABLE = [
     ("data.local", "/copy", []),
     ("images.train", 576, TRAININGS),
     ("images.validation", 300, TRAININGS),
-    ("images.resolution", 16, [*TRAININGS, "memory"]),
+    ("images.resolution", 16, only(*TRAININGS, "memory")),
     ("images.padding", 2, TRAININGS),
     ("space.nodes", 4, OF_SPACE),
     ("space.max_inputs", 1, OF_SPACE),
@@ -88,22 +97,20 @@ TABLE = [
     ("ghn.embedding", 16, GHN_AND_MEMORY),
     ("ghn.message_hidden", 16, GHN_AND_MEMORY),
     ("ghn.hypernetwork_hidden", 16, GHN_AND_MEMORY),
-    ("ghn.epochs", 4, GHN_AND_MEMORY),
-    ("ghn.batch", 32, GHN_AND_MEMORY),
-    ("ghn.learning_rate", 0.01, GHN_AND_MEMORY),
-    ("ghn.halve_at", [2], GHN_AND_MEMORY),
-    ("ghn.clip", 1.0, GHN_AND_MEMORY),
     ("ghn.positions", True, GHN_AND_MEMORY),
     ("ghn.fewer_nodes", True, GHN_AND_MEMORY),
-    ("ghn.operation_weights", {"conv_1x1": 2}, GHN_AND_MEMORY),
-    ("ghn.warmup", 10, GHN_AND_MEMORY),
-    ("ghn.average", 0.9, GHN_AND_MEMORY),
-    ("ghn.seed", 1, GHN_AND_MEMORY),
-    ("oneshot.epochs", 3, ONESHOT),
-    ("oneshot.batch", 32, ONESHOT),
-    ("oneshot.learning_rate", 0.01, ONESHOT),
-    ("oneshot.halve_at", [], ONESHOT),
-    ("oneshot.clip", 1.0, ONESHOT),
+    # the GHN and the one-shot model share their training
+    ("training.epochs", 4, BOTH),
+    ("training.batch", 32, BOTH),
+    ("training.learning_rate", 0.01, BOTH),
+    ("training.halve_at", [2], BOTH),
+    ("training.clip", 1.0, BOTH),
+    ("training.operation_weights", {"conv_1x1": 2}, BOTH),
+    ("training.warmup", 10, BOTH),
+    ("training.average", 0.9, BOTH),
+    # a further seed leaves the first as it is
+    ("training.seeds", [0, 1], only("table4", "ablations", "benchmark")),
+    ("oneshot", {"clip": 1.0}, ONESHOT),
     # the short training of the search's best is that of the ground truth
     ("sgd.epochs", 4, only(*TRUTH, *SHORT, *FEW_STEPS)),
     ("sgd.batch", 32, only(*TRUTH, *SHORT, *FEW_STEPS)),
@@ -114,32 +121,31 @@ TABLE = [
     (
         "evaluation.batch",
         50,
-        only("sgd", "scores/oneshot", "scores/sgd", "anytime/random", "anytime/msdnet", *SCORED),
+        only(*TRUTH, "scores/oneshot", "scores/sgd", "anytime/random", "anytime/msdnet", *SCORED),
     ),
-    ("evaluation.batches", 1, only("sgd", "scores/oneshot", "scores/sgd", *SCORED)),
+    ("evaluation.batches", 1, only("scores/oneshot", "scores/sgd", *SCORED)),
     ("evaluation.measure", "likelihood", only("scores/oneshot", *SCORED)),
     # what is done of a scoring is kept by groups
     ("evaluation.together", 3, only("scores/oneshot", "scores/sgd", *PROXIES, *SCORED)),
-    ("correlation.drawn", 7, OF_SPACE[:-1]),
-    ("correlation.architectures", 6, only("table4", "ablations")),
-    ("correlation.steps", [5], only(*TRUTH)),
-    ("correlation.resamples", 300, only(*COMPARED, "anytime_curves")),
+    ("correlation.drawn", 7, DRAWN),
+    ("correlation.architectures", 6, only("table4", "ablations", "searched_top")),
+    ("correlation.repeats", 2, only("table4")),
+    ("correlation.steps", [5], only(*FEW_STEPS)),
     ("correlation.confidence", 0.9, only(*COMPARED, "anytime_curves")),
     ("proxies.batch", 32, PROXIES),
-    ("proxies.steps", [5], only(*FEW_STEPS)),
     ("benchmark.top", 0.2, ["benchmark"]),
-    ("benchmark.images", 100, GHN),
-    ("ablations.figure5a", ["nodes-5"], ["ablations"]),
-    ("ablations.figure5b", ["default"], ["ablations"]),
-    ("ablations.table5", ["default"], ["ablations"]),
-    ("search.seeds", [0, 7], ["search_curves"]),
+    ("benchmark.images", 100, SEARCHING),
+    ("ablations.figure5a", ["nodes-5"], only("ablations")),
+    ("ablations.figure5b", ["default"], only("ablations")),
+    ("ablations.table5", ["default"], only("ablations")),
+    ("search.seeds", [0, 7], only("search_curves", "benchmark")),
     ("search.evaluations", 13, only(*SEARCH)),
     # the random search, which chooses the finalists, has none of these
     ("search.population", 5, ["search_curves"]),
     ("search.sample", 3, ["search_curves"]),
     ("search.generation", 3, ["search_curves"]),
     # which of them are trained, not how
-    ("finalists.ranks", [0, 1], only("table1", *WINNER)),
+    ("finalists.ranks", [0, 1], only("table1", "searched_top", "benchmark", *WINNER)),
     ("finalists.seeds", [0, 4], ["table2"]),
     ("finalists.workers", 8, only(*FINALISTS)),
     ("finalists.epochs", 3, only(*FINALISTS)),
@@ -201,14 +207,13 @@ TABLE = [
     ("anytime.momentum", 0.5, ANYTIME),
     ("anytime.nesterov", False, ANYTIME),
     ("anytime.weight_decay", 0.0, ANYTIME),
-    ("memory.nodes", [2, 4], ["memory"]),
+    ("memory.nodes", [2, 4], only("memory")),
     ("tables.costs", True, only("table1", "table2", "table3", "table4", "benchmark")),
     ("seeds.split", 9, TRAININGS),
-    ("seeds.test_architectures", 9, OF_SPACE[:-1]),
+    ("seeds.test_architectures", 9, DRAWN),
     ("seeds.training_architectures", 9, SEARCHING),
     ("seeds.data_order", 9, TRAININGS),
     ("seeds.initialisation", 9, TRAININGS),
-    ("seeds.bootstrap", 9, only(*COMPARED, "anytime_curves")),
     ("seeds.search", 9, only(*SEARCH)),
     ("compute.device", "cpu", []),
     ("compute.threads", 2, []),
@@ -236,9 +241,9 @@ PUBLISHED = {
     "evaluation.flow": 0.001,
 }
 ITS_OWN = [
-    ("correlation.selection", 3, OF_SPACE[:-1]),
+    ("correlation.selection", 3, DRAWN),
     # the learning curve is measured, and recorded, by the training
-    ("benchmark.curve", 2, GHN),
+    ("benchmark.curve", 2, SEARCHING),
     ("evaluation.flow", 0.002, only("scores/oneshot", *SCORED)),
     ("proxies.network", STACK, PROXIES),
     ("proxies.resolution", 32, PROXIES),
@@ -268,20 +273,24 @@ WITH_EXITS = {
 OF_EXITS = [
     ("space.exits", 4, OF_SPACE),
     ("evaluation.budgets", [1.0, 3.0], only("scores/oneshot", *SCORED)),
-    ("anytime.rivals", ["msdnet"], ["anytime_curves"]),
+    ("anytime.rivals", ["msdnet"], ["anytime_curves", "claims"]),
 ]
-ABLATED = only("benchmark", "ablations")
+ABLATED = only("ablations")
 SHARED_OUT = {"finalists.processes": 1, "finalists.nodes": 1}
 
 STAGES = {
     **{stage: stage for stage in ALL},
     "ghn": "ghn/default",
+    "oneshot": "oneshot/0",
     "sgd": "sgd/3",
+    "repeat": "repeat/1",
     "scores/ghn": "scores/ghn/default",
+    "scores/oneshot": "scores/oneshot/0",
     "search": "search/random/0",
     "short": "short/0",
     "top": "finalists/top/0",
     "best": "finalists/best/0",
+    "searched_top": "top",
     "anytime/top": "anytime/top/0",
     "anytime/random": "anytime/random/0",
 }
@@ -314,7 +323,7 @@ def test_the_content_of_a_table_changes_everything_and_its_path_nothing(
         digests(configured({**LISTED, "benchmark.table": f"{name}.csv"}))
         for name in ("cells", "others", "copy")
     )
-    assert [stage for stage in ALL if before[stage] != other[stage]] == OF_SPACE[:-1]
+    assert [stage for stage in ALL if before[stage] != other[stage]] == DRAWN
     assert before == copy
     Path("copy.csv").write_text("another", encoding="utf-8")
     assert digests(configured({**LISTED, "benchmark.table": "copy.csv"})) == other
@@ -403,4 +412,4 @@ def test_the_three_scales_share_no_results(pytestconfig):
     root = pytestconfig.rootpath
     presets = ([], ["presets/quick.yaml"], ["presets/smoke.yaml"])
     configs = [load([root / "params.yaml", *(root / p for p in files)]) for files in presets]
-    assert len({result_folder(config, "oneshot") for config in configs}) == 3
+    assert len({result_folder(config, "oneshot/0") for config in configs}) == 3
