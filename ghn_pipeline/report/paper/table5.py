@@ -8,6 +8,7 @@ from ghn_pipeline.report.correlations import (
     MEASURED,
     NONE,
     NOT_RUN,
+    PAPERS,
     cells,
     columns,
     interval_note,
@@ -73,12 +74,15 @@ def table5(
         if key not in printed and key not in found:
             continue
         one = found.get(key)
-        for by in one.correlations if one else ["accuracy"]:
+        for by in one.correlations if one else [PAPERS]:
             rows.append(
                 (
                     *(NAMES[key] + MEASURED[by], *map(_yes, key)),
                     *((str(one.seeds), _percent(one.difference)) if one else (NOT_RUN,) * 2),
-                    *cells(one.correlations[by] if one else None, printed.get(key)),
+                    *cells(
+                        one.correlations[by] if one else None,
+                        printed.get(key) if by == PAPERS else None,
+                    ),
                     *(_ahead(one.ahead.get(by)) if one else (NOT_RUN,) * 2),
                 )
             )
