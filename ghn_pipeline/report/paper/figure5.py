@@ -174,7 +174,7 @@ def _drawn(
         f"bars: {setting.confidence:.0%} interval; "
         f"stars: the paper's N={_paper('nodes')}, T={_paper('passes')}"
     )
-    figure.suptitle(titled([f"{heading}; {marks}"], small, width=70 * len(measures)), fontsize=11)
+    figure.suptitle(titled([heading, marks], small, width=65 * len(measures)), fontsize=11)
     panels[0].set_ylabel("Pearson R", fontsize=12)
     for axes, by in zip(panels, measures, strict=True):
         axes.set_title(f"ranked by {by}", fontsize=11)
