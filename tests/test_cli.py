@@ -202,7 +202,12 @@ def test_a_missing_artifact_names_the_command_that_makes_it(words, missing, make
 @pytest.mark.parametrize(
     ("words", "changes", "stale", "maker"),
     [
-        (["oneshot", "0"], {"seeds": {"test_architectures": 9}}, "architectures", "ghn architectures"),
+        (
+            ["oneshot", "0"],
+            {"seeds": {"test_architectures": 9}},
+            "architectures",
+            "ghn architectures",
+        ),
         (["scores", "oneshot/0"], {"oneshot": {"clip": 1.0}}, "oneshot/0", "ghn oneshot 0"),
         (["table4"], {"sgd": {"epochs": 4}}, "sgd/0", "ghn sgd 0"),
         (["table4"], {"ghn": {"passes": 2}}, "ghn/default", "ghn ghn default"),

@@ -10,6 +10,7 @@ import io
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -19,8 +20,10 @@ import yaml
 from ghn_pipeline.pipeline import findings, record
 from ghn_pipeline.pipeline.stage import Job, Stage, inputs, needed
 from ghn_pipeline.report.paper import claims_page
-from ghn_pipeline.report.paper.claims import Finding
+from ghn_pipeline.report.paper.claims import Finding, claims
+from ghn_pipeline.settings import plain_yaml
 from ghn_pipeline.settings.config import Config, load
+from ghn_pipeline.system.compute import cores
 from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.system.files import write_atomically
 
@@ -97,19 +100,25 @@ def remake() -> Sequence[Finding]:
     there = scales()
     if not there:
         raise UserError(f"there is no {FOLDER}/SCALE. `ghn keep` makes it from results.")
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ProcessPoolExecutor(cores()) as pool:
         older = {
             scale: said for scale, said in zip(there, pool.map(_remake, there), strict=True) if said
         }
     found = [one for scale in there for one in findings.read(FOLDER / scale)]
     remarks: dict[int, str] = {}
     for scale in there:
-        path = FOLDER / scale / REMARKS
-        said = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
-        for number, text in said.items():
+        for number, text in _remarks(scale).items():
             remarks[number] = " ".join(filter(None, [remarks.get(number), f"{scale}: {text}"]))
     claims_page.write(found, FOLDER / "claims", older, dict(sorted(remarks.items())))
     return found
+
+
+def _remarks(scale: str) -> dict[int, str]:
+    path = FOLDER / scale / REMARKS
+    said = plain_yaml.read(path) if path.exists() else {}
+    if not isinstance(said, dict) or not set(said) <= set(claims()):
+        raise UserError(f"{path} must be a mapping from the numbers of claims to remarks on them.")
+    return said
 
 
 def _remake(scale: str) -> str:
@@ -149,7 +158,11 @@ def _unpack(folder: Path, target: Path) -> None:
             continue
         place.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".gz":
-            place.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+            try:
+                content = gzip.decompress(path.read_bytes())
+            except (OSError, EOFError, zlib.error) as error:
+                raise UserError(f"{path} is damaged ({error}). Get it again from git.") from error
+            place.with_suffix("").write_bytes(content)
         else:
             shutil.copy(path, place)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ghn_pipeline.report.paper.claims import Finding, from_json, to_json
 from ghn_pipeline.settings.config import Config
+from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.system.files import read_json, write_atomically
 
 SUFFIX = ".findings.json"
@@ -28,5 +29,13 @@ def read(folder: Path) -> list[Finding]:
         UserError: a file is damaged.
     """
     files = sorted(folder.rglob(f"*{SUFFIX}"))
-    found = [one for file in files for one in from_json(read_json(file, "ghn claims"))]
-    return sorted(found, key=lambda one: one.claim)
+    return sorted((one for file in files for one in _of(file)), key=lambda one: one.claim)
+
+
+def _of(file: Path) -> list[Finding]:
+    try:
+        return from_json(read_json(file, "ghn claims"))
+    except (AttributeError, TypeError) as error:
+        raise UserError(
+            f"{file} holds no findings ({error}). Make the table or figure beside it again."
+        ) from error

@@ -27,7 +27,7 @@ def test_the_space_is_the_one_that_is_named(configured: Any) -> None:
 
 
 def test_ghns_of_other_seeds_start_from_other_weights(configured: Any) -> None:
-    config = configured({"ghns": {"again": {}, "other": {"seed": 1}}})
+    config = configured({"ghns": {"again": {}, "other": {"seeds": [1]}}})
     first, again, other = (
         build.untrained(config, f"ghn/{name}").state_dict()
         for name in ("default", "again", "other")
@@ -35,6 +35,18 @@ def test_ghns_of_other_seeds_start_from_other_weights(configured: Any) -> None:
     for name, weight in first.items():
         assert torch.equal(weight, again[name])
     assert not torch.equal(first["embedding.weight"], other["embedding.weight"])
+
+
+def test_one_shot_models_of_other_seeds_start_from_other_weights(configured: Any) -> None:
+    config = configured({"oneshot": {"seeds": [0, 1]}})
+    first, again, other = (
+        build.untrained(config, f"oneshot/{seed}").state_dict() for seed in (0, 0, 1)
+    )
+    drawn = [name for name, weight in first.items() if weight.unique().numel() > 2]
+    assert drawn
+    for name, weight in first.items():
+        assert torch.equal(weight, again[name])
+        assert name not in drawn or not torch.equal(weight, other[name])
 
 
 def test_the_mobile_space_stacks_the_same_blocks_in_another_way(configured: Any) -> None:
@@ -48,7 +60,7 @@ def test_the_mobile_space_stacks_the_same_blocks_in_another_way(configured: Any)
     assert spaces.mobile_space(config, images).classes == 3
 
 
-@pytest.mark.parametrize("stage", ["ghn/default", "oneshot"])
+@pytest.mark.parametrize("stage", ["ghn/default", "oneshot/0"])
 def test_weights_that_are_not_finite_score_nothing(
     configured: Any, monkeypatch: pytest.MonkeyPatch, stage: str, tmp_path: Path
 ) -> None:

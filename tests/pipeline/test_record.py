@@ -18,9 +18,11 @@ from ghn_pipeline.settings.config import Config
 from ghn_pipeline.system.errors import UserError
 
 STAGES = {
-    **{kind: kind for kind in ("architectures", "oneshot", "winner", "mobile", "memory", "export")},
+    **{kind: kind for kind in ("architectures", "winner", "mobile", "memory", "export")},
     "ghn": "ghn/default",
+    "oneshot": "oneshot/0",
     "sgd": "sgd/3",
+    "repeat": "repeat/0",
     "short": "short/0",
     "scores": "scores/ghn/default",
     "search": "search/random/0",
@@ -60,27 +62,28 @@ def test_a_record_is_read_back(kind: str, configured: Any) -> None:
 @pytest.mark.parametrize("damage", [b"", b"weightz", b"weights+"])
 def test_an_output_that_is_not_what_was_written_is_refused(damage: bytes, configured: Any) -> None:
     config = configured()
-    folder = finish(config, "oneshot", files=FILES)
+    folder = finish(config, "oneshot/0", files=FILES)
     (folder / "model.pt").write_bytes(damage)
-    said = r"oneshot/model\.pt is not the file that was written.*`ghn oneshot` again"
+    said = r"oneshot/0/model\.pt is not the file that was written.*`ghn oneshot 0` again"
     with pytest.raises(UserError, match=said):
-        record.output(config, "oneshot", "model.pt")
+        record.output(config, "oneshot/0", "model.pt")
     (folder / "model.pt").unlink()
-    with pytest.raises(UserError, match=r"cannot read .*`ghn oneshot`: run that first"):
-        record.output(config, "oneshot", "model.pt")
-    with pytest.raises(UserError, match=r"oneshot has no other\.pt"):
-        record.output(config, "oneshot", "other.pt")
+    with pytest.raises(UserError, match=r"cannot read .*`ghn oneshot 0`: run that first"):
+        record.output(config, "oneshot/0", "model.pt")
+    with pytest.raises(UserError, match=r"oneshot/0 has no other\.pt"):
+        record.output(config, "oneshot/0", "other.pt")
 
 
 #: {kind: changes of its result, each of them impossible}
 IMPOSSIBLE: dict[str, list[dict[str, Any]]] = {
     "sgd": [
-        {"measured": {"30": {"final": 9.9}}},
-        {"measured": {"30": {"final": -3}}},
-        {"measured": {"30": {"accuracy": 0.5}}},  # no final
-        {"measured": {"10": {"accuracy": 0.5}}},
-        {"measured": {"40": {"final": 0.5}}},  # after the last step
-        {"measured": {"x": {"final": 0.5}}},
+        {"measured": {"30": {"validation": 0.5, "test": 9.9}}},
+        {"measured": {"30": {"validation": -3, "test": 0.5}}},
+        {"measured": {"30": {"validation": 0.5}}},  # no test
+        {"measured": {"30": {"test": 0.5}}},
+        {"measured": {"10": {"validation": 0.5, "test": 0.5}}},  # on the way
+        {"measured": {"40": {"validation": 0.5, "test": 0.5}}},  # after the last step
+        {"measured": {"x": {"validation": 0.5, "test": 0.5}}},
         {"measured": []},
         {"hash": "no hash"},
         {"steps": "30"},
@@ -97,6 +100,7 @@ IMPOSSIBLE: dict[str, list[dict[str, Any]]] = {
         {"mean": {"accuracy": -3}},
         {"hashes": []},
         {"seconds_each": {"accuracy": -1}},
+        {"block_difference": -0.1},
     ],
     "finalists": [{"measured": {"20": {"validation": 0.4}}}, {"parameters": 0}],
     "anytime": [{"spent": [1, 2]}, {"spent": []}],
@@ -134,7 +138,7 @@ def test_a_number_that_is_not_finite_is_not_written(value: float, configured: An
 @pytest.mark.parametrize(
     "changes",
     [
-        {"result.measured.10.accuracy": 0.21},  # possible, and not what was measured
+        {"result.measured.30.test": 0.21},  # possible, and not what was measured
         {"accelerator_seconds": 1.0},
         {"settings.split": 7},
         {"commit": "another"},

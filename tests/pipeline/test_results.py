@@ -14,18 +14,18 @@ from stage_results import finish, listed
 
 from ghn_pipeline.model.graph import Block
 from ghn_pipeline.pipeline import results, spaces
+from ghn_pipeline.pipeline.stage import Job, find
 from ghn_pipeline.pipeline.stage import command as maker_of
-from ghn_pipeline.ranking.proxies import PROXIES
 from ghn_pipeline.settings.config import Config
-from ghn_pipeline.stages import correlation
 from ghn_pipeline.system.errors import UserError
 
 # ---- which command makes what ------------------------------------------------------------------
 
 #: {command: stage} of every stage with a record, by DVC's graph, as {"ghn sgd X": "sgd/X"}
 MAKERS = {
-    re.sub(r"\$\{[^}]*\}", "X", stage["cmd"]): re.sub(r"\$\{item[^}]*\}", "X", found[1])
-    for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
+    re.sub(r"\$\{[^}]*\}", "X", stage["cmd"]): re.sub(r"\$\{(item|key)[^}]*\}", "X", found[1])
+    for one in yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
+    for stage in [one.get("do", one)]
     for out in stage["outs"]
     if (found := re.fullmatch(r"results/\$\{scale\}/(.*)/run\.json", str(out)))
 }
@@ -34,7 +34,8 @@ MAKERS = {
 def test_there_are_records_of_all_kinds() -> None:
     kinds = {stage.partition("/")[0] for stage in MAKERS.values()}
     assert kinds == {
-        *("architectures", "ghn", "oneshot", "sgd", "scores", "search", "short", "winner"),
+        *("architectures", "ghn", "oneshot", "sgd", "repeat", "scores", "search", "short"),
+        "winner",
         *("finalists", "mobile", "memory", "export"),
     }
 
@@ -198,48 +199,13 @@ def test_one_more_selected_makes_what_was_drawn_stale(
         results.architectures_of(configured({**DRAWN, "correlation.selection": 7}))
 
 
-# ---- what tables and figures are made of -------------------------------------------------------
-
-HASHES = [letter * 16 for letter in "abcde"]
-MORE = ["f" * 16, "0" * 16]
+# ---- what no longer belongs together -----------------------------------------------------------
 
 
-def finish_comparison(config: Config, hashes: dict[str, list[str]]) -> None:
-    """Write five trained networks, and models with the scores of the architectures `hashes`."""
-    for i, name in enumerate(HASHES):
-        measured = {10: {"accuracy": 0.1 * i, "seconds": 1.0}, 30: {"final": 0.2 * i}}
-        finish(config, f"sgd/{i}", {"hash": name, "measured": measured})
-    for model, scored in hashes.items():
-        # of more than are trained
-        accuracies = [0.5, 0.6, 0.7, 0.8, 0.9, 0.0, 0.0]
-        result = {
-            "hashes": [*scored, *MORE],
-            "mean": {"accuracy": 0.5},
-            "values": {"accuracy": accuracies},
-        }
-        finish(config, f"scores/{model}", result, inputs=WEIGHTS)
-        weigh(config, model)
-
-
-def finish_proxies(config: Config, hashes: list[str]) -> None:
-    """Write what each proxy makes of the architectures: its place among the proxies, and theirs."""
-    values = {name: [10.0 * i + j for j in range(len(hashes))] for i, name in enumerate(PROXIES)}
-    result = {
-        "hashes": hashes,
-        "mean": dict.fromkeys(PROXIES, 0.0),
-        "values": values,
-        "seconds_each": {name: float(i) for i, name in enumerate(PROXIES)},
-    }
-    finish(config, "scores/proxies", result)
-
-
-def test_scores_of_weights_that_are_no_more_are_refused(configured: Any) -> None:
+def test_a_search_by_weights_that_are_no_more_is_refused(configured: Any) -> None:
     config = configured()
-    finish_comparison(config, {"ghn/default": HASHES})
     search(config, [0.5, 0.4])
     weigh(config, "ghn/default", b"trained once more")
-    with pytest.raises(UserError, match=r"scores/ghn/default was made with .* replaced"):
-        results.ghn_pairs(config, ["default"])
     with pytest.raises(UserError, match=r"`ghn search random/0` again"):
         results.finalist(config, "top", 0)
 
@@ -253,40 +219,32 @@ def test_a_training_of_another_architecture_is_refused(configured: Any) -> None:
         results.trained_on(config, "short/0", blocks[1])
 
 
-def test_an_ablation_is_held_against_the_same_truth(configured: Any) -> None:
-    config = configured()
-    finish_comparison(config, {"ghn/default": HASHES, "ghn/stacked": HASHES})
-    pairs, made_of = results.ghn_pairs(config, ["default", "stacked"])
-    assert list(pairs) == ["default", "stacked"]
-    for predicted, truth in pairs.values():
-        assert list(predicted) == [0.5, 0.6, 0.7, 0.8, 0.9]
-        assert list(truth) == pytest.approx([0.0, 0.2, 0.4, 0.6, 0.8])
-    assert len(made_of) == 5 + 2
+# ---- the accuracies of trainings ---------------------------------------------------------------
 
 
-def test_scores_of_other_architectures_are_refused(configured: Any) -> None:
-    config = configured()
-    finish_comparison(config, {"ghn/default": HASHES, "oneshot": HASHES[::-1]})
-    with pytest.raises(UserError, match=r"scores/oneshot .* different architectures"):
-        correlation.table4_rows(config)
-    finish_comparison(config, {"oneshot": HASHES})
-    finish_proxies(config, HASHES[::-1])
-    with pytest.raises(UserError, match=r"scores/proxies .* different architectures"):
-        correlation.table4_rows(config)
+@pytest.mark.parametrize("on_test", [[0.1, 0.2, 0.9], [0.9, 0.2, 0.1]])
+def test_the_winner_is_chosen_by_validation_images_alone(
+    configured: Any, on_test: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ghn_pipeline.pipeline.tracking.done", lambda folder: None)
+    config = configured({"finalists.ranks": [0, 1, 2]})
+    blocks = search(config, [0.7, 0.6, 0.5])
+    for rank, (validation, test) in enumerate(zip([0.3, 0.5, 0.4], on_test, strict=True)):
+        measured = {30: {"validation": validation, "test": test, "seconds": 1.0}}
+        finish(config, f"short/{rank}", {"hash": blocks[rank].hash, "measured": measured})
+    find(config, "winner")[0].work(Job(config, "winner", []))
+    assert results.winner(config) == blocks[1]
+    found = json.loads(Path("results/smoke/winner/run.json").read_text(encoding="utf-8"))["result"]
+    assert found["of"] == {"0": 0.3, "1": 0.5, "2": 0.4}
 
 
-def test_table_4_has_the_rows_of_all_methods_of_the_trained_architectures(configured: Any) -> None:
-    config = configured()
-    finish_comparison(config, {"ghn/default": HASHES, "oneshot": HASHES})
-    finish_proxies(config, [*HASHES, *MORE])
-    rows, made_of = correlation.table4_rows(config)
-    assert list(rows) == ["sgd-10", "oneshot", "ghn", *PROXIES]
-    for row in rows.values():
-        assert list(row.truth) == pytest.approx([0.0, 0.2, 0.4, 0.6, 0.8])
-    assert list(rows["sgd-10"].predicted) == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
-    assert list(rows["ghn"].predicted) == [0.5, 0.6, 0.7, 0.8, 0.9]
-    assert (rows["ghn"].initial_seconds, rows["ghn"].per_architecture_seconds) == (2.0, 1.5)
-    # nothing is trained for a proxy; grasp is the fifth
-    assert list(rows["grasp"].predicted) == [40.0, 41.0, 42.0, 43.0, 44.0]
-    assert (rows["grasp"].initial_seconds, rows["grasp"].per_architecture_seconds) == (None, 4.0)
-    assert len(made_of) == 5 + 4 + 1
+def test_truths_and_repeats_are_read_in_order(configured: Any) -> None:
+    config = configured()  # of five trained, three again
+    for kind, count, start in (("sgd", 5, 0.1), ("repeat", 3, 0.5)):
+        for i in range(count):
+            measured = {30: {"validation": 0.9, "test": start + i / 10, "seconds": 1.0}}
+            finish(config, f"{kind}/{i}", {"measured": measured})
+    truths, repeats = results.truths(config), results.repeats(config)
+    assert list(results.accuracies(truths, "test")) == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
+    assert list(results.accuracies(repeats, "test")) == pytest.approx([0.5, 0.6, 0.7])
+    assert list(results.accuracies(repeats, "validation")) == [0.9] * 3

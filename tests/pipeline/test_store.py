@@ -24,7 +24,7 @@ from ghn_pipeline.system.errors import UserError
 
 RECORD = {
     "run": "0123456789abcdef",
-    "stage": "oneshot",
+    "stage": "oneshot/0",
     "scale": "smoke",
     "digest": "fedcba9876543210",
     "settings": {"seed": 1},
@@ -44,7 +44,7 @@ def folder(tmp_path, monkeypatch, configured):
     monkeypatch.setattr(store, "_silences", type(store._silences)(store._Silence))
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # so that the retrying is logged
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
-    return tmp_path / finish(configured(), "oneshot")
+    return tmp_path / finish(configured(), "oneshot/0")
 
 
 @pytest.fixture(scope="module")
@@ -285,7 +285,7 @@ from ghn_pipeline.training.fit import Log
 import json
 if "unresolved" in sys.argv:
     socket.getaddrinfo = lambda *words, **named: time.sleep(3600)
-folder = Path("results/smoke/oneshot")
+folder = Path("results/smoke/oneshot/0")
 known = json.loads((folder / "run.json").read_text(encoding="utf-8"))
 begun = time.monotonic()
 if "prepare" in sys.argv:

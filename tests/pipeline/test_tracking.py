@@ -164,7 +164,7 @@ def test_a_long_curve_is_sent_whole(stage, store):
 
 def test_a_stage_without_a_curve_is_sent(stage, store):
     values = {"mean": {"accuracy": 0.5}, "values": {"accuracy": [0.25, 0.75]}}
-    folder = stage("scores/oneshot", {**EXAMPLES["scores"], **values})
+    folder = stage("scores/oneshot/0", {**EXAMPLES["scores"], **values})
     (folder / "curve.csv").unlink()
     assert tracking.send(folder) is not None
     assert runs(store)[0].data.metrics["mean.accuracy"] == 0.5
@@ -228,9 +228,9 @@ def test_a_file_finds_its_run_and_a_run_its_files(stage, store):
         for f in (stage(), stage())
     }
     folders |= {
-        json.loads((stage("oneshot") / "run.json").read_text(encoding="utf-8"))[
+        json.loads((stage("oneshot/0") / "run.json").read_text(encoding="utf-8"))[
             "run"
-        ]: "results/smoke/oneshot"
+        ]: "results/smoke/oneshot/0"
     }
     assert len(folders) == 2  # a stage that is made again keeps its key
     for folder in folders.values():
@@ -367,7 +367,7 @@ def test_workers_that_start_at_once_agree_on_the_run(configured, store):
 
     def name(found):
         barrier.wait()
-        found.append(record.provenance(config, "oneshot")["run"])
+        found.append(record.provenance(config, "oneshot/0")["run"])
 
     found = []
     workers = [threading.Thread(target=name, args=(found,)) for _ in range(8)]
@@ -376,7 +376,7 @@ def test_workers_that_start_at_once_agree_on_the_run(configured, store):
     for worker in workers:
         worker.join()
     assert len(found) == 8
-    assert set(found) == {record.provenance(config, "oneshot")["run"]}
+    assert set(found) == {record.provenance(config, "oneshot/0")["run"]}
     assert [path.suffix for path in Path("checkpoints/smoke").iterdir()] == [".run"]
 
 
@@ -677,7 +677,7 @@ def test_a_server_that_is_not_there_costs_a_warning_and_it_is_sent_later(
     with socket.socket() as taken:  # a port at which nobody listens
         taken.bind(("127.0.0.1", 0))
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{taken.getsockname()[1]}")
-        folders = [stage("ghn/default"), stage("oneshot")]
+        folders = [stage("ghn/default"), stage("oneshot/0")]
         assert [tracking.send(folder) for folder in folders] == [None, None]
         said = capfd.readouterr().err
         for folder in folders:
@@ -690,7 +690,7 @@ def test_a_server_that_is_not_there_costs_a_warning_and_it_is_sent_later(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
     assert track() == 0
     assert "sent 2 of 2" in capfd.readouterr().out
-    assert {run.info.run_name for run in runs(store)} == {"smoke/ghn/default", "smoke/oneshot"}
+    assert {run.info.run_name for run in runs(store)} == {"smoke/ghn/default", "smoke/oneshot/0"}
 
 
 def test_the_warning_names_a_command_that_there_is(stage, monkeypatch, capfd):
@@ -767,7 +767,7 @@ def test_a_marker_that_is_not_whole_counts_as_not_sent(content, stage, store):
 
 
 def test_one_bad_record_does_not_keep_the_others_from_being_sent(stage, capsys):
-    first, bad, last = stage("ghn/default"), stage("oneshot"), stage("sgd/0")
+    first, bad, last = stage("ghn/default"), stage("oneshot/0"), stage("sgd/0")
     (bad / "run.json").write_text('{"stage": ', encoding="utf-8")
     with pytest.raises(UserError, match="1 results were not sent"):
         cli.track(argparse.Namespace())
@@ -776,7 +776,7 @@ def test_one_bad_record_does_not_keep_the_others_from_being_sent(stage, capsys):
     (said,) = (s for s in capsys.readouterr().err.splitlines() if f"{bad} was not sent" in s)
     # a record that is damaged stays so
     assert "is not whole JSON" in said
-    assert "Delete it and run `ghn oneshot` again" in said
+    assert "Delete it and run `ghn oneshot 0` again" in said
     assert "later" not in said
 
 

@@ -28,6 +28,9 @@ WITH_EXITS = {
 DARTS = list(DartsSettings.known)
 CELLS = {"name": "nasbench201", "max_inputs": None, "operations": ["none", "conv_3x3"]}
 
+#: the sections that hold only what differs from `training`
+INHERIT = ("ghn", "oneshot")
+
 #: retyped from the text of the paper
 PAPER = {
     # 5.1.1: "50,000 training images ... 32×32×3. We use 5,000 images split from the training set"
@@ -51,10 +54,10 @@ PAPER = {
     "ghn.scheme": "forward-backward",
     # 7.2: "200 epochs with batch size 64 using the ADAM optimizer with an initial learning rate
     # 1e-3 that is divided by 2 at epoch 100 and 150"
-    "ghn.epochs": 200,
-    "ghn.batch": 64,
-    "ghn.learning_rate": 0.001,
-    "ghn.halve_at": [100, 150],
+    "training.epochs": 200,
+    "training.batch": 64,
+    "training.learning_rate": 0.001,
+    "training.halve_at": [100, 150],
     # 5.3: "a fixed set of 100 random architectures", "train them for 50 epochs"
     "correlation.drawn": 100,
     "correlation.architectures": 100,
@@ -182,7 +185,7 @@ def test_every_shipped_configuration_is_valid(file):
 
 def test_the_presets():
     assert [p.stem for p in PRESETS] == [
-        *("anytime-quick", "anytime-smoke", "anytime", "darts"),
+        *("anytime-quick", "anytime-smoke", "anytime", "claims-nasbench201", "claims", "darts"),
         *("nasbench201-long", "nasbench201", "quick", "smoke"),
     ]
 
@@ -190,8 +193,11 @@ def test_the_presets():
 @pytest.mark.parametrize("file", PRESETS, ids=lambda f: f.stem)
 def test_presets_hold_only_what_differs(file, paper_settings):
     paper, preset = flat(paper_settings), flat(yaml.safe_load(file.read_text(encoding="utf-8")))
+    # what these may change of `training` is in no file before
+    inherited = {key: value for key, value in paper.items() if key.startswith("training.")}
+    paper |= {k.replace("training", own): v for own in INHERIT for k, v in inherited.items()}
     # a preset may have GHNs and weights of its own, and name what is null in the paper
-    named = ("ghns.", "ghn.operation_weights.", "proxies.network.")
+    named = ("ghns.", "training.operation_weights.", "proxies.network.")
     assert {key for key in preset if not key.startswith(named)} <= set(paper)
     assert [key for key in preset if key in paper and preset[key] == paper[key]] == []
 
@@ -202,6 +208,10 @@ def test_a_preset_changes_what_it_says_and_nothing_else(paper_settings):
             **flat(paper_settings),
             **flat(yaml.safe_load(file.read_text(encoding="utf-8"))),
         }
+        # `ghn` and `oneshot` have what they do not say from `training`
+        training = {k[9:]: v for k, v in expected.items() if k.startswith("training.")}
+        for own in INHERIT:
+            expected = {f"{own}.{key}": value for key, value in training.items()} | expected
         # an entry of `ghns` has what it does not say from `ghn`
         said = {
             key: value
@@ -361,7 +371,7 @@ def test_three_faults_are_named_at_once(tmp_path):
         ({"ghn": {"passes": 10**9}}, "ghn.passes", "equal to 1000"),
         ({"ghns": {"default": {"embedding": 10**9}}}, "ghns.default.embedding", "equal to 10000"),
         ({"sgd": {"epochs": 10**9}}, "sgd.epochs", "equal to 100000"),
-        ({"correlation": {"resamples": 10**9}}, "correlation.resamples", "equal to 1000000"),
+        ({"correlation": {"repeats": 10**9}}, "correlation.repeats", "equal to 1000"),
         ({"seeds": {"split": 2**32}}, "seeds.split", "equal to 4294967295"),
         ({"compute": {"memory_mb": 10**12}}, "compute.memory_mb", "equal to 100000000"),
         ({"compute": {"minutes": 525601}}, "compute.minutes", "equal to 525600"),
@@ -397,7 +407,10 @@ def test_three_faults_are_named_at_once(tmp_path):
             "did you mean sep_conv_3x3?",
         ),
         ({"anytime": {"rivals": ["msd_net"]}}, "anytime.rivals.0", "did you mean msdnet?"),
-        ({"ghn": {"seed": -1}}, "ghn.seed", "greater than or equal to 0"),
+        ({"ghn": {"seeds": [-1]}}, "ghn.seeds.0", "greater than or equal to 0"),
+        ({"oneshot": {"seeds": []}}, "oneshot.seeds", "at least 1"),
+        ({"ghn": {"seed": 1}}, "ghn.seed", "unknown key (did you mean seeds?)"),
+        ({"oneshot": {"passes": 1}}, "oneshot.passes", "unknown key"),
         ({"correlation": {"drawn": 4}}, "correlation.drawn", "greater than or equal to 5"),
         ({"evaluation": {"measure": "loss"}}, "evaluation.measure", "likelihood"),
         (
@@ -411,7 +424,7 @@ def test_three_faults_are_named_at_once(tmp_path):
         ({"proxies": {"resolution": 12}}, "proxies.resolution", "32"),
         ({"proxies": {"network": {**STACK, "blocks": 0}}}, "proxies.network.blocks", "to 1"),
         ({"proxies": {"batch": 1}}, "proxies.batch", "greater than or equal to 2"),
-        ({"proxies": {"steps": [0]}}, "proxies.steps.0", "greater than or equal to 1"),
+        ({"correlation": {"steps": [0]}}, "correlation.steps.0", "greater than or equal to 1"),
         ({"benchmark": {"curve": -1}}, "benchmark.curve", "greater than or equal to 0"),
         ({"benchmark": {"top": 1}}, "benchmark.top", "less than 1"),
     ],
@@ -428,6 +441,8 @@ def test_one_fault_is_named_with_its_path(changes, path, words, tmp_path):
         ({"evaluation": {"batch": 501}}, ["evaluation", "10", "501", "images.validation"]),
         ({"ghn": {"batch": 45001}}, ["ghn.batch", "images.train"]),
         ({"oneshot": {"batch": 45001}}, ["oneshot.batch", "images.train"]),
+        ({"oneshot": {"warmup": 140601}}, ["oneshot.warmup", "140601"]),
+        ({"oneshot": {"operation_weights": {"conv_1x": 2}}}, ["oneshot.operation_weights"]),
         # 50 epochs of 703 batches
         ({"correlation": {"steps": [10, 35151]}}, ["correlation.steps", "35150", "sgd.epochs"]),
         ({"network": {"reductions": [19]}}, ["network.reductions", "18"]),
@@ -535,6 +550,14 @@ def test_one_fault_is_named_with_its_path(changes, path, words, tmp_path):
         ),
         # more than are drawn, or than there are images
         ({"correlation": {"drawn": 99}}, ["correlation.architectures", "correlation.drawn"]),
+        ({"correlation": {"repeats": 101}}, ["correlation.repeats", "correlation.architectures"]),
+        # seeds, whose names must not be those of other GHNs
+        ({"ghn": {"seeds": [0, 1, 0]}}, ["ghn", "seeds", "twice"]),
+        ({"oneshot": {"seeds": [2, 2]}}, ["oneshot.seeds", "twice"]),
+        (
+            {"ghns": {"a": {"seeds": [0, 1]}, "a-1": {}}},
+            ["ghns", "a-1 is the name of two GHNs", "NAME-SEED"],
+        ),
         (
             {
                 "space": {**CELLS, "nodes": 3},
@@ -576,7 +599,7 @@ def test_one_fault_is_named_with_its_path(changes, path, words, tmp_path):
         ({"mobile": {"reductions": [15]}}, ["mobile.reductions", "14"]),
         ({"mobile": {"resolution": 31}}, ["mobile.reductions", "mobile.resolution"]),
         ({"compute": {"minutes": 3}}, ["compute.stop_seconds", "compute.minutes"]),
-        ({"method": 3}, ["method", "4"]),
+        ({"method": 4}, ["method", "5"]),
     ],
 )
 def test_sections_must_agree(changes, words, tmp_path):
@@ -616,7 +639,7 @@ def test_other_processes_that_share_the_work_evenly_are_allowed(tmp_path):
         ({"benchmark": {"curve": 2}}, ["benchmark.curve", "correlation.selection", "3 or more"]),
         ({"space": {"nodes": 3}}, ["space.nodes", "4 sums"]),
         ({"space": {"operations": DARTS[1:]}}, ["space.operations", "also have ['none']"]),
-        ({"ghns": {"seed-1": {"nodes": 5}}}, ["ghns.seed-1.nodes", "at most 4"]),
+        ({"ghns": {"default": {"nodes": 5}}}, ["ghns.default.nodes", "at most 4"]),
     ],
 )
 def test_settings_of_darts_must_fit_the_published_cells(changes, words, tmp_path):
@@ -649,6 +672,41 @@ def test_a_fault_elsewhere_does_not_hide_one_in_a_named_ghn(tmp_path):
     changes = {"sgd": {"epochs": 0}, "ghns": {"default": {"pases": 1}}}
     paths = [line.split(":")[0] for line in fault_lines(tmp_path, changes)]
     assert sorted(paths) == ["ghns.default.pases", "sgd.epochs"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        # of the wrong type, outside its bounds, unknown
+        ({"batch": "many"}, ["training.batch", "integer"]),
+        ({"epochs": 0}, ["training.epochs", "to 1"]),
+        ({"seeds": []}, ["training.seeds", "at least 1"]),
+        ({"operation_weights": {"identity": 0}}, ["training.operation_weights.identity", "to 1"]),
+        ({"epoch": 3}, ["training.epoch", "did you mean epochs?"]),
+        ({"passes": 3}, ["training.passes", "unknown key"]),
+        # at odds with other sections
+        ({"batch": 45001}, ["training.batch", "images.train"]),
+        ({"operation_weights": {"conv_1x": 2}}, ["training.operation_weights", "mean conv_1x1?"]),
+        ({"seeds": [1, 1]}, ["training.seeds", "twice"]),
+    ],
+)
+def test_a_fault_of_what_all_trainings_inherit_is_named_once(changes, words, tmp_path):
+    (line,) = fault_lines(tmp_path, {"training": changes})
+    for word in words:
+        assert word in line
+
+
+def test_a_fault_that_a_section_repeats_is_its_own_too(tmp_path):
+    changes = {
+        "training": {"batch": "many"},
+        "oneshot": {"batch": "more"},
+        "ghns": {"default": {"batch": "most"}},
+    }
+    paths = [line.split(":")[0] for line in fault_lines(tmp_path, changes)]
+    assert sorted(paths) == ["ghns.default.batch", "oneshot.batch", "training.batch"]
+    changes = {"training": {"batch": 45001}, "oneshot": {"batch": 45002}}
+    paths = [line.split(":")[0] for line in fault_lines(tmp_path, changes)]
+    assert sorted(paths) == ["oneshot.batch", "training.batch"]
 
 
 @pytest.mark.parametrize("section", sorted(Config.model_fields))
@@ -822,6 +880,36 @@ def test_every_number_and_list_has_both_bounds() -> None:
         return found
 
     assert unbounded(Config.model_json_schema(), "") == []
+
+
+def test_models_are_trained_alike_unless_the_settings_say_otherwise(paper_settings) -> None:
+    training = {"epochs": 9, "warmup": 7, "seeds": [4, 2]}
+    own = {"ghn": {"warmup": 3}, "oneshot": {"epochs": 5, "warmup": None}}
+    changes = {"training": training, **own, "ghns": {"more": {"epochs": 8}, "none": {"clip": None}}}
+    config = validate(merged(paper_settings, changes), "the test")
+    found = {"ghn": config.ghn, "oneshot": config.oneshot, **config.ghns}
+    expected = {"ghn": (9, 3), "oneshot": (5, 7), "more": (8, 3), "none": (9, 3), "default": (9, 3)}
+    assert {name: (found[name].epochs, found[name].warmup) for name in expected} == expected
+    assert {one.clip for one in found.values()} == {5.0}
+    assert all(one.seeds == [4, 2] for one in found.values())
+
+
+def test_the_first_seed_has_the_name_of_the_entry(paper_settings) -> None:
+    changes = {
+        "training": {"seeds": [4, 2]},
+        "ghns": {"alone": {"seeds": [7]}},
+        "oneshot": {"seeds": [3, 0]},
+        "correlation": {"ghns": ["alone", "default"]},
+        "ablations": {"figure5a": [], "figure5b": [], "table5": []},
+    }
+    config = validate(merged(paper_settings, changes), "the test")
+    assert config.trained == ["alone", "default", "default-2"]
+    assert (config.first_ghns, config.seeds_of("default")) == (["alone"], ["default", "default-2"])
+    seeds = {"alone": [7], "default": [4], "default-2": [2], "stacked-2": [2]}
+    assert {name: config.models[name].seeds for name in seeds} == seeds
+    assert {name: one.seeds for name, one in config.oneshots.items()} == {"3": [3], "0": [0]}
+    one, other = (config.models[name].model_dump() for name in ("default", "default-2"))
+    assert {key for key in one if one[key] != other[key]} == {"seeds"}
 
 
 def test_an_entry_of_ghns_may_change_every_key_of_ghn() -> None:

@@ -119,11 +119,10 @@ def assert_sound(config, files):
     said, found = {}, config.model_dump()
     for file in files:
         said = merge(said, SHIPPED.get(file) or load_yaml(str(file)))
-    own = {
-        name: {key: value for key, value in changes.items() if value is not None}
-        for name, changes in said["ghns"].items()
-    }
-    assert found == {**said, "ghns": {name: said["ghn"] | own[name] for name in own}}
+    for name in ("ghn", "oneshot"):
+        said = {**said, name: said["training"] | stated(said[name])}
+    ghns = {name: said["ghn"] | stated(own) for name, own in said["ghns"].items()}
+    assert found == {**said, "ghns": ghns}
     for value in values(found):
         if isinstance(value, int | float):
             assert math.isfinite(value) and 0 <= value < 2**32
@@ -138,6 +137,11 @@ def assert_sound(config, files):
     assert set(config.correlation.ghns) <= set(config.ghns)
     assert len(set(config.space.operations)) == len(config.space.operations) >= 2
     assert config.compute.stop_seconds < 60 * config.compute.minutes
+
+
+def stated(section):
+    """What a section says itself: null is nothing said."""
+    return {key: value for key, value in section.items() if value is not None}
 
 
 def merge(old, new):

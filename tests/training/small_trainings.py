@@ -25,8 +25,8 @@ STEPS = 12  # of every training here: three epochs of four batches
 
 SETTINGS = """
 images: {train: 32, validation: 16, resolution: 8, padding: 1}
-ghn: {nodes: 3, passes: 1, epochs: 3, batch: 8, halve_at: [1, 2], embedding: 8}
-oneshot: {epochs: 3, batch: 8, halve_at: [1, 2]}
+training: {epochs: 3, batch: 8, halve_at: [1, 2]}
+ghn: {nodes: 3, passes: 1, embedding: 8}
 sgd: {epochs: 3, batch: 8}
 evaluation: {batch: 8, batches: 2}
 finalists: {batch: 8, norm_batch: 8}

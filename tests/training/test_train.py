@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from itertools import combinations
 from pathlib import Path
 from random import Random
 
@@ -12,6 +13,8 @@ from small_trainings import noise_images, small_config, small_space
 from ghn_pipeline.data.images import stream
 from ghn_pipeline.model.graph import Block
 from ghn_pipeline.model.network import Network, Trained
+from ghn_pipeline.pipeline import build as building
+from ghn_pipeline.pipeline.spaces import space_of
 from ghn_pipeline.pipeline.stage import Job, find
 from ghn_pipeline.space.nasbench201 import EDGES
 from ghn_pipeline.stages.train import train
@@ -78,7 +81,7 @@ def test_another_architecture_of_the_same_weights_is_trained_from_its_own_start(
 
 def ghn_training(order=0, average=0.0, warmup=0):
     """A GHN's training as `ghn/default`."""
-    config = small_config(ROOT)
+    config = small_config(ROOT, {"training": {"average": average, "warmup": warmup}})
     space, splits = small_space(config), noise_images(config)
     model, draw = build(space, config.ghn, 0), sampler(space, 3, 0, forbidden=())
     return search_training(
@@ -91,8 +94,6 @@ def ghn_training(order=0, average=0.0, warmup=0):
         resolution=8,
         padding=1,
         order=order,
-        average=average,
-        warmup=warmup,
     )
 
 
@@ -126,18 +127,79 @@ def test_the_order_of_the_images_follows_its_own_seed():
 
 def test_training_draws_an_operation_as_often_as_it_is_weighed(sampled_cells, monkeypatch):
     weights = {"identity": 3, "conv_3x3": 2}
-    changes = {"space.nodes": 2, "correlation.drawn": 5, "ghn.operation_weights": weights}
+    changes = {"space.nodes": 2, "correlation.drawn": 5, "training.operation_weights": weights}
     config = sampled_cells({**changes, "images.resolution": 8})
     trained = []
     monkeypatch.setattr("ghn_pipeline.pipeline.build.images_of", lambda *_: noise_images(config))
     monkeypatch.setattr("ghn_pipeline.stages.train.train", lambda _, t, device: trained.append(t))
-    for stage in (f"ghn/{config.correlation.ghns[0]}", "oneshot"):
+    for stage in (f"ghn/{config.correlation.ghns[0]}", "oneshot/0"):
         find(config, stage)[0].work(Job(config, stage, []))
-    weighed, shared = (
-        Counter(op for step in range(1000) for op, inputs in t.describe(step) if inputs == [0])
-        for t in trained
-    )
     shares = {op: weights.get(op, 1) / 8 for op in EDGES}
-    for drawn, expected in ((weighed, shares), (shared, dict.fromkeys(EDGES, 1 / 5))):
+    for training in trained:
+        steps = [op for k in range(1000) for op, inputs in training.describe(k) if inputs == [0]]
+        drawn = Counter(steps)
         for op in EDGES:  # but for the few cells that are held out
-            assert drawn[op] / drawn.total() == pytest.approx(expected[op], abs=0.05)
+            assert drawn[op] / drawn.total() == pytest.approx(shares[op], abs=0.05)
+
+
+@pytest.fixture
+def from_scratch(monkeypatch):
+    """Return the untrained trainings of one architecture, by the stage that makes them."""
+    config, made = small_config(ROOT), []
+    block = space_of(config).sample(Random(5), config.space.nodes)
+    monkeypatch.setattr("ghn_pipeline.pipeline.build.images_of", lambda *_: noise_images(config))
+    results = "ghn_pipeline.pipeline.results"
+    monkeypatch.setattr(f"{results}.architectures_of", lambda _: [block, block])
+    monkeypatch.setattr(f"{results}.finalist", lambda *_: block)
+    monkeypatch.setattr("ghn_pipeline.stages.train.train", lambda _, t, *__, **___: made.append(t))
+    early = "ghn_pipeline.ranking.untrained.first_steps"
+    monkeypatch.setattr(early, lambda t, _: made.append(t) or {})
+
+    def make(stage: str):
+        if stage == "scores/sgd":
+            building.scorer_of(config, "sgd", torch.device("cpu"))([block])
+        else:
+            find(config, stage)[0].work(Job(config, stage, []))
+        return made.pop()
+
+    return make
+
+
+def test_trainings_of_one_architecture_share_neither_weights_nor_order_of_images(from_scratch):
+    """SGD stopped early must not be the beginning of the run that it is held against."""
+    stages = ("sgd/0", "sgd/1", "repeat/0", "short/0", "scores/sgd")
+    trainings = {stage: from_scratch(stage) for stage in stages}
+    first = {stage: weights(training) for stage, training in trainings.items()}
+    assert torch.equal(weights(from_scratch("sgd/0")), first["sgd/0"])
+    assert losses(from_scratch("sgd/0")) == losses(trainings["sgd/0"])
+    for one, other in combinations(stages, 2):
+        assert not torch.equal(first[one], first[other]), (one, other)
+    # from the same weights, other images have another loss
+    state = trainings["sgd/0"].model.state_dict()
+    for training in trainings.values():
+        training.model.load_state_dict(state)
+    found = [losses(training) for training in trainings.values()]
+    for k in range(3):
+        assert len({of[k] for of in found}) == len(stages)
+
+
+def weights(training) -> torch.Tensor:
+    """All trained numbers."""
+    return torch.nn.utils.parameters_to_vector(training.model.parameters()).detach().clone()
+
+
+def losses(training) -> list[float]:
+    """The losses of some steps, none of which changes the weights."""
+    return [loss.item() for step in range(3) for loss in training.losses(step)]
+
+
+@pytest.mark.parametrize("stage", ["sgd/0", "repeat/0", "short/0"])
+def test_a_truth_is_measured_at_the_end_alone(from_scratch, stage):
+    training = from_scratch(stage)
+    ((step, measure),) = training.observe.items()
+    assert step == training.steps == 12
+    assert measure().keys() == {"validation", "test"}
+
+
+def test_early_sgd_is_measured_after_the_steps_of_table_4(from_scratch):
+    assert sorted(from_scratch("scores/sgd").observe) == [4, 7, 12]
