@@ -39,7 +39,7 @@ def top_precision(predicted: np.ndarray, truth: np.ndarray, share: float) -> flo
     Raises:
         UserError: `correlate` lists the reasons.
     """
-    x, y = _pair(predicted, truth)
+    x, y = pair(predicted, truth)
     count = math.ceil(round(share * len(y), 9))  # 0.07 * 100 is a little more than 7
     return len(np.intersect1d(_best(x, count), _best(y, count))) / count
 
@@ -52,7 +52,7 @@ def coefficients(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     Raises:
         UserError: `correlate` lists the reasons.
     """
-    x, y = _pair(predicted, truth)
+    x, y = pair(predicted, truth)
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return dict.fromkeys(("pearson", "spearman", "kendall"), math.nan)
     found = {
@@ -99,7 +99,7 @@ def mean_correlation(
     Raises:
         UserError: `correlate` lists the reasons.
     """
-    pairs = [_pair(x, truth) for x in predicted]
+    pairs = [pair(x, truth) for x in predicted]
     values = [coefficients(x, y) for x, y in pairs]
     if any(math.isnan(value) for of_one in values for value in of_one.values()):
         return {name: Estimate(math.nan, math.nan, math.nan) for name in values[0]}
@@ -138,8 +138,12 @@ def _best(accuracies: np.ndarray, count: int) -> NDArray[np.intp]:
     return np.argsort(-accuracies, kind="stable")[:count]
 
 
-def _pair(predicted: np.ndarray, truth: np.ndarray) -> tuple[Floats, Floats]:
-    """Return both in double precision, or raise UserError if they cannot be compared."""
+def pair(predicted: np.ndarray, truth: np.ndarray) -> tuple[Floats, Floats]:
+    """Return accuracies [n], [n] in double precision.
+
+    Raises:
+        UserError: the lengths differ, n is less than 3, or an accuracy is not finite.
+    """
     x, y = np.asarray(predicted, dtype=np.float64), np.asarray(truth, dtype=np.float64)
     if x.shape != y.shape:
         raise UserError(
