@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from ghn_pipeline.ranking import correlation
 from ghn_pipeline.ranking.correlation import Estimate, Floats, pair
@@ -223,4 +223,4 @@ def _quantile(confidence: float, parts: Floats, freedom: NDArray[np.intp]) -> fl
     if not some.any():
         return 0.0
     degrees = parts.sum() ** 2 / (parts[some] ** 2 / freedom[some]).sum()
-    return float(stats.t.ppf((1 + confidence) / 2, degrees))
+    return float(special.stdtrit(degrees, (1 + confidence) / 2))

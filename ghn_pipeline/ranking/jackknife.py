@@ -8,7 +8,6 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from ghn_pipeline.ranking.correlation import Floats, better_half
 
@@ -109,7 +108,7 @@ def _ranked(
     number, n = x.shape
     groups = len(starts)
     own = np.repeat(np.arange(groups), np.diff(starts, append=n))
-    rank_x, rank_y = (stats.rankdata(z, axis=-1) - (n + 1) / 2 for z in (x, y))
+    rank_x, rank_y = np.stack([_centred_ranks(z) for z in x]), _centred_ranks(y)
     spearman, lost = np.empty((number, groups)), np.empty((3, number, groups))
     total = np.zeros((3, number))
     several = max(1, BLOCK * groups // (number * n * n))
@@ -135,6 +134,14 @@ def _ranked(
         (_cosine(rank_x, rank_y), spearman),
         (total[0] / np.sqrt(total[1] * total[2]), left[0] / np.sqrt(left[1] * left[2])),
     )
+
+
+def _centred_ranks(z: Floats) -> Floats:
+    """Return the ranks of z [n], less their mean; equals share a rank."""
+    ordered = np.sort(z)
+    below, up_to = (np.searchsorted(ordered, z, side) for side in ("left", "right"))
+    ranks: Floats = (below + up_to - len(z)) / 2
+    return ranks
 
 
 def _by_group(rows: Floats, starts: Indices) -> Floats:
