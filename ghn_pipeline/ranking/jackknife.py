@@ -43,7 +43,9 @@ def influences(x: Floats, y: Floats, group: Indices) -> tuple[Floats, Floats]:
             np.stack(of_each)
             for of_each in zip(_pearson(x, y, starts), *_ranked(x, y, starts), strict=True)
         )
-    shifts = without - values[..., None]
+        # rounding can make the deviations of constants unequal to 0
+        values[:, (np.ptp(x, axis=1) == 0) | (np.ptp(y) == 0)] = np.nan
+        shifts = without - values[..., None]
     groups = len(starts)
     shifts[1:] *= (groups - 2) / math.sqrt(max(1, groups * (groups - 1)))
     return values, shifts
