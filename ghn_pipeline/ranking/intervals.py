@@ -22,8 +22,10 @@ from ghn_pipeline.ranking import correlation
 from ghn_pipeline.ranking.correlation import Estimate, Floats, pair
 from ghn_pipeline.ranking.jackknife import COEFFICIENTS, influences, influences_of_half
 
-#: Fewer architectures, or groups of them, have no interval: with 8, a nominal 95% of Spearman's
-#: coefficient covered 92%, and Kendall's was often 1.
+#: Fewer architectures, or groups of them, have no interval. With 8, a nominal 95% covers up to
+#: 98.6%, and Kendall's coefficient is 1 in 1% of samples with R = 0.85. The better half of 12 has
+#: intervals 1.3 to 1.7 wide, which tell next to nothing. With 10 all cover 94 to 96%, except
+#: Kendall's coefficient where R is 0.85 (98%).
 FEWEST = 10
 #: The two ends and the seeds' share where there is no interval.
 NONE = (math.nan, math.nan, math.nan)

@@ -43,9 +43,7 @@ def influences(x: Floats, y: Floats, group: Indices) -> tuple[Floats, Floats]:
             np.stack(of_each)
             for of_each in zip(_pearson(x, y, starts), *_ranked(x, y, starts), strict=True)
         )
-        # rounding can make the deviations of constants unequal to 0
-        values[:, (np.ptp(x, axis=1) == 0) | (np.ptp(y) == 0)] = np.nan
-        shifts = without - values[..., None]
+    shifts = without - values[..., None]
     groups = len(starts)
     shifts[1:] *= (groups - 2) / math.sqrt(max(1, groups * (groups - 1)))
     return values, shifts
@@ -86,13 +84,18 @@ def coefficients(x: Floats, y: Floats) -> Floats:
 
 def _pearson(x: Floats, y: Floats, starts: Indices) -> tuple[Floats, Floats]:
     """Return Pearson's R [P], and without each group [P, G]; groups begin at `starts` [G]."""
-    x, y = x - x.mean(axis=1, keepdims=True), (y - y.mean())[None]
+    x, y = x - x[:, :1], (y - y[0])[None]  # constants are exactly 0 from here on
+    x, y = (z - z.mean(axis=1, keepdims=True) for z in (x, y))
     columns = (np.ones_like(y), x, y, x * y, x * x, y * y)
     sums = [np.sum(column, axis=1, keepdims=True) for column in columns]
     groups = [np.add.reduceat(column, starts, axis=1) for column in columns]
+    # what rounding leaves of constants, where the others were left out
+    least_x, least_y = 1e-12 * sums[-2], 1e-12 * sums[-1]
 
     def r(n: Floats, x: Floats, y: Floats, xy: Floats, xx: Floats, yy: Floats) -> Floats:
-        found: Floats = (xy - x * y / n) / np.sqrt((xx - x * x / n) * (yy - y * y / n))
+        xx, yy = xx - x * x / n, yy - y * y / n
+        varied = (xx > least_x) & (yy > least_y)
+        found: Floats = np.where(varied, (xy - x * y / n) / np.sqrt(xx * yy), np.nan)
         return found
 
     return r(*sums)[:, 0], r(*(a - b for a, b in zip(sums, groups, strict=True)))
