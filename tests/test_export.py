@@ -28,8 +28,9 @@ from ghn_pipeline.system.files import digest
 
 NAMES = tuple(ClassificationSettings.known)
 SPACE = Classification(NAMES, 3, 2, 4, (2,), 2, 10)
-#: Every operation, on one, two and three inputs.
-BLOCK = Block((*INPUTS, *(Node(op, (0, 1, 2)[: 1 + i % 3]) for i, op in enumerate(NAMES, 1))))
+#: Every operation, on one, two and three inputs; its nodes have the numbers of its weights.
+LISTED = Block((*INPUTS, *(Node(op, (0, 1, 2)[: 1 + i % 3]) for i, op in enumerate(NAMES, 1))))
+BLOCK = LISTED.canonical
 MEAN, STD = torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.2, 0.25, 0.3])
 SIDE = 8
 FILES = {"architecture.json", "model.pt", "model.onnx"}
@@ -82,6 +83,13 @@ def test_load_gives_back_the_very_network(model: Trained, folder: Path):
     images = pixels(5)
     with torch.no_grad():
         assert torch.equal(load(folder)(images), expected(model, images))
+
+
+def test_the_order_in_which_nodes_are_listed_changes_nothing(model: Trained, tmp_path: Path):
+    save(tmp_path, SPACE, LISTED, model, MEAN, STD)
+    assert LISTED != BLOCK
+    with torch.no_grad():
+        assert torch.equal(load(tmp_path)(pixels(5)), expected(model, pixels(5)))
 
 
 def test_onnx_is_one_valid_file_for_any_batch_with_nothing_of_this_machine(folder: Path):
