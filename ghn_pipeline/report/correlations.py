@@ -12,8 +12,10 @@ from ghn_pipeline.ranking.methods import Correlations
 NONE = "\N{EN DASH}"
 NOT_RUN = "not run"
 NOT_TIMED = "not timed"
-#: The measures in words; the first is the paper's.
-MEASURED = {"accuracy": "", "likelihood": ", by likelihood", "flow": ", by flow"}
+#: The measure of the paper's figures.
+PAPERS = "accuracy"
+#: The measures in words.
+MEASURED = {PAPERS: "", "likelihood": ", by likelihood", "flow": ", by flow"}
 
 
 def metrics(found: Mapping[str, Correlations]) -> dict[str, dict[str, float | None]]:

@@ -199,11 +199,13 @@ def table4(job: Job) -> None:
     ranked, again = Rankings(config), repeats(config)
     relied_on = None
     if again:
-        first = ranked.truth[: len(again)]
-        relied_on = reliability(first, accuracies(again, "test"), confidence=confidence)
+        first, groups = ranked.truth[: len(again)], ranked.hashes[: len(again)]
+        second = accuracies(again, "test")
+        relied_on = reliability(first, second, confidence=confidence, groups=groups)
     rows = table4_rows(ranked)
     folder = Path("results", config.scale)
-    by_validation = Comparison(rows, accuracies(truths(config), "validation"), confidence)
+    validated = accuracies(truths(config), "validation")
+    by_validation = Comparison(rows, validated, confidence, ranked.hashes)
     found = table4.measure_rows(ranked.compare(rows), by_validation)
     made = table4.table4(
         rows,

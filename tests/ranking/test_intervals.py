@@ -11,6 +11,7 @@ from ghn_pipeline.ranking.intervals import (
     FEWEST,
     Agreement,
     difference_of_means,
+    mean_of,
     reliability,
 )
 from ghn_pipeline.ranking.jackknife import coefficients
@@ -300,6 +301,15 @@ def test_a_difference_of_means_is_welchs(numbers):
     found = difference_of_means(first, second, 0.9)
     assert found.value == pytest.approx(first.mean() - second.mean())
     assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high))
+
+
+def test_a_mean_is_students():
+    values = np.random.default_rng(0).normal(0.95, 0.01, 7)
+    theirs = stats.ttest_1samp(values, 0).confidence_interval(0.9)
+    found = mean_of(values, 0.9)
+    assert found.value == pytest.approx(values.mean())
+    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high))
+    assert math.isnan(mean_of(values[:1], 0.9).low)
 
 
 @pytest.mark.parametrize("first", [[0.9], [0.9, 0.9]])

@@ -49,7 +49,8 @@ def benchmark_figure(
         confidence: confidence level of its intervals.
     """
     learnt = [curve for curve in curves.values() if curve]
-    figure = blank(11 if learnt else 7, 4.8)
+    rows = len({*published(of.title), *found})
+    figure = blank(11 if learnt else 7, max(4.8, 1.4 + 0.22 * rows))
     left, *right = figure.subplots(
         1, 2 if learnt else 1, squeeze=False, width_ratios=[1.3, 1] if learnt else None
     )[0]

@@ -31,8 +31,8 @@ def top_table(
             (
                 name,
                 str(len(accuracies)),
-                f"{100 * accuracies.mean():.2f} ± {100 * accuracies.std(ddof=1):.2f}",
-                f"{sizes.mean() / 1e6:.3g} ± {sizes.std(ddof=1) / 1e6:.2g}",
+                _spread(100 * accuracies, ".2f", ".2f"),
+                _spread(sizes / 1e6, ".3g", ".2g"),
             )
             for name, (accuracies, sizes) in groups.items()
         ),
@@ -41,3 +41,9 @@ def top_table(
             *(f"Difference, {one.by}: {shown(one)} points (Welch)." for one in findings),
         ),
     )
+
+
+def _spread(values: Floats, form: str, deviation: str) -> str:
+    """Return '93.10 ± 0.25', or '93.10' for a single value."""
+    mean = f"{values.mean():{form}}"
+    return f"{mean} ± {values.std(ddof=1):{deviation}}" if len(values) > 1 else mean

@@ -14,6 +14,7 @@ from ghn_pipeline.ranking.correlation import Estimate
 from ghn_pipeline.ranking.methods import Correlations
 from ghn_pipeline.report.correlations import (
     MEASURED,
+    PAPERS,
     cells,
     columns,
     interval_note,
@@ -145,7 +146,10 @@ def points5b(points: Mapping[tuple[str, int], Point], *, nodes: int, setting: Se
 
 def _rows(point: Point | None, paper: Mapping[str, Any] | None) -> list[tuple[str, ...]]:
     """Return the cells of a point, a row for each measure."""
-    return [(by, *cells(point[by] if point else None, paper)) for by in point or ["accuracy"]]
+    return [
+        (by, *cells(point[by] if point else None, paper if by == PAPERS else None))
+        for by in point or [PAPERS]
+    ]
 
 
 def _pearson(points: Mapping[int, Correlations], over: str) -> dict[int, Estimate]:
@@ -170,13 +174,15 @@ def _drawn(
         f"bars: {setting.confidence:.0%} interval; "
         f"stars: the paper's N={_paper('nodes')}, T={_paper('passes')}"
     )
-    figure.suptitle(titled([f"{heading}; {marks}"], small, width=110), fontsize=11)
+    figure.suptitle(titled([heading, marks], small, width=65 * len(measures)), fontsize=11)
     panels[0].set_ylabel("Pearson R", fontsize=12)
     for axes, by in zip(panels, measures, strict=True):
-        axes.set_title(by, fontsize=11)
+        axes.set_title(f"ranked by {by}", fontsize=11)
         axes.set_xlabel(label, fontsize=12)
         ruled(axes)
         _draw(axes, series(by), paper_x)
+        if by == PAPERS:
+            _draw_paper(axes, paper_x)
     # a column for each scheme, and one for the paper
     handles, labels = panels[0].get_legend_handles_labels()
     columns = len(series(measures[0])) // 2 + 1
@@ -190,7 +196,6 @@ def _draw(axes: Axes, series: Sequence[_Series], paper_x: int) -> None:
     step = 0.012 * (ticks[-1] - ticks[0] or 1)  # bars side by side, so that none hides another
     for i, one in enumerate(series):
         _draw_series(axes, one, step * (i - (len(series) - 1) / 2))
-    _draw_paper(axes, paper_x)
 
 
 def _draw_series(axes: Axes, series: _Series, shift: float) -> None:

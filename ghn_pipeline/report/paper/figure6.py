@@ -35,7 +35,7 @@ def figure6(
         ruled(axes)
     panels[0].set_ylabel("accuracy after training with SGD (%)", fontsize=12)
     line = f"Figure 6: comparison for {len(trained)} randomly sampled architectures"
-    figure.suptitle(titled([line], scale_note), fontsize=11)
+    figure.suptitle(titled([line], scale_note, width=65 * len(generated)), fontsize=11)
     # below the axes, because no corner is always free of points
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=11)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from textwrap import fill
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -22,28 +23,35 @@ COLOURS: dict[Verdict, str] = {
 UNITS = {
     "R": "Pearson R, or a difference of it",
     "points": "percentage points",
-    "ratio": "ratio to the claim's bound (logarithmic)",
+    "ratio": "factor from the claim's bound",
 }
+#: Factors that are marked on the axis of ratios, and the largest that it reaches.
+FACTORS = (1, 2, 5, 10, 20, 50, 100)
 
 
 def forest(findings: Sequence[Finding]) -> Figure:
     """Return the forest plot: a row for each claim and scale, the null in the middle.
 
     Right of the line is the claim's side, whatever its sign. A diamond is the paper's own number.
+    A triangle at the edge of a panel stands for a number beyond it.
 
     Args:
         findings: the findings of one or more scales; only the main ones are drawn.
     """
     rows = {unit: _rows(findings, unit) for unit in UNITS}
     heights = [max(1, len(rows[unit])) + 1.2 for unit in UNITS]
-    figure = blank(11, 0.26 * sum(heights) + 1.2)
+    figure = blank(11, 0.3 * sum(heights) + 1.2)
     panels = figure.subplots(len(UNITS), 1, height_ratios=heights)
     for axes, (unit, of) in zip(panels, rows.items(), strict=True):
         _draw(axes, of, unit)
     count = sum(bool(own) for own in verdicts(findings).values())
     figure.suptitle(f"The paper's claims: {count} of {len(claims())} tested", fontsize=12)
     marks = [
-        *(Line2D([], [], color=c, marker="o", lw=2, label=v) for v, c in COLOURS.items()),
+        *(
+            Line2D([], [], color=colour, marker="o", lw=2, label=verdict)
+            for verdict, colour in COLOURS.items()
+            if verdict != "not run"
+        ),
         Line2D([], [], color="#333333", marker="D", ls="", mfc="none", label="the paper's own"),
     ]
     figure.legend(handles=marks, loc="outside lower center", ncols=5, fontsize=10)
@@ -66,9 +74,11 @@ def _draw(axes: Axes, rows: Sequence[tuple[int, Finding | None]], unit: str) -> 
     for y, (number, one) in enumerate(rows):
         claim = claims()[number]
         colour = COLOURS[one.verdict if one else "not run"]
-        if number % 2:
+        new = number not in seen
+        seen.add(number)
+        if len(seen) % 2:
             axes.axhspan(y - 0.5, y + 0.5, color="#f4f4f4", zorder=0)
-        if number not in seen:
+        if new:
             label = fill(f"{number}. {claim.claim}", 62)
             axes.text(
                 -0.02,
@@ -79,10 +89,16 @@ def _draw(axes: Axes, rows: Sequence[tuple[int, Finding | None]], unit: str) -> 
                 va="center",
                 fontsize=8,
             )
-            seen.add(number)
-            if claim.paper is not None and claim.paper > 0:
-                axes.plot(
-                    _clip(_side(claim.paper, number), edge), y, "D", mfc="none", mec="#333333", ms=6
+            if claim.paper is not None:
+                _mark(
+                    axes,
+                    _side(claim.paper, number),
+                    y,
+                    edge,
+                    "D",
+                    mfc="none",
+                    mec="#333333",
+                    zorder=4,
                 )
         said = f"{one.verdict} ({one.scale})" if one else "not run"
         axes.text(
@@ -99,10 +115,14 @@ def _draw(axes: Axes, rows: Sequence[tuple[int, Finding | None]], unit: str) -> 
         if not math.isnan(one.low):
             ends = [_clip(_side(end, number), edge) for end in (one.low, one.high)]
             axes.hlines(y, min(ends), max(ends), color=colour, lw=2)
-        axes.plot(_clip(_side(one.value, number), edge), y, "o", color=colour, ms=6)
+        _mark(axes, _side(one.value, number), y, edge, "o", color=colour)
     axes.set_xlim(-1.05 * edge, 1.05 * edge)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_yticks([])
+    if unit == "ratio":
+        ticks = {math.copysign(math.log10(f), side): f for f in FACTORS for side in (-1, 1)}
+        there = {tick: factor for tick, factor in ticks.items() if abs(tick) <= edge}
+        axes.set_xticks(list(there), [f"{factor}×" for factor in there.values()])
     axes.set_xlabel(f"{UNITS[unit]}; right: as claimed", fontsize=9)
     axes.tick_params(labelsize=8)
     for side in ("top", "right", "left"):
@@ -117,6 +137,13 @@ def _side(value: float, number: int) -> float:
     return claim.sign * (value - claim.null)
 
 
+def _mark(axes: Axes, x: float, y: int, edge: float, marker: str, **look: Any) -> None:
+    """Draw a mark, or a triangle at the edge of the panel if it lies beyond."""
+    if abs(x) > edge:
+        marker = ">" if x > 0 else "<"
+    axes.plot(_clip(x, edge), y, marker, ms=6, **look)
+
+
 def _clip(value: float, edge: float) -> float:
     return max(-edge, min(edge, value))
 
@@ -125,11 +152,8 @@ def _edge(rows: Sequence[tuple[int, Finding | None]], unit: str) -> float:
     """Return how far a panel reaches to each side."""
     if unit == "R":
         return 1.0
-    there = [
-        abs(_side(end, one.claim))
-        for _, one in rows
-        if one
-        for end in (one.value, one.low, one.high)
-        if not math.isnan(end)
-    ]
-    return max([*there, 0.5]) if unit == "points" else min(2.0, max([*there, 0.5]))
+    ends = {(number, claims()[number].paper) for number, _ in rows}
+    ends |= {(one.claim, end) for _, one in rows if one for end in (one.value, one.low, one.high)}
+    there = [abs(_side(end, n)) for n, end in ends if end is not None and not math.isnan(end)]
+    widest = max([*there, 0.5])
+    return widest if unit == "points" else min(math.log10(FACTORS[-1]), widest)

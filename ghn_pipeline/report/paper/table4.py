@@ -140,11 +140,15 @@ def _row(key: str, row: Method | None, found: Found | None, costs: bool) -> tupl
     return (
         *(_method(key), *described, *_costs(row, paper, costs)),
         *cells(found.by_test if found else None, paper),
-        *(
-            _pearson(found.ahead if found else None, over, sign=True)
-            for over in ("all", "better_half")
-        ),
-        _pearson(found.by_validation if found else None, "all"),
+        *(_added(found) if found else (NOT_RUN,) * 3),
+    )
+
+
+def _added(found: Found) -> tuple[str, ...]:
+    """Return the cells after the coefficients: the GHN's lead, and the other truth."""
+    return (
+        *(_pearson(found.ahead, over, sign=True) for over in ("all", "better_half")),
+        _pearson(found.by_validation, "all"),
     )
 
 

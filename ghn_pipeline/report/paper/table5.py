@@ -7,6 +7,8 @@ from ghn_pipeline.ranking.methods import Correlations
 from ghn_pipeline.report.correlations import (
     MEASURED,
     NONE,
+    NOT_RUN,
+    PAPERS,
     cells,
     columns,
     interval_note,
@@ -72,17 +74,16 @@ def table5(
         if key not in printed and key not in found:
             continue
         one = found.get(key)
-        for by in one.correlations if one else ["accuracy"]:
-            ahead = one.ahead.get(by) if one else None
+        for by in one.correlations if one else [PAPERS]:
             rows.append(
                 (
                     *(NAMES[key] + MEASURED[by], *map(_yes, key)),
-                    *((str(one.seeds), _percent(one.difference)) if one else (NONE, NONE)),
-                    *cells(one.correlations[by] if one else None, printed.get(key)),
-                    *(
-                        NONE if ahead is None else show(ahead[over]["pearson"], sign=True)
-                        for over in ("all", "better_half")
+                    *((str(one.seeds), _percent(one.difference)) if one else (NOT_RUN,) * 2),
+                    *cells(
+                        one.correlations[by] if one else None,
+                        printed.get(key) if by == PAPERS else None,
                     ),
+                    *(_ahead(one.ahead.get(by)) if one else (NOT_RUN,) * 2),
                 )
             )
     return Table(
@@ -102,6 +103,13 @@ def table5(
             interval_note(confidence),
         ),
     )
+
+
+def _ahead(found: Correlations | None) -> tuple[str, ...]:
+    """Return the cells of the differences to the row before; None if there is no such row."""
+    if found is None:
+        return NONE, NONE
+    return tuple(show(found[over]["pearson"], sign=True) for over in ("all", "better_half"))
 
 
 def _yes(value: bool) -> str:

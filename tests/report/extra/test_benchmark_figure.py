@@ -8,8 +8,9 @@ from matplotlib.text import Text
 
 from ghn_pipeline.data.darts_cells import Table
 from ghn_pipeline.ranking.correlation import Estimate
+from ghn_pipeline.ranking.methods import Method
 from ghn_pipeline.report.extra.benchmark_figure import Curve, benchmark_figure
-from ghn_pipeline.report.extra.benchmark_table import Found, Method
+from ghn_pipeline.report.extra.benchmark_table import Found
 from ghn_pipeline.space.darts import DartsAccuracies
 from ghn_pipeline.space.nasbench201 import NasBench201Accuracies
 from ghn_pipeline.space.published import PublishedAccuracies
@@ -17,20 +18,21 @@ from ghn_pipeline.space.published import PublishedAccuracies
 
 def found(value: float, low: float, high: float) -> Found:
     estimates = dict.fromkeys(("pearson", "spearman", "kendall"), Estimate(0.0, 0.0, 0.0))
-    return Found({**estimates, "spearman": Estimate(value, low, high)}, estimates, 0.0, {})
+    over_all = {**estimates, "spearman": Estimate(value, low, high)}
+    return Found({"all": over_all, "better_half": estimates}, None, 0.0, np.nan)
 
 
-# an interval of percentiles need not hold the value itself
+# lines are the interval, even if it does not hold the value
 FOUND = {
     "snip": found(0.30, 0.31, 0.4),
     "sgd-10": found(0.95, 0.93, 0.97),
     "ghn": found(0.85, 0.8, 0.88),
-    "ghn-likelihood": found(0.84, 0.79, 0.87),
+    "ghn/accuracy": found(0.84, 0.79, 0.87),
     "ghn-ensemble": found(0.9, 0.86, 0.92),
     "parameters": found(np.nan, np.nan, np.nan),
 }
 METHODS = {
-    key: Method([np.empty(0)] * (3 if key in ("ghn", "ghn-likelihood") else 1), None, None)
+    key: Method([np.empty(0)] * (3 if key in ("ghn", "ghn/accuracy") else 1), None, None)
     for key in FOUND
 }
 CURVES = {
@@ -83,7 +85,7 @@ def test_rows_are_sorted_with_the_best_on_top_and_the_undefined_at_the_bottom():
         "jacob_cov",
         "synflow",
         "Vote of synflow, jacob_cov, snip",
-        "GHN, likelihood alone, mean of 3 seeds",  # 0.84
+        "GHN, by accuracy, mean of 3 seeds",  # 0.84
         "GHN, mean of 3 seeds",  # 0.85
         "GHN, ensemble of the 3",
         "AZ-NAS",  # 0.91
@@ -95,8 +97,8 @@ def test_points_intervals_and_diamonds_stand_in_their_rows():
     figure = draw()
     row = rows(figure)
     mean, ensemble = row["GHN, mean of 3 seeds"], row["GHN, ensemble of the 3"]
-    likelihood = row["GHN, likelihood alone, mean of 3 seeds"]
-    assert points(figure, "GHN") == {mean: 0.85, ensemble: 0.9, likelihood: 0.84}
+    by_accuracy = row["GHN, by accuracy, mean of 3 seeds"]
+    assert points(figure, "GHN") == {mean: 0.85, ensemble: 0.9, by_accuracy: 0.84}
     others = points(figure, "other methods")
     assert others.pop(row["snip"]) == 0.3
     assert others.pop(row["SGD 10 steps"]) == 0.95
@@ -168,6 +170,17 @@ def test_one_seed_is_its_own_curve():
 def test_without_curves_there_is_only_the_left_panel(curves):
     (axes,) = draw(curves).axes
     assert "1,000 held-out cells" in axes.get_title()
+
+
+def test_many_rows_do_not_overlap():
+    many = {f"sgd-{10 * k}": found(0.5 + k / 100, 0.4, 0.6) for k in range(1, 20)}
+    methods = dict.fromkeys(many, METHODS["snip"])
+    of = NasBench201Accuracies()
+    figure = benchmark_figure(methods, many, {}, of, scale_note="", cells=9, confidence=0.95)
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in ticks(figure)]
+    assert len(boxes) == 27
+    assert not any(box.overlaps(other) for i, box in enumerate(boxes) for other in boxes[:i])
 
 
 @pytest.mark.parametrize("curves", [CURVES, {}])

@@ -1,7 +1,7 @@
 """The table of a benchmark: each number against scipy, and what stands where there is none."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,11 @@ from scipy import stats
 
 from ghn_pipeline.data.darts_cells import OPERATIONS, SHA256, Row
 from ghn_pipeline.data.darts_cells import Table as CellTable
-from ghn_pipeline.ranking.correlation import mean_correlation
-from ghn_pipeline.report.correlations import Bootstrap
+from ghn_pipeline.ranking.intervals import Agreement
+from ghn_pipeline.ranking.methods import Comparison, Method
+from ghn_pipeline.report.correlations import show
 from ghn_pipeline.report.extra.benchmark_table import (
-    Method,
+    Found,
     Winner,
     benchmark_table,
     label,
@@ -28,7 +29,6 @@ from ghn_pipeline.space.darts import DartsAccuracies
 from ghn_pipeline.space.nasbench201 import NasBench201Accuracies
 from ghn_pipeline.system.errors import UserError
 
-BOOTSTRAP = Bootstrap(resamples=100, confidence=0.95, seed=5)
 NONE = "\N{EN DASH}"
 RNG = np.random.default_rng(0)
 TRUTH = RNG.normal(0.8, 0.1, 40)
@@ -39,16 +39,29 @@ def noisy(noise: float) -> np.ndarray:
 
 
 SEEDS = [noisy(0.03), noisy(0.06), noisy(0.12)]
+BY_ACCURACY = [noisy(0.05), noisy(0.08), noisy(0.15)]
 METHODS = {
-    "ghn": Method(SEEDS, 612.0, 0.0039),
-    "ghn-ensemble": Method([np.mean(SEEDS, axis=0)], 1836.0, 0.012),
-    "oneshot": Method([noisy(0.1)], 500.0, 0.004),
+    "ghn": Method(SEEDS, 612.0, 0.0039, "100 steps", 300),
+    "ghn/accuracy": Method(BY_ACCURACY, 612.0, 0.0039, "100 steps", 300),
+    "ghn-ensemble": Method([np.mean(SEEDS, axis=0)], 1836.0, 0.012, "100 steps", 300),
+    "oneshot": Method([noisy(0.1)], 500.0, 0.004, "as the GHN", 300),
+    "oneshot/accuracy": Method([noisy(0.2)], 500.0, 0.004, "as the GHN", 300),
     "sgd-100": Method([noisy(0.1)], None, 8.96),
     "sgd-20": Method([noisy(0.2)], None, 1.8),
     "snip": Method([noisy(0.2)], None, 0.01),
     "vote": Method([noisy(0.1)], None, None),
     "parameters": Method([RNG.integers(100, 999, 40)], None, 0.00012),
 }
+HALF = np.argsort(-TRUTH)[:20]
+
+
+def measured(methods: dict[str, Method] = METHODS, top: float = 0.1) -> dict[str, Found]:
+    return measure(Comparison(methods, TRUTH, 0.95), top)
+
+
+def mean_spearman(key: str, over: np.ndarray) -> float:
+    found = [stats.spearmanr(x[over], TRUTH[over]).statistic for x in METHODS[key].predictions]
+    return sum(found) / len(found)
 
 
 def build(
@@ -56,14 +69,14 @@ def build(
 ) -> Table:
     return benchmark_table(
         methods,
-        measure(methods, TRUTH, bootstrap=BOOTSTRAP, top=top),
+        more.pop("found", None) or measured(methods, top),
         more.pop("of", NasBench201Accuracies()),
         scale_note="1,000 images at 16×16",
         cells=40,
         top=top,
         costs=costs,
         ranked_by="likelihood",
-        bootstrap=BOOTSTRAP,
+        confidence=0.95,
         **{"functions": 30, "settings_note": "", **more},
     )
 
@@ -91,7 +104,7 @@ def test_several_seeds_have_their_mean_and_standard_deviation():
     values = [stats.spearmanr(x, TRUTH).statistic for x in SEEDS]
     mean = sum(values) / 3
     deviation = (sum((value - mean) ** 2 for value in values) / 2) ** 0.5
-    interval = mean_correlation(SEEDS, TRUTH, **asdict(BOOTSTRAP))["spearman"]
+    interval = Agreement({"ghn": SEEDS}, TRUTH).contrast({"ghn": 1}, 0.95)["spearman"]
     assert found["Spearman [95% interval]"] == (
         f"{mean:.2f} ± {deviation:.3f} [{interval.low:.2f}, {interval.high:.2f}]"
     )
@@ -107,6 +120,46 @@ def test_several_seeds_have_their_mean_and_standard_deviation():
     assert ensemble.startswith(f"{value:.2f} [")
 
 
+def test_the_difference_to_the_ghn_is_paired_and_by_the_same_measure():
+    made, heading = build(), "GHN's Spearman less this [95% interval]"
+    for name, key, ghn in (
+        ("snip", "snip", "ghn"),
+        ("One-shot model", "oneshot", "ghn"),
+        ("One-shot model, by accuracy", "oneshot/accuracy", "ghn/accuracy"),
+        ("GHN, ensemble of the 3", "ghn-ensemble", "ghn"),
+    ):
+        found = cells(made, name)
+        for column, over in (
+            (heading, np.arange(40)),
+            ("the same, better half [95% interval]", HALF),
+        ):
+            value = mean_spearman(ghn, over) - mean_spearman(key, over)
+            assert found[column].startswith(f"{value:+.2f} [")
+        pair = Agreement({of: METHODS[of].predictions for of in (ghn, key)}, TRUTH)
+        assert found[heading] == show(pair.contrast({ghn: 1, key: -1}, 0.95)["spearman"], sign=True)
+    for name in ("GHN, mean of 3 seeds", "GHN, by accuracy, mean of 3 seeds"):
+        assert cells(made, name)[heading] == NONE
+    assert cells(build({"snip": METHODS["snip"]}), "snip")[heading] == NONE
+
+
+def test_given_and_labels():
+    found = {row[0]: row[1:3] for row in build().rows}
+    assert found["GHN, mean of 3 seeds"] == ("100 steps", "300")
+    assert found["One-shot model"] == ("as the GHN", "300")
+    assert found["snip"] == ("", "0")
+    assert found["AZ-NAS"] == (NONE, NONE)
+
+
+def test_cells_of_few_functions_have_no_interval():
+    groups = [str(i % 9) for i in range(40)]
+    methods = {key: METHODS[key] for key in ("ghn", "snip")}
+    found = measure(Comparison(methods, TRUTH, 0.95, groups), 0.1)
+    few = cells(build(methods, found=found), "snip")
+    whole = cells(build(methods), "snip")
+    for column in ("Spearman [95% interval]", "GHN's Spearman less this [95% interval]"):
+        assert few[column] == whole[column].split(" [")[0] + " [too few]"
+
+
 def test_rows_are_in_order_with_what_is_only_published():
     assert [row[0] for row in build().rows] == [
         "Parameters",
@@ -120,13 +173,9 @@ def test_rows_are_in_order_with_what_is_only_published():
         "AZ-NAS",
         "SGD 20 steps",
         "SGD 100 steps",
+        "One-shot model, by accuracy",
         "One-shot model",
-        "GHN, mean of 3 seeds",
-        "GHN, ensemble of the 3",
-    ]
-    alone = {**METHODS, "ghn-likelihood": Method(SEEDS, 612.0, None)}
-    assert [row[0] for row in build(alone).rows][-3:] == [
-        "GHN, likelihood alone, mean of 3 seeds",
+        "GHN, by accuracy, mean of 3 seeds",
         "GHN, mean of 3 seeds",
         "GHN, ensemble of the 3",
     ]
@@ -154,8 +203,8 @@ def test_what_is_published_typed_a_second_time():
 
 def test_costs_are_hours_and_seconds():
     initial, each = "Initial (device hours)", "Per architecture (device seconds)"
-    shown = {row[0]: (row[1], row[2]) for row in build().rows}
-    assert [heading for _, heading in build().columns[1:3]] == [initial, each]
+    shown = {row[0]: (row[3], row[4]) for row in build().rows}
+    assert [heading for _, heading in build().columns[3:5]] == [initial, each]
     assert shown["GHN, mean of 3 seeds"] == ("0.17", "0.0039")
     assert shown["SGD 100 steps"] == (NONE, "9.0")
     assert shown["Parameters"] == (NONE, "0.00012")
@@ -170,14 +219,16 @@ def test_without_costs_equal_rankings_give_equal_bytes():
     assert to_csv(build()) != to_csv(build(slower))
     assert to_csv(build(costs=False)) == to_csv(build(slower, costs=False))
     for method in ("Parameters", "GHN, mean of 3 seeds"):
-        assert list(cells(build(costs=False), method).values())[1:3] == ["not timed"] * 2
+        assert list(cells(build(costs=False), method).values())[3:5] == ["not timed"] * 2
 
 
 def test_a_constant_ranking_is_undefined():
-    methods = {"snip": replace(METHODS["snip"], predictions=[np.ones(40)])}
+    constant = replace(METHODS["snip"], predictions=[np.full(40, 0.191589)])
+    methods = {"snip": constant, "ghn": METHODS["ghn"]}
     found = cells(build(methods), "snip")
-    assert found["Spearman [95% interval]"] == found["Kendall"] == "undefined"
-    numbers = metrics(measure(methods, TRUTH, bootstrap=BOOTSTRAP, top=0.1))["snip"]
+    assert found["Spearman [95% interval]"] == found["Kendall"] == found["Pearson"] == "undefined"
+    assert found["GHN's Spearman less this [95% interval]"] == "undefined"
+    numbers = metrics(measured(methods))["snip"]
     assert [key for key, value in numbers.items() if value is None] == [
         "spearman",
         "kendall",
@@ -203,7 +254,7 @@ def test_title_and_notes_say_what_it_is_of():
     table = build()
     assert table.title.startswith("NAS-Bench-201, CIFAR-10 — 1,000 images at 16×16: ")
     notes = " ".join(table.footnotes)
-    for part in ("40 held-out cells", "No cell that a GHN", "100 resamples", "by chance 0.10"):
+    for part in ("40 held-out cells", "No cell that a GHN", "95% interval", "by chance 0.10"):
         assert part in notes
     assert "of 30 functions" in notes
     assert "as of old" in " ".join(build(settings_note="as of old").footnotes)
@@ -211,11 +262,13 @@ def test_title_and_notes_say_what_it_is_of():
 
 
 def test_summary_has_a_line_a_method_with_the_tables_numbers():
-    lines = summary(measure(METHODS, TRUTH, bootstrap=BOOTSTRAP, top=0.1)).splitlines()
-    assert [line.split(":")[0] for line in lines[:4]] == [
+    lines = summary(measured()).splitlines()
+    assert [line.split(":")[0] for line in lines[:6]] == [
         "GHN",
+        "GHN, by accuracy",
         "GHN ensemble",
         "One-shot model",
+        "One-shot model, by accuracy",
         "SGD 100 steps",
     ]
     assert len(lines) == len(METHODS)
@@ -223,7 +276,7 @@ def test_summary_has_a_line_a_method_with_the_tables_numbers():
 
 
 def test_metrics_are_numbers_for_json():
-    found = measure(METHODS, TRUTH, bootstrap=BOOTSTRAP, top=0.1)
+    found = measured()
     numbers = json.loads(json.dumps(metrics(found), allow_nan=False))
     assert numbers.keys() == METHODS.keys()
     x = METHODS["oneshot"].predictions[0]
@@ -240,7 +293,7 @@ def test_metrics_are_numbers_for_json():
     )
     values = [stats.spearmanr(x, TRUTH).statistic for x in SEEDS]
     assert numbers["ghn"]["spearman_sd"] == pytest.approx(stats.tstd(values))
-    interval = mean_correlation(SEEDS, TRUTH, **asdict(BOOTSTRAP))["spearman"]
+    interval = Agreement({"ghn": SEEDS}, TRUTH).contrast({"ghn": 1}, 0.95)["spearman"]
     assert numbers["ghn"]["spearman_low"] == pytest.approx(interval.low)
     assert numbers["ghn"]["spearman_high"] == pytest.approx(interval.high)
 
@@ -274,9 +327,7 @@ def test_a_table_of_other_cells_says_which_and_has_no_column_of_other_rankings()
     assert made.title.startswith("DARTS cells, CIFAR-10 — ")
     headings = [heading for _, heading in made.columns]
     assert headings == [h for _, h in build().columns if h != "Spearman, published"]
-    assert [row[0] for row in made.rows] == [
-        r[0] for r in build().rows if r[0] in measured(build())
-    ]
+    assert [row[0] for row in made.rows] == [r[0] for r in build().rows if r[0] in ranked(build())]
     for row in made.rows:
         assert cells(made, row[0]).items() <= cells(build(), row[0]).items()
     notes = " ".join(made.footnotes)
@@ -294,6 +345,6 @@ def test_the_whole_table_is_said_to_be_whole():
     assert f"8 rows, SHA-256 {SHA256}" in note
 
 
-def measured(table: Table) -> set[str]:
+def ranked(table: Table) -> set[str]:
     """The methods that have a ranking of ours."""
     return {row[0] for row in table.rows if cells(table, row[0])["Kendall"] != NONE}

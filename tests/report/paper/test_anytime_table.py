@@ -1,4 +1,4 @@
-"""The tables of areas: every number by a slow loop, every interval by a slow bootstrap."""
+"""The tables of areas: every number by a slow loop, every interval by its formula."""
 
 import json
 import math
@@ -10,7 +10,6 @@ import pytest
 from scipy import stats
 
 from ghn_pipeline.ranking.correlation import Estimate
-from ghn_pipeline.report.correlations import Bootstrap
 from ghn_pipeline.report.paper.anytime_table import (
     Found,
     Group,
@@ -24,7 +23,6 @@ from ghn_pipeline.report.paper.curves import METHODS, Curve
 from ghn_pipeline.report.table import Table, to_latex
 from ghn_pipeline.system.errors import UserError
 
-BOOTSTRAP = Bootstrap(resamples=300, confidence=0.9, seed=5)
 BUDGETS = (1e6, 5e6)
 NONE = "\N{EN DASH}"
 AREA = "Area (%), mean ± deviation [90% interval]"
@@ -48,12 +46,12 @@ def group(count: int, level: float) -> Group:
     return Group(curves, [slow_area(c) / 2 + RNG.normal(0, 0.03) for c in curves])
 
 
-GROUPS = {"random": group(8, 0.3), "top": group(6, 0.5)}
+GROUPS = {"random": group(12, 0.3), "top": group(6, 0.5)}
 AREAS = {key: [slow_area(c) for c in one.curves] for key, one in GROUPS.items()}
 
 
-def found_of(groups: dict[str, Group] = GROUPS, bootstrap: Bootstrap = BOOTSTRAP) -> Found:
-    return measure(groups, budgets=BUDGETS, bootstrap=bootstrap)
+def found_of(groups: dict[str, Group] = GROUPS) -> Found:
+    return measure(groups, budgets=BUDGETS, confidence=0.9)
 
 
 def build(groups: dict[str, Group] = GROUPS, scale: str = "quick") -> Table:
@@ -62,7 +60,7 @@ def build(groups: dict[str, Group] = GROUPS, scale: str = "quick") -> Table:
         scale=scale,
         scale_note="quick preset (16×16 images)",
         budgets=BUDGETS,
-        bootstrap=BOOTSTRAP,
+        confidence=0.9,
     )
 
 
@@ -71,77 +69,50 @@ def cells(table: Table, row: str) -> dict[str, str]:
     return dict(zip([heading for _, heading in table.columns], found, strict=True))
 
 
-def ends(values: list[float]) -> tuple[float, float]:
-    """The 5% and 95% quantiles of values, in the order of size, between the nearest two."""
-    found = []
-    for share in (0.05, 0.95):
-        place = share * (len(values) - 1)
-        below = sorted(values)[math.floor(place)]
-        found.append(below + (place % 1) * (sorted(values)[math.ceil(place)] - below))
-    return found[0], found[1]
-
-
-def drawn_means(key: str, stream: int) -> list[float]:
-    n = len(AREAS[key])
-    index = np.random.default_rng([BOOTSTRAP.seed, stream]).integers(n, size=(300, n))
-    return [mean(AREAS[key][i] for i in draw) for draw in index]
-
-
-def test_areas_and_their_intervals_are_those_of_a_slow_bootstrap():
+def test_areas_and_their_intervals_by_students_t():
     table, found = build(), found_of()
-    for key, name, stream in (("top", "GHN Top", 0), ("random", "Random", 1)):
-        low, high = ends(drawn_means(key, stream))
-        one = found.areas[key]
-        assert one.mean.value == pytest.approx(mean(AREAS[key]), abs=1e-4)
-        assert (one.mean.low, one.mean.high) == pytest.approx((low, high), abs=1e-4)
+    for key, name in (("top", "GHN Top"), ("random", "Random")):
+        n, one = len(AREAS[key]), found.areas[key]
+        reach = stats.t.ppf(0.95, n - 1) * stdev(AREAS[key]) / math.sqrt(n)
+        middle = mean(AREAS[key])
+        assert one.mean.value == pytest.approx(middle, abs=1e-4)
+        assert (one.mean.low, one.mean.high) == pytest.approx(
+            (middle - reach, middle + reach), abs=1e-4
+        )
         assert one.deviation == pytest.approx(stdev(AREAS[key]), abs=1e-4)
         row = cells(table, name)
-        assert row["Number"] == str(len(AREAS[key]))
+        assert row["Number"] == str(n)
         shown = [100 * x for x in (one.mean.value, one.deviation, one.mean.low, one.mean.high)]
         assert row[AREA] == "{:.2f} ± {:.2f} [{:.2f}, {:.2f}]".format(*shown)
 
 
-def test_the_difference_is_that_of_groups_drawn_each_for_itself():
+def test_the_difference_is_welchs():
     difference = found_of().difference
     assert difference is not None
     value = mean(AREAS["top"]) - mean(AREAS["random"])
     assert difference.value == pytest.approx(value, abs=1e-4)
-    pairs = zip(drawn_means("top", 0), drawn_means("random", 1), strict=True)
-    assert (difference.low, difference.high) == pytest.approx(
-        ends([a - b for a, b in pairs]), abs=1e-4
-    )
+    theirs = stats.ttest_ind(AREAS["top"], AREAS["random"], equal_var=False)
+    ends = theirs.confidence_interval(0.9)
+    assert (difference.low, difference.high) == pytest.approx((ends.low, ends.high), abs=1e-4)
     shown = [f"{100 * x:.2f}" for x in (difference.value, difference.low, difference.high)]
     row = cells(build(), "Difference of the means")
     assert row[AREA] == f"{shown[0]} [{shown[1]}, {shown[2]}]"
     assert set(list(row.values())[1:]) == {NONE, row[AREA]}
 
 
-def test_the_interval_of_the_difference_against_scipys_bootstrap():
-    theirs = stats.bootstrap(
-        (AREAS["top"], AREAS["random"]),
-        lambda a, b, axis: a.mean(axis=axis) - b.mean(axis=axis),
-        confidence_level=0.9,
-        method="percentile",
-        n_resamples=20_000,
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    ours = found_of(bootstrap=replace(BOOTSTRAP, resamples=20_000)).difference
-    assert ours is not None
-    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.002)
-
-
 def test_equal_groups_differ_by_nothing_but_not_for_certain():
-    """Drawn with the same draws, the difference of two equal groups would always be 0."""
+    """Paired, the difference of two equal groups would always be 0."""
     found = found_of({"top": GROUPS["random"], "random": GROUPS["random"]})
     assert found.difference is not None
     assert found.difference.value == 0
     one = found.areas["top"].mean
     width = found.difference.high - found.difference.low
-    # the variance of a difference of independent means is the sum of theirs
-    assert width == pytest.approx(math.sqrt(2) * (one.high - one.low), rel=0.15)
+    # the variance of a difference of independent means is the sum of theirs, and better known
+    freer = stats.t.ppf(0.95, 22) / stats.t.ppf(0.95, 11)
+    assert width == pytest.approx(math.sqrt(2) * freer * (one.high - one.low))
 
 
-def test_correlations_are_scipys_over_the_very_same_draws():
+def test_correlations_are_scipys_and_too_few_have_no_interval():
     both = tuple(a + b for a, b in zip(_pair("top"), _pair("random"), strict=True))
     found, table = found_of(), build()
     for key, name, (x, y) in (
@@ -149,21 +120,23 @@ def test_correlations_are_scipys_over_the_very_same_draws():
         ("random", "Random", _pair("random")),
         ("both", "Both", both),
     ):
-        x, y = np.array(x), np.array(y)
-        n = len(x)
-        draws = np.random.default_rng(BOOTSTRAP.seed).integers(n, size=(300, n))
         for coefficient, function in (
             ("pearson", stats.pearsonr),
             ("spearman", stats.spearmanr),
             ("kendall", stats.kendalltau),
         ):
             one = found.correlations[key][coefficient]
-            slow = [function(x[i], y[i]).statistic for i in draws if np.ptp(y[i]) > 0]
             assert one.value == pytest.approx(function(x, y).statistic, abs=1e-3)
-            assert (one.low, one.high) == pytest.approx(ends(slow), abs=5e-3)
+            ends = "too few" if key == "top" else f"{one.low:.2f}, {one.high:.2f}"
             shown = cells(table, name)[f"{coefficient.capitalize()} [90% interval]"]
-            assert shown == f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]"
-    assert cells(table, "Both")["Number"] == "14"
+            assert shown == f"{one.value:.2f} [{ends}]"
+    r, x, y = found.correlations["random"]["pearson"], *map(np.array, _pair("random"))
+    without = [stats.pearsonr(np.delete(x, i), np.delete(y, i)).statistic for i in range(12)]
+    error = math.sqrt(11 / 12 * sum((np.array(without) - mean(without)) ** 2)) / (1 - r.value**2)
+    reach = stats.t.ppf(0.95, 11) * error
+    ends = [math.tanh(math.atanh(r.value) + side * reach) for side in (-1, 1)]
+    assert (r.low, r.high) == pytest.approx(tuple(ends), abs=1e-3)
+    assert cells(table, "Both")["Number"] == "18"
     assert cells(table, "Both")[AREA] == NONE
 
 
@@ -269,4 +242,5 @@ def test_titles_and_notes_say_the_scale_the_range_and_the_interval():
             assert part in notes
         assert to_latex(table).isascii()
     notes = " ".join(build().footnotes)
-    assert "90% percentile bootstrap interval, 300 resamples of the networks" in notes
+    assert "90% interval over the networks, of means by Student's t" in notes
+    assert "'too few'" in notes

@@ -149,3 +149,37 @@ def test_the_page_has_remarks_and_equal_bytes(tmp_path: Path) -> None:
     html = (tmp_path / "a/claims.html").read_text()
     assert "Because &lt;of&gt; this." in html
     assert html.count("</html>") == 1
+
+
+def test_the_figure_says_what_lies_beyond_its_edge() -> None:
+    drawn = forest([finding(6, 1e7, 5e6, 2e7), finding(15, 0.2, 0.1, 0.3)])
+    axes = drawn.axes[2]
+    edge = axes.get_xlim()[1]
+    marks = {
+        (line.get_marker(), line.get_ydata()[0]): float(line.get_xdata()[0])
+        for line in axes.get_lines()
+        if line.get_marker() != "None"
+    }
+    # rows: 6, 7 (not run), 15, 18 (not run); 10,000 times as much as claimed is beyond a hundred
+    assert marks[">", 0] == 2 < edge
+    assert marks["o", 2] == pytest.approx(math.log10(5))
+    # the paper's own: 1125 of 1,000, 0.62, 0.105 and none at all
+    own = [marks["D", y] for y in range(3)]
+    assert own == pytest.approx([math.log10(x) for x in (1.125, 1 / 0.62, 1 / 0.105)])
+    assert marks[">", 3] == 2
+    ticks = dict(
+        zip(axes.get_xticks(), (t.get_text() for t in axes.get_xticklabels()), strict=True)
+    )
+    assert ticks[math.log10(5)] == ticks[-math.log10(5)] == "5×"
+
+
+def test_nothing_in_the_figure_overlaps_or_is_cut() -> None:
+    findings = [finding(n, 0.1, 0.05, 0.2, by=by) for n in claims() for by in ("", "again")]
+    drawn = forest(findings)
+    drawn.draw_without_rendering()
+    texts = [text for axes in drawn.axes for text in (*axes.texts, axes.xaxis.label)]
+    boxes = [artist.get_window_extent() for artist in (*texts, drawn.legends[0])]
+    for i, box in enumerate(boxes):
+        assert box.x0 >= 0 and box.y0 >= 0
+        assert box.x1 <= drawn.bbox.width and box.y1 <= drawn.bbox.height
+        assert not any(box.overlaps(other) for other in boxes[:i])
