@@ -47,6 +47,15 @@ def _own(
     }
 
 
+def _seeds(training: Schedule, ghn: Ghn, ghns: dict[str, Ghn], oneshot: Schedule) -> list[str]:
+    of = _own("seeds", training, ghn, ghns, oneshot)
+    return [
+        f"{path}: an entry is listed twice"
+        for path, seeds in of.items()
+        if len(set(seeds)) < len(seeds)
+    ]
+
+
 def _batches(
     images: Images,
     training: Schedule,
@@ -214,6 +223,7 @@ def _finalists(finalists: Finalists, search: Search, images: Images) -> list[str
 #: The checks; the parameters of each function name the sections that it reads.
 _AGREEMENTS: list[Agreement] = [
     _validation_images,
+    _seeds,
     _batches,
     _reductions,
     _modules,

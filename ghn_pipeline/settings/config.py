@@ -319,6 +319,10 @@ def _over(base: Any, own: Any) -> Any:
 def _own_faults(error: ValidationError, settings: Mapping[str, Any]) -> "list[ErrorDetails]":
     """Return the faults, without repeating a fault for each section that inherits it."""
 
+    def keys(section: str) -> set[str]:
+        own = settings.get(section)
+        return set(map(str, own)) if isinstance(own, Mapping) else set()
+
     def is_own(fault: "ErrorDetails") -> bool:
         section, *path = fault["loc"]
         own = settings.get(str(section))
@@ -326,7 +330,10 @@ def _own_faults(error: ValidationError, settings: Mapping[str, Any]) -> "list[Er
             own = own.get(path.pop(0))
         if section not in _INHERITED or not path or not isinstance(own, Mapping):
             return True
-        return path[0] not in _INHERITED[section] or path[0] in own
+        # a key of another section may be one that none has
+        others = keys("training") | (keys("ghn") if section == "ghns" else set())
+        key = str(path[0])
+        return key in map(str, own) or not (key in _INHERITED[section] or key in others)
 
     faults = error.errors()
     return [fault for fault in faults if is_own(fault)] or faults

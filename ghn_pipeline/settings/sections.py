@@ -121,10 +121,6 @@ class Schedule(Section):
     average: Share
     seeds: Annotated[list[Seed], Field(min_length=1, max_length=1000)]
 
-    def faults(self) -> list[str]:
-        """Return a fault if a seed is listed twice."""
-        return _twice(self, "seeds")
-
     def each(self, name: str) -> dict[str, Self]:
         """Return a copy for each seed. The first is called `name`, the others NAME-SEED."""
         first = self.seeds[0]

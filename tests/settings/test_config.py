@@ -554,6 +554,7 @@ def test_one_fault_is_named_with_its_path(changes, path, words, tmp_path):
         # seeds, whose names must not be those of other GHNs
         ({"ghn": {"seeds": [0, 1, 0]}}, ["ghn", "seeds", "twice"]),
         ({"oneshot": {"seeds": [2, 2]}}, ["oneshot.seeds", "twice"]),
+        ({"ghns": {"mine": {"seeds": [2, 2]}}}, ["ghns.mine.seeds", "twice"]),
         (
             {"ghns": {"a": {"seeds": [0, 1]}, "a-1": {}}},
             ["ghns", "a-1 is the name of two GHNs", "NAME-SEED"],
