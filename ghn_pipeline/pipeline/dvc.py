@@ -13,6 +13,7 @@ from ghn_pipeline.pipeline.stage import (
     command,
     entries,
     extensions_of,
+    filled,
     needed,
     read_by,
     value,
@@ -26,8 +27,6 @@ HEAD = """\
 # correlation.repeats, or of the GHNs or seeds of a comparison, run `ghn configure` again, because
 # DVC cannot expand these into jobs.
 """
-#: Trainings whose loss `dvc plots` shows.
-CURVES = (FIRST_GHN, "oneshot/{oneshot.seeds[0]}")
 
 
 def text(config: Config) -> str:
@@ -35,7 +34,9 @@ def text(config: Config) -> str:
     there = needed(config.space.chapters)
     stages = "\n".join(_block({name(one): _stage(config, one, there)}, 1) for one in there)
     literals = {one.literal for one in there}
-    curves = [c for c in CURVES if c.partition("/")[0] in literals]
+    # trainings whose loss `dvc plots` shows
+    curves = [FIRST_GHN, *(f"oneshot/{seed}" for seed in config.oneshot.seeds[:1])]
+    curves = [c for c in curves if c.partition("/")[0] in literals]
     y = {f"{_path(f'{SCALE}/{curve}')}/curve.csv": "loss" for curve in curves}
     plots = _block({"plots": [{"learning curves": {"x": "step", "y": y}}]}, 0)
     return f"{HEAD.format(space=config.space.name)}\nstages:\n{stages}\n{plots}"
@@ -53,7 +54,7 @@ def _stage(config: Config, one: Stage, there: list[Stage]) -> dict[str, Any]:
         found["matrix"] = {"part": _parts(config, one, there)}
     found["cmd"] = _path(command(one.pattern))
     given = [f"${{{path}}}" for path in one.given if value(config, path)]
-    read = _inputs(one, config.space.chapters)
+    read = _inputs(config, one)
     found["deps"] = list(dict.fromkeys([*read, *given, *extensions_of(one)]))
     found["params"] = [*(["method"] if one.record else []), *_params(one)]
     files = [f"{folder}/{file}" for file in one.files]
@@ -105,14 +106,18 @@ def _all_parts_are_read(one: Stage, there: list[Stage]) -> bool:
     )
 
 
-def _inputs(one: Stage, chapters: tuple[str, ...]) -> Iterator[str]:
-    for pattern, only in one.inputs(chapters):
-        read = read_by(pattern)
+def _inputs(config: Config, one: Stage) -> Iterator[str]:
+    for pattern, only in one.inputs(config.space.chapters):
+        read, listed = read_by(pattern), pattern.rpartition("{")[2].removesuffix("}")
+        names = [pattern]
         if pattern.endswith("}") and not pattern.endswith(("{part}", "[0]}")):
-            yield _path(f"{SCALE}/{read.literal}")  # DVC cannot expand a list of files here
-            continue
-        folder = _path(read.root or f"{SCALE}/{pattern}")
-        yield from (f"{folder}/{file}" for file in only or read.files)
+            if not _is_derived(listed):
+                yield _path(f"{SCALE}/{read.literal}")  # DVC cannot expand a list of files here
+                continue
+            names = filled(config, pattern)
+        for name in names:
+            folder = _path(read.root or f"{SCALE}/{name}")
+            yield from (f"{folder}/{file}" for file in only or read.files)
 
 
 def _params(one: Stage) -> Iterator[str]:

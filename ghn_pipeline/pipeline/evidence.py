@@ -18,7 +18,7 @@ from pathlib import Path
 import yaml
 
 from ghn_pipeline.pipeline import findings, record
-from ghn_pipeline.pipeline.stage import Job, Stage, inputs, needed
+from ghn_pipeline.pipeline.stage import Job, Stage, needed
 from ghn_pipeline.report.paper import claims_page
 from ghn_pipeline.report.paper.claims import Finding, claims
 from ghn_pipeline.settings import plain_yaml
@@ -136,9 +136,9 @@ def _remake(scale: str) -> str:
             if _is_older(config):
                 return "older code, tables as they were"
             for one in tables:
-                kept = all((folder / file).exists() for file in _kept(one))
-                # a table that shows or exports weights cannot be made without them
-                if kept and all(Path(path).exists() for path in inputs(config, one.name)):
+                # one that exports weights cannot be made without them
+                exports = any(file.endswith(".pt") for file in one.files)
+                if not exports and all((folder / file).exists() for file in _kept(one)):
                     one.work(Job(config, one.name, []))
         for one in tables:
             for file in _kept(one):

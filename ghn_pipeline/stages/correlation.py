@@ -153,14 +153,14 @@ def _block_difference(config: "Config", model: str, blocks: "list[Block]") -> fl
 @stage(
     "table4",
     reads=(
-        "sgd/{correlation.architectures}: run.json",
-        "repeat/{correlation.repeats}: run.json",
-        "oneshot/{oneshots}: run.json",
-        "ghn/{first_ghns}: run.json",
-        "scores/oneshot/{oneshots}: run.json",
+        "sgd/{correlation.architectures}",
+        "repeat/{correlation.repeats}",
+        "oneshot/{oneshots}",
+        "ghn/{first_ghns}",
+        "scores/oneshot/{oneshots}",
         "scores/proxies: run.json",
         "scores/sgd: run.json",
-        "scores/ghn/{first_ghns}: run.json",
+        "scores/ghn/{first_ghns}",
     ),
     settings=(
         "scale",
@@ -289,9 +289,9 @@ def _table4_findings(ranked: "Rankings", rows: "Mapping[str, Method]") -> "list[
     "ablations",
     reads=(
         DRAWN,
-        "sgd/{correlation.architectures}: run.json",
-        "ghn/{trained}: run.json",
-        "scores/ghn/{trained}: run.json",
+        "sgd/{correlation.architectures}",
+        "ghn/{trained}",
+        "scores/ghn/{trained}",
     ),
     settings=(
         "scale",
