@@ -67,9 +67,11 @@ def network():
 
 def test_inputs_of_all_but_identities_and_bottlenecks_are_dropped_deeper_ones_more(network):
     found = paths(network)
+    # the canonical order of equally deep nodes, 3 and 4 here, is no promise
+    pooling = [node.op for node in network.modules[1].block.nodes].index("max_pool_3x3")
     expected = {}
     for block in range(1, 7):
-        expected |= {(block, 2): (2, block / 6), (block, 3): (1, block / 6)}
+        expected |= {(block, 2): (2, block / 6), (block, pooling): (1, block / 6)}
         expected |= {(block, 5): (2, block / 6)}
     assert found == expected
 
