@@ -354,13 +354,17 @@ def all_settings(config: "Config", name: str) -> dict[str, Any]:
     }
 
 
+#: The section that describes one of several models.
+_SECTION = {"models": "ghn", "oneshots": "oneshot"}
+
+
 def _own(config: "Config", one: Stage, part: str) -> dict[str, Any]:
     paths = [path for text in one.settings for path in filled(config, text, part)]
     if one.record:
         paths.insert(0, "method")
     # models with equal settings have equal digests, whatever their names are
     found = {
-        re.sub(r"^(model|oneshot)s\..*", r"\1", path): _plain(value(config, path)) for path in paths
+        _SECTION.get(path.partition(".")[0], path): _plain(value(config, path)) for path in paths
     }
     # a file has the same results wherever it lies
     found |= {

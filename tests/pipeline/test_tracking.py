@@ -121,8 +121,8 @@ def test_a_finished_stage_is_a_whole_run(stage, store, configured):
 
     config = configured()
     params = run.data.params
-    assert params["model.passes"] == str(config.ghn.passes)
-    assert params["model.learning_rate"] == "0.001"
+    assert params["ghn.passes"] == str(config.ghn.passes)
+    assert params["ghn.learning_rate"] == "0.001"
     assert params["images.train"] == "640"
     assert params["seeds.data_order"] == "3"
     assert params["space.operations"] == str(config.space.operations)
@@ -492,7 +492,7 @@ def test_a_training_is_seen_while_it_goes_on(provenance, stage, store):
         (run,) = runs(store)
         assert run.info.status == "RUNNING"
         assert abs(run.info.start_time / 1000 - (time.time() - 100)) < 90
-        assert run.data.params["model.passes"] == str(provenance["settings"]["model"]["passes"])
+        assert run.data.params["ghn.passes"] == str(provenance["settings"]["ghn"]["passes"])
         assert run.data.tags["commit"] == str(provenance["commit"])
         assert "slurm_job" not in run.data.tags
         log.curve = CURVE[:2]

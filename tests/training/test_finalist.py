@@ -51,13 +51,13 @@ def one_loss(training, step):
 
 @pytest.fixture
 def network():
-    """Six blocks of a convolution of two inputs, an identity, a pooling, and a last convolution."""
+    """Six blocks of a convolution of two inputs, a pooling, an identity, and a last convolution."""
     block = Block(
         (
             *INPUTS,
             Node("conv_1x1", (0, 1)),
-            Node("identity", (2,)),
             Node("max_pool_3x3", (2,)),
+            Node("identity", (2,)),
             Node("sep_conv_3x3", (3, 4)),
         )
     )
@@ -67,9 +67,11 @@ def network():
 
 def test_inputs_of_all_but_identities_and_bottlenecks_are_dropped_deeper_ones_more(network):
     found = paths(network)
+    # the canonical order of equally deep nodes, 3 and 4 here, is no promise
+    pooling = [node.op for node in network.modules[1].block.nodes].index("max_pool_3x3")
     expected = {}
     for block in range(1, 7):
-        expected |= {(block, 2): (2, block / 6), (block, 4): (1, block / 6)}
+        expected |= {(block, 2): (2, block / 6), (block, pooling): (1, block / 6)}
         expected |= {(block, 5): (2, block / 6)}
     assert found == expected
 
