@@ -360,9 +360,9 @@ def test_scores_depend_on_neither_workers_nor_what_was_done(finished, place):
 
 def test_a_finished_training_is_only_written_again(finished, place):
     shutil.rmtree(place.folder / "results/smoke/oneshot")
-    done = place.ghn("oneshot")
+    done = place.ghn("oneshot", "0")
     assert done.returncode == 0, done.stderr
-    model, curve = ("results/smoke/oneshot/" + name for name in ("model.pt", "curve.csv"))
+    model, curve = ("results/smoke/oneshot/0/" + name for name in ("model.pt", "curve.csv"))
     assert (place.folder / curve).read_bytes() == (finished.folder / curve).read_bytes()
     a, b = (torch.load(p.folder / model, weights_only=True)["model"] for p in (place, finished))
     assert all(torch.equal(a[name], b[name]) for name in b)
@@ -380,7 +380,7 @@ def test_results_that_cannot_be_written(workplace):
 def test_checkpoints_that_cannot_be_written(place):
     shutil.rmtree(place.folder / "checkpoints")
     (place.folder / "checkpoints").write_text("a file in the way", encoding="utf-8")
-    assert_refused(place.ghn("oneshot"), "oneshot", "cannot write checkpoints/smoke")
+    assert_refused(place.ghn("oneshot", "0"), "oneshot", "cannot write checkpoints/smoke")
 
 
 def test_the_papers_scale_asks_for_an_accelerator(workplace):
@@ -417,7 +417,7 @@ def test_faults_of_the_configuration(workplace):
         ("nasbench201", ["memory"], "memory"),
         ("nasbench201", ["table3"], "transfer"),
         ("nasbench201", ["anytime", "msdnet"], "anytime_prediction"),
-        ("anytime-smoke", ["oneshot"], "correlation"),
+        ("anytime-smoke", ["oneshot", "0"], "correlation"),
         ("anytime-smoke", ["scores", "proxies"], "correlation"),
         ("anytime-smoke", ["winner"], "architecture_search"),
         ("anytime-smoke", ["mobile"], "transfer"),

@@ -75,9 +75,9 @@ def test_any_difference_is_seen(ground):
     (results / "sgd/0/run.json").write_text(json.dumps(record), encoding="utf-8")
     with open(results / "table4.md", "a", encoding="utf-8") as file:
         file.write(" ")
-    (results / "oneshot/model.pt").unlink()
+    (results / "oneshot/0/model.pt").unlink()
     (results / "more").touch()
-    found = ["more", "oneshot/model.pt", "sgd/0/run.json", "table4.md"]
+    found = ["more", "oneshot/0/model.pt", "sgd/0/run.json", "table4.md"]
     assert difference(place, undisturbed, "smoke") == found
 
 
@@ -87,7 +87,7 @@ def test_every_kind_of_stage_is_there():
     for preset in ("smoke", "anytime-smoke"):
         config = load([ROOT / "params.yaml", ROOT / f"presets/{preset}.yaml"])
         stages = yaml.safe_load(dvc.text(config))["stages"]
-        named |= {name: one["cmd"].split()[1] for name, one in stages.items()}
+        named |= {name: one.get("do", one)["cmd"].split()[1] for name, one in stages.items()}
     del named["data"]
     assert {stage.dvc.partition("@")[0]: stage.words.split()[0] for stage in STAGES} == named
     assert sum(WAYS.values()) == 14

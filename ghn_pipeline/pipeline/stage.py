@@ -75,8 +75,8 @@ class Stage:
         name: "memory", or with a placeholder for the part: "sgd/INDEX".
         work: the function that does the work.
         writes: the names of its files, except the record.
-        reads: earlier stages, as "STAGE" for all their files or as "STAGE: FILE FILE". Those whose
-            chapters the search space lacks are left out.
+        reads: earlier stages, as "STAGE" for all their files or as "STAGE: FILE FILE".
+        optional: the same, for stages that it reads only in search spaces that have their chapters.
         settings: the dotted paths of the settings that change its result, except those that change
             the stages in `reads`.
         given: the dotted paths of the settings that name a file of the user, whose content changes
@@ -99,6 +99,7 @@ class Stage:
     work: Work
     writes: tuple[str, ...]
     reads: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
     given: tuple[str, ...] = ()
     each: str = ""
@@ -159,13 +160,13 @@ class Stage:
         """Yield each entry of `reads` as a stage and its files; () stands for all files.
 
         Args:
-            chapters: the chapters of a space, to leave out the stages that it lacks.
+            chapters: the chapters of a space, which decide on the entries of `optional`; without
+                any these are all there.
         """
-        there = set(chapters)
-        for entry in self.reads:
+        for entry in (*self.reads, *self.optional):
             name, _, files = entry.partition(":")
-            of = set(read_by(name).chapters) if there & set(self.chapters) else set()
-            if not of or there & of:
+            lacks = chapters and not set(chapters) & set(read_by(name).chapters)
+            if entry in self.reads or not lacks:
                 yield name, tuple(files.split())
 
 
@@ -177,7 +178,7 @@ def stage(name: str, *, costs: "CostsOf | None" = None, **more: Any) -> Callable
 
     def declare(work: Work) -> Work:
         one = Stage(name, work, costs=costs, **more)
-        for key in ("reads", "settings", "given", "writes", "chapters"):
+        for key in ("reads", "optional", "settings", "given", "writes", "chapters"):
             if isinstance(getattr(one, key), str):
                 raise UserError(f"stage {name}: {key} is a text; write ({getattr(one, key)!r},)")
         if one.needs not in get_args(Needs):

@@ -96,7 +96,7 @@ def _parameters(config: "Config", blocks: "Sequence[Block]") -> "np.ndarray":
 
 @stage(
     "claims",
-    reads=FINDINGS,
+    optional=FINDINGS,
     settings=("scale",),
     writes=(*(f"claims{form}" for form in (*TABLE, ".json", ".svg", ".png")),),
     root=SCALE,

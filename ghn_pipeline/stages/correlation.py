@@ -289,10 +289,10 @@ def _table4_findings(ranked: "Rankings", rows: "Mapping[str, Method]") -> "list[
     "ablations",
     reads=(
         DRAWN,
-        "sgd/{correlation.architectures}",
         "ghn/{trained}",
         "scores/ghn/{trained}",
     ),
+    optional=("sgd/{correlation.architectures}",),
     settings=(
         "scale",
         "ablations",
