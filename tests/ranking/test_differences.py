@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ghn_pipeline.model.ghn import GHN, branch_shapes
+from ghn_pipeline.model.ghn import GHN
 from ghn_pipeline.model.graph import Block, Node
 from ghn_pipeline.model.network import Network
 from ghn_pipeline.ranking.differences import difference_of_blocks
@@ -101,8 +101,7 @@ def test_a_ghn_without_passed_embeddings_makes_all_blocks_alike_whatever_their_c
     """Bottlenecks read other modules, so the test compares weights of nodes alone."""
     ghn = GHN(
         SPACE.node_types,
-        [branch_shapes([Network(SPACE.modules(b), 8) for b in SPACE.examples(4)])],
-        8,
+        [Network(SPACE.modules(b), 8) for b in SPACE.examples(1)],
         passes=1,
         scheme="forward-backward",
         share_parameters=True,
