@@ -66,7 +66,7 @@ def _finished(config: Config) -> list[str]:
     for one in needed(config.space.chapters):
         for name in one.names(config):
             folder = root if one.is_table else root / name
-            there = [folder / file for file in one.files if not file.endswith(LEFT_OUT)]
+            there = [folder / file for file in _kept(one)]
             if one.kind == "data" or not all(file.exists() for file in there):
                 continue
             if not one.is_table:

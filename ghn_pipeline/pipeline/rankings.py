@@ -10,12 +10,10 @@ from ghn_pipeline.pipeline.results import accuracies, architectures_of, scored_w
 from ghn_pipeline.pipeline.stage import command
 from ghn_pipeline.ranking.benchmark import truth
 from ghn_pipeline.ranking.methods import Comparison, Key, Method
+from ghn_pipeline.report.correlations import MEASURED
 from ghn_pipeline.settings.config import Config
 from ghn_pipeline.settings.sections import Schedule
 from ghn_pipeline.system.errors import UserError
-
-#: Measures that a model can rank by, in the order of tables; the first is the paper's.
-MEASURES = ("accuracy", "likelihood", "flow")
 
 
 class Rankings:
@@ -74,13 +72,20 @@ class Rankings:
         stages = [f"oneshot/{seed}" for seed in self.config.oneshots]
         return self._trained(stages, self.config.oneshot)
 
-    def both(self) -> tuple[dict[str, Method], dict[str, Method]]:
-        """Return the first GHN and the one-shot model, by each measure.
+    def models(self, main: str) -> dict[str, Method]:
+        """Return the first GHN and the one-shot model as rows of a table.
+
+        By the measure `main` their keys are 'ghn' and 'oneshot', by another one 'KEY/MEASURE'.
 
         Raises:
             UserError: as `ghns` raises it.
         """
-        return self.ghns(self.config.correlation.ghns[0]), self.oneshots()
+        first = self.config.correlation.ghns[0]
+        return {
+            key if by == main else f"{key}/{by}": method
+            for key, of in (("ghn", self.ghns(first)), ("oneshot", self.oneshots()))
+            for by, method in of.items()
+        }
 
     def each_seconds(self) -> list[float]:
         """Return the seconds to score an architecture by each seed of the first GHN."""
@@ -159,7 +164,7 @@ class Rankings:
                 given,
                 self.config.correlation.selection,
             )
-            for measure in MEASURES
+            for measure in MEASURED
             if measure in scored[0]["result"]["values"]
         }
 

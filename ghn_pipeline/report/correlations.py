@@ -7,15 +7,28 @@ from decimal import Decimal
 from typing import Any
 
 from ghn_pipeline.ranking.correlation import Estimate
-from ghn_pipeline.ranking.methods import Correlations
+from ghn_pipeline.ranking.methods import Comparison, Correlations
 
 NONE = "\N{EN DASH}"
 NOT_RUN = "not run"
 NOT_TIMED = "not timed"
+#: The row that all others are held against.
+GHN = "ghn"
 #: The measure of the paper's figures.
 PAPERS = "accuracy"
 #: The measures in words.
 MEASURED = {PAPERS: "", "likelihood": ", by likelihood", "flow": ", by flow"}
+
+
+def behind_ghn(comparison: Comparison[str], key: str) -> Correlations | None:
+    """Return the correlations of the GHN less those of a row.
+
+    A row 'KEY/MEASURE' is held against 'ghn/MEASURE'. None for the GHN itself, or without a GHN.
+    """
+    ghn = f"{GHN}{''.join(key.partition('/')[1:])}"
+    if ghn == key or ghn not in comparison.methods:
+        return None
+    return comparison.contrast({ghn: 1, key: -1})
 
 
 def metrics(found: Mapping[str, Correlations]) -> dict[str, dict[str, float | None]]:

@@ -106,8 +106,7 @@ def benchmark(job: Job) -> None:
     write_atomically(folder / "benchmark.json", numbers + "\n")
     findings.write(config, "benchmark", _findings(ranked, methods))
     searches = [record.read(config, f"search/random/{seed}") for seed in config.search.seeds]
-    made_of = [*ranked.made_of, record.read(config, "architectures"), *searches]
-    record.write_provenance(config, "benchmark", made_of)
+    record.write_provenance(config, "benchmark", [*ranked.made_of, *searches])
     print(benchmark_table.summary(found))
     print(f"see {folder}/benchmark.md, {folder}/winners.md and {folder}/benchmark.png")
 
@@ -167,17 +166,11 @@ def _methods(ranked: "Rankings") -> "dict[str, Method]":
 
     from ghn_pipeline.ranking.methods import Method
     from ghn_pipeline.ranking.proxies import vote
-    from ghn_pipeline.report.extra.benchmark_table import ENSEMBLE, GHN
+    from ghn_pipeline.report.correlations import GHN
+    from ghn_pipeline.report.extra.benchmark_table import ENSEMBLE
 
-    config = ranked.config
-    first, main = config.correlation.ghns[0], config.evaluation.measure
-    ghns, proxies = ranked.ghns(first), ranked.untrained("proxies")
-    found = {
-        of if by == main else f"{of}/{by}": method
-        for of, methods in ((GHN, ghns), ("oneshot", ranked.oneshots()))
-        for by, method in methods.items()
-    }
-    one, seeds = ghns[main], len(ghns[main].predictions)
+    found, proxies = ranked.models(ranked.config.evaluation.measure), ranked.untrained("proxies")
+    one, seeds = found[GHN], len(found[GHN].predictions)
     if seeds > 1:
         initial, each = (
             None if of_one is None else seeds * of_one

@@ -240,15 +240,11 @@ def table4_rows(ranked: "Rankings") -> "dict[str, Method]":
     Raises:
         UserError: a stage is missing or stale; the message names it.
     """
-    first = ranked.config.correlation.ghns[0]
-    models = {"oneshot": ranked.oneshots(), "ghn": ranked.ghns(first)}
+    from ghn_pipeline.report.correlations import PAPERS
+
     return {
         **ranked.untrained("sgd"),
-        **{
-            of if by == "accuracy" else f"{of}/{by}": method
-            for of, methods in models.items()
-            for by, method in methods.items()
-        },
+        **ranked.models(PAPERS),
         **ranked.untrained("proxies"),
     }
 

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ghn_pipeline.ranking.methods import Method
+from ghn_pipeline.report.correlations import GHN
 from ghn_pipeline.report.extra.benchmark_table import (
     ENSEMBLE,
-    GHN,
     Found,
     label,
     published,

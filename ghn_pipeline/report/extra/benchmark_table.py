@@ -18,8 +18,10 @@ from ghn_pipeline.ranking.correlation import Estimate, coefficients, top_precisi
 from ghn_pipeline.ranking.methods import Comparison, Correlations, Method
 from ghn_pipeline.ranking.proxies import PROXIES
 from ghn_pipeline.report.correlations import (
+    GHN,
     NONE,
     NOT_TIMED,
+    behind_ghn,
     interval_note,
     printed,
     show,
@@ -28,7 +30,7 @@ from ghn_pipeline.report.correlations import (
 from ghn_pipeline.report.table import Table
 from ghn_pipeline.space.published import PublishedAccuracies
 
-GHN, ENSEMBLE = "ghn", "ghn-ensemble"
+ENSEMBLE = "ghn-ensemble"
 PUBLISHED = "Spearman, published"  # a column only where there are some
 
 
@@ -108,20 +110,15 @@ def measure(comparison: Comparison[str], top: float) -> dict[str, Found]:
             method by another measure than the one that the scale ranks by.
         top: share of cells that count as best, see `top_precision`.
     """
-    methods, truth = comparison.methods, comparison.truth
-
-    def behind(key: str) -> Correlations | None:
-        ghn = f"{GHN}{''.join(key.partition('/')[1:])}"
-        return comparison.contrast({ghn: 1, key: -1}) if ghn in methods and ghn != key else None
-
+    truth = comparison.truth
     return {
         key: Found(
             comparison.of(key),
-            behind(key),
+            behind_ghn(comparison, key),
             float(np.mean([top_precision(x, truth, top) for x in method.predictions])),
             _deviation([coefficients(x, truth)["spearman"] for x in method.predictions]),
         )
-        for key, method in methods.items()
+        for key, method in comparison.methods.items()
     }
 
 

@@ -11,10 +11,11 @@ from ghn_pipeline.ranking.correlation import Estimate, Floats
 from ghn_pipeline.ranking.intervals import Contrast, difference_of_means
 from ghn_pipeline.ranking.methods import Comparison, Method
 from ghn_pipeline.ranking.power import needed
+from ghn_pipeline.report.correlations import GHN
 from ghn_pipeline.report.paper.claims import Finding, claims, found
 
-#: The names of the first GHN and of the one-shot model.
-GHN, ONESHOT = "ghn", "oneshot"
+#: The name of the one-shot model.
+ONESHOT = "oneshot"
 #: 1,000 of the steps that the paper's ground truth takes in 50 epochs (5.3, 7.3).
 SHARE_OF_SGD = 1000 / (50 * (45_000 // 64))
 

@@ -12,6 +12,7 @@ from ghn_pipeline.report.correlations import (
     NONE,
     NOT_RUN,
     NOT_TIMED,
+    behind_ghn,
     cells,
     columns,
     interval_note,
@@ -24,9 +25,6 @@ from ghn_pipeline.report.correlations import (
 )
 from ghn_pipeline.report.paper import numbers
 from ghn_pipeline.report.table import Table
-
-#: The row that all others are held against.
-GHN = "ghn"
 
 
 @dataclass(frozen=True)
@@ -56,15 +54,9 @@ def measure_rows(by_test: Comparison[str], by_validation: Comparison[str]) -> di
     Raises:
         ValueError: an id is none of these.
     """
-    rows = by_test.methods
-
-    def ahead(key: str) -> Correlations | None:
-        ghn = f"{GHN}{''.join(key.partition('/')[1:])}"
-        return by_test.contrast({ghn: 1, key: -1}) if ghn in rows and ghn != key else None
-
     return {
-        key: Found(by_test.of(key), by_validation.of(key), ahead(key))
-        for key in sorted(rows, key=_order)
+        key: Found(by_test.of(key), by_validation.of(key), behind_ghn(by_test, key))
+        for key in sorted(by_test.methods, key=_order)
     }
 
 
