@@ -73,7 +73,7 @@ class Rankings:
         return self._trained(stages, self.config.oneshot)
 
     def models(self, main: str) -> dict[str, Method]:
-        """Return the first GHN and the one-shot model as rows of a table.
+        """Return the one-shot model and the first GHN as rows of a table.
 
         By the measure `main` their keys are 'ghn' and 'oneshot', by another one 'KEY/MEASURE'.
 
@@ -83,7 +83,7 @@ class Rankings:
         first = self.config.correlation.ghns[0]
         return {
             key if by == main else f"{key}/{by}": method
-            for key, of in (("ghn", self.ghns(first)), ("oneshot", self.oneshots()))
+            for key, of in (("oneshot", self.oneshots()), ("ghn", self.ghns(first)))
             for by, method in of.items()
         }
 
