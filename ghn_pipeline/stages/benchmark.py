@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ghn_pipeline.stages.correlation import scale_of
 from ghn_pipeline.stages.shared import (
     INTERVALS,
     SCALE,
@@ -205,7 +206,6 @@ def _curves(config: "Config") -> dict[str, list[tuple[int, float]]]:
 def _findings(ranked: "Rankings", methods: "dict[str, Method]") -> "list[Finding]":
     """Return the findings about the paper's claims, against published accuracies."""
     from ghn_pipeline.report.paper.effects import of_costs, of_rankings
-    from ghn_pipeline.stages.correlation import scale_of
 
     config, main = ranked.config, ranked.config.evaluation.measure
     split = {key: key.partition("/") for key in methods}

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ghn_pipeline.report import table
 from ghn_pipeline.stages.shared import (
     CHOSEN_BY,
     DRAWN,
@@ -50,7 +51,6 @@ def top(job: Job) -> None:
     from ghn_pipeline.pipeline.rankings import Rankings
     from ghn_pipeline.pipeline.record import write_provenance
     from ghn_pipeline.pipeline.results import accuracies, architectures_of, by_rank, trained_on
-    from ghn_pipeline.report import table
     from ghn_pipeline.report.extra import top_table
     from ghn_pipeline.report.paper.claims import shown
     from ghn_pipeline.report.paper.effects import of_search

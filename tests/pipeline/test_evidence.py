@@ -40,7 +40,8 @@ def made(
         weights = {}
         for model in ("ghn/default", "oneshot/0"):
             path = finish(config, model, files=trained) / "run.json"
-            weights = {"model.pt": json.loads(path.read_text("utf-8"))["outputs"]["model.pt"]}
+            record = json.loads(path.read_text(encoding="utf-8"))
+            weights = {"model.pt": record["outputs"]["model.pt"]}
             _scores(config, model, ["accuracy", "likelihood"], weights)
         _scores(config, "sgd", ["sgd-10"])
         _scores(config, "proxies", list(PROXIES))

@@ -380,7 +380,7 @@ def random_splits() -> Splits:
     return Splits(images(20), images(20), images(20), torch.full((3,), 0.5), torch.ones(3))
 
 
-@pytest.mark.parametrize("stage", ["ghn/default", "oneshot"])
+@pytest.mark.parametrize("stage", ["ghn/default", "oneshot/0"])
 def test_relistings_are_scored_alike_to_the_last_bit(
     stage: str, configured: Callable[[dict[str, Any]], Config]
 ) -> None:

@@ -263,7 +263,8 @@ def test_one_parameter_reruns_the_same_stages_in_both(reproduced):
     expected = {"scores": 1, "table4": 1, "claims": 1}
     assert {r: n for r, n in planned.items() if r not in ("all", "total")} == expected
     ran = stages_run(reproduced.run("dvc", "repro"))
-    assert ran == {"scores-proxies", "table4", "claims"}
+    # Snakemake plans for the worst case; DVC sees that Table 4's findings have the same bytes
+    assert ran == {"scores-proxies", "table4"}
     # Snakemake has no memory of any of this, and must see it all the same
     assert planned_by_snakemake(reproduced, changes) == {}
     assert planned_by_snakemake(reproduced, back) == planned

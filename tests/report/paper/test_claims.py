@@ -143,10 +143,10 @@ def test_the_page_has_remarks_and_equal_bytes(tmp_path: Path) -> None:
     for form in (*forms, ".svg", ".png"):
         a, b = ((tmp_path / name / f"claims{form}").read_bytes() for name in ("a", "b"))
         assert a == b, form
-    page = (tmp_path / "a/claims.md").read_text()
+    page = (tmp_path / "a/claims.md").read_text(encoding="utf-8")
     assert page.startswith("![")
     assert page.endswith("Claim 2 (A GHN ranks better than a one-shot model): Because <of> this.\n")
-    html = (tmp_path / "a/claims.html").read_text()
+    html = (tmp_path / "a/claims.html").read_text(encoding="utf-8")
     assert "Because &lt;of&gt; this." in html
     assert html.count("</html>") == 1
 
