@@ -10,7 +10,7 @@ from snakemake.exceptions import WorkflowError
 
 from ghn_pipeline.pipeline import stage, tracking
 from ghn_pipeline.settings.config import load
-from ghn_pipeline.space.spaces import SPACES
+from ghn_pipeline.spaces.known import SPACES
 from ghn_pipeline.system.errors import UserError
 
 if workflow.config_settings.config:

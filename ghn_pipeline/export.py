@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from ghn_pipeline.model.graph import Block
 from ghn_pipeline.model.network import IMAGE, Network, Trained, run_to_budget
 from ghn_pipeline.settings.sections import Section
-from ghn_pipeline.space.space import Space
-from ghn_pipeline.space.spaces import SPACES
+from ghn_pipeline.spaces.known import SPACES
+from ghn_pipeline.spaces.space import Space
 from ghn_pipeline.system.errors import UserError, did_you_mean
 from ghn_pipeline.system.files import digest, read_bytes, read_json, write_atomically
 from ghn_pipeline.training.checkpoint import fill, unpickled

@@ -24,7 +24,7 @@ from ghn_pipeline.data.torchvision_shim import import_torchvision
 from ghn_pipeline.model.graph import Block, Node
 from ghn_pipeline.model.network import Network
 from ghn_pipeline.model.operations import OPERATIONS
-from ghn_pipeline.space.classification import INPUTS, Classification
+from ghn_pipeline.spaces.classification import INPUTS, Classification
 from ghn_pipeline.training.auxiliary import AuxiliaryHead
 
 BATCH, SIDE = 2, 8

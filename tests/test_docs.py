@@ -13,7 +13,7 @@ import yaml
 
 from ghn_pipeline.cli import verbs
 from ghn_pipeline.pipeline.stage import declared
-from ghn_pipeline.space.spaces import SPACES
+from ghn_pipeline.spaces.known import SPACES
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -22,7 +22,7 @@ from torch import Tensor
 from ghn_pipeline.export import load, save, write_onnx
 from ghn_pipeline.model.graph import Block, Node
 from ghn_pipeline.model.network import Network, Trained
-from ghn_pipeline.space.classification import INPUTS, Classification, ClassificationSettings
+from ghn_pipeline.spaces.classification import INPUTS, Classification, ClassificationSettings
 from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.system.files import digest
 

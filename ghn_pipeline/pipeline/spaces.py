@@ -6,10 +6,10 @@ from dataclasses import replace
 from ghn_pipeline.data.imagenet import ILSVRC, ImageNet
 from ghn_pipeline.model.graph import Block
 from ghn_pipeline.settings.config import Config
-from ghn_pipeline.space.anytime import Anytime
-from ghn_pipeline.space.classification import Classification
-from ghn_pipeline.space.published import PublishedAccuracies
-from ghn_pipeline.space.space import Space
+from ghn_pipeline.spaces.anytime import Anytime
+from ghn_pipeline.spaces.classification import Classification
+from ghn_pipeline.spaces.published import PublishedAccuracies
+from ghn_pipeline.spaces.space import Space
 
 CLASSES = 10  # of CIFAR-10
 

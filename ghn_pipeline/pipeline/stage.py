@@ -459,7 +459,7 @@ def _is_of_space(config: "Config", one: Stage) -> bool:
 
 
 def _of_another_space(config: "Config", name: str, chapters: Sequence[str]) -> UserError:
-    from ghn_pipeline.space.spaces import SPACES  # not needed to list the stages
+    from ghn_pipeline.spaces.known import SPACES  # not needed to list the stages
 
     spaces = {of: one for of, one in SPACES.items() if set(chapters) & set(one.chapters)}
     presets = ", ".join(f"presets/{each}.yaml" for one in spaces.values() for each in one.presets)

@@ -11,8 +11,8 @@ from ghn_pipeline.data.images import Splits
 from ghn_pipeline.model.graph import Block
 from ghn_pipeline.model.network import Network
 from ghn_pipeline.ranking.correlation import Floats, coefficients
-from ghn_pipeline.space.published import PublishedAccuracies
-from ghn_pipeline.space.space import Space
+from ghn_pipeline.spaces.published import PublishedAccuracies
+from ghn_pipeline.spaces.space import Space
 from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.training.batches import fixed_batches, judge
 from ghn_pipeline.training.fit import Training

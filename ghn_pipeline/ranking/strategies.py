@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ghn_pipeline.model.graph import Block
 from ghn_pipeline.ranking.scoring import Scored, Strategy
-from ghn_pipeline.space.space import Space
+from ghn_pipeline.spaces.space import Space
 from ghn_pipeline.system.errors import UserError
 
 

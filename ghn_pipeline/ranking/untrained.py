@@ -10,7 +10,7 @@ from ghn_pipeline.model.network import Network, Trained
 from ghn_pipeline.ranking.proxies import PROXIES, initial_weights
 from ghn_pipeline.ranking.scoring import Score, Scorer
 from ghn_pipeline.settings.sections import Evaluation, Seeds, Sgd
-from ghn_pipeline.space.space import Space
+from ghn_pipeline.spaces.space import Space
 from ghn_pipeline.training.batches import training_batch
 from ghn_pipeline.training.sgd import first_steps, sgd_training
 

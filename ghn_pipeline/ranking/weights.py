@@ -11,7 +11,7 @@ from ghn_pipeline.model.graph import Block
 from ghn_pipeline.model.network import Network
 from ghn_pipeline.ranking.measures import Measure
 from ghn_pipeline.ranking.scoring import Score, Scorer
-from ghn_pipeline.space.space import Space
+from ghn_pipeline.spaces.space import Space
 from ghn_pipeline.training.batches import fixed_batches
 
 

@@ -22,7 +22,7 @@ from ghn_pipeline.settings.sections import (
     Section,
     Sgd,
 )
-from ghn_pipeline.space.space import Agreement, SpaceSettings
+from ghn_pipeline.spaces.space import Agreement, SpaceSettings
 from ghn_pipeline.system.errors import did_you_mean
 
 MOST_NODES = 20_000  # in all blocks of a network together; the paper's has 306

@@ -35,9 +35,9 @@ from ghn_pipeline.settings.sections import (
     Sgd,
     Tables,
 )
-from ghn_pipeline.space.anytime import sizes
-from ghn_pipeline.space.space import SpaceSettings
-from ghn_pipeline.space.spaces import SPACES
+from ghn_pipeline.spaces.anytime import sizes
+from ghn_pipeline.spaces.known import SPACES
+from ghn_pipeline.spaces.space import SpaceSettings
 from ghn_pipeline.system import extensions
 from ghn_pipeline.system.errors import UserError, did_you_mean
 from ghn_pipeline.system.files import write_atomically

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ghn_pipeline.report.paper.anytime_table import Found, Group, Method
     from ghn_pipeline.report.paper.curves import Curve
     from ghn_pipeline.settings.config import Config
-    from ghn_pipeline.space.anytime import Anytime
+    from ghn_pipeline.spaces.anytime import Anytime
 
 
 #: The settings of the recipe for networks with exits (section 7.3).
@@ -53,7 +53,7 @@ def _best_costs(config: "Config", part: str) -> costs.Costs:
     from ghn_pipeline.model.network import Network
     from ghn_pipeline.pipeline.build import comparable
     from ghn_pipeline.pipeline.spaces import anytime_space
-    from ghn_pipeline.space.fitting import fitted
+    from ghn_pipeline.spaces.fitting import fitted
 
     space, side, limit = anytime_space(config), config.images.resolution, comparable(config)
     of = [(fitted(space, block, side, limit, LIMIT), block) for block in costs.drawn(config)]
@@ -169,7 +169,7 @@ def stacked(config: "Config", name: str) -> "tuple[Anytime, Block]":
     """
     from ghn_pipeline.pipeline.build import comparable
     from ghn_pipeline.pipeline.spaces import anytime_space
-    from ghn_pipeline.space.fitting import fitted
+    from ghn_pipeline.spaces.fitting import fitted
 
     space, (group, _, rank) = anytime_space(config), name.partition("/")
     if group == "best":

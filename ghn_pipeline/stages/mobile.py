@@ -131,7 +131,7 @@ def _network(
     from ghn_pipeline.model.network import Network
     from ghn_pipeline.pipeline.results import winner
     from ghn_pipeline.pipeline.spaces import mobile_space
-    from ghn_pipeline.space.fitting import fitted
+    from ghn_pipeline.spaces.fitting import fitted
 
     settings, block = config.mobile, block or winner(config)
     limit = settings.multiply_adds * 1_000_000

@@ -12,7 +12,7 @@ from ghn_pipeline.model.ghn import GHN
 from ghn_pipeline.model.graph import Block
 from ghn_pipeline.model.network import Network, run_exits
 from ghn_pipeline.settings.sections import Ghn, Schedule
-from ghn_pipeline.space.space import Space
+from ghn_pipeline.spaces.space import Space
 from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.training.batches import summed_loss, training_batch
 from ghn_pipeline.training.fit import Training

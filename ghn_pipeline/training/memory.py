@@ -22,7 +22,7 @@ from ghn_pipeline.data.images import stream
 from ghn_pipeline.model.network import IMAGE, Network, Trained, run
 from ghn_pipeline.model.oneshot import OneShot
 from ghn_pipeline.settings.sections import Ghn, Sgd
-from ghn_pipeline.space.classification import Classification
+from ghn_pipeline.spaces.classification import Classification
 from ghn_pipeline.system.progress import Progress
 from ghn_pipeline.training.ghn import build, examples
 from ghn_pipeline.training.optimizers import adam, momentum_sgd

@@ -14,7 +14,7 @@ import pytest
 
 from ghn_pipeline.data.nasbench201 import DIGESTS, published, read_table
 from ghn_pipeline.model.network import Network
-from ghn_pipeline.space.nasbench201 import EDGES, Cell, NasBench201
+from ghn_pipeline.spaces.nasbench201 import EDGES, Cell, NasBench201
 from ghn_pipeline.system.errors import UserError
 
 KEYS = ["".join(digits) for digits in product("01234", repeat=6)]

@@ -6,9 +6,9 @@ from random import Random
 from typing import Literal
 
 from ghn_pipeline.model.graph import Block, Node
-from ghn_pipeline.space.classification import INPUTS, Classification
-from ghn_pipeline.space.space import SpaceSettings, different
-from ghn_pipeline.space.spaces import SPACES
+from ghn_pipeline.spaces.classification import INPUTS, Classification
+from ghn_pipeline.spaces.known import SPACES
+from ghn_pipeline.spaces.space import SpaceSettings, different
 from ghn_pipeline.system.errors import UserError
 
 

@@ -19,10 +19,10 @@ from ghn_pipeline.model import compiled, propagation
 from ghn_pipeline.model.ghn import GHN
 from ghn_pipeline.model.network import Network
 from ghn_pipeline.model.propagation import Graphs, Propagation
-from ghn_pipeline.space.anytime import Anytime
-from ghn_pipeline.space.classification import Classification
-from ghn_pipeline.space.nasbench201 import EDGES, NasBench201
-from ghn_pipeline.space.space import Space
+from ghn_pipeline.spaces.anytime import Anytime
+from ghn_pipeline.spaces.classification import Classification
+from ghn_pipeline.spaces.nasbench201 import EDGES, NasBench201
+from ghn_pipeline.spaces.space import Space
 
 SPACES: dict[str, Space] = {
     "classification": Classification(("identity", "conv_1x1"), 2, 3, 4, (2,), 1, 10),

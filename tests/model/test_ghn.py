@@ -14,7 +14,7 @@ from torch import Tensor
 from ghn_pipeline.model.ghn import GHN
 from ghn_pipeline.model.graph import Block, Node
 from ghn_pipeline.model.network import Network, Spec, run
-from ghn_pipeline.space.classification import INPUTS, Classification, ClassificationSettings
+from ghn_pipeline.spaces.classification import INPUTS, Classification, ClassificationSettings
 
 NAMES = tuple(ClassificationSettings.known)
 # two reductions and a wide stem, so that every branch is cut to several widths

@@ -15,7 +15,7 @@ from ghn_pipeline.model.graph import Block, Node
 from ghn_pipeline.model.network import Network, Trained, batch_statistics, run
 from ghn_pipeline.model.oneshot import OneShot
 from ghn_pipeline.model.operations import OPERATIONS
-from ghn_pipeline.space.classification import INPUTS, Classification, ClassificationSettings
+from ghn_pipeline.spaces.classification import INPUTS, Classification, ClassificationSettings
 from ghn_pipeline.training.ghn import examples
 
 NAMES = tuple(ClassificationSettings.known)

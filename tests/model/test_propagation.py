@@ -12,7 +12,7 @@ from ghn_pipeline.model.ghn import GHN
 from ghn_pipeline.model.graph import Block, Node
 from ghn_pipeline.model.network import Network
 from ghn_pipeline.model.propagation import updates
-from ghn_pipeline.space.classification import INPUTS, Classification
+from ghn_pipeline.spaces.classification import INPUTS, Classification
 
 OPERATIONS = ("identity", "conv_1x1", "sep_conv_3x3", "max_pool_3x3")
 SPACE = Classification(OPERATIONS, 2, 2, 4, (2,), 1, 10)

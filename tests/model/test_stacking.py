@@ -12,10 +12,10 @@ from torch import Tensor
 
 from ghn_pipeline.model.ghn import GHN
 from ghn_pipeline.model.network import Network
-from ghn_pipeline.space.anytime import Anytime
-from ghn_pipeline.space.classification import Classification, ClassificationSettings
-from ghn_pipeline.space.nasbench201 import EDGES, NODES, NasBench201
-from ghn_pipeline.space.space import Space
+from ghn_pipeline.spaces.anytime import Anytime
+from ghn_pipeline.spaces.classification import Classification, ClassificationSettings
+from ghn_pipeline.spaces.nasbench201 import EDGES, NODES, NasBench201
+from ghn_pipeline.spaces.space import Space
 
 NAMES = ClassificationSettings.known
 # two reductions and a wide stem: modules differ in their shapes

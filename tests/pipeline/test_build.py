@@ -11,7 +11,7 @@ from stage_results import finish
 from ghn_pipeline.data.imagenet import ImageNet
 from ghn_pipeline.pipeline import build, spaces
 from ghn_pipeline.pipeline.stage import settings
-from ghn_pipeline.space.nasbench201 import NasBench201
+from ghn_pipeline.spaces.nasbench201 import NasBench201
 from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.system.files import digest
 from ghn_pipeline.training import checkpoint

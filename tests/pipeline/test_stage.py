@@ -16,7 +16,7 @@ from ghn_pipeline.pipeline.stage import (
     stage,
     value,
 )
-from ghn_pipeline.space.spaces import SPACES
+from ghn_pipeline.spaces.known import SPACES
 from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.system.files import digest
 

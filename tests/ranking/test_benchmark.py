@@ -27,7 +27,7 @@ from ghn_pipeline.pipeline.spaces import space_of
 from ghn_pipeline.ranking.benchmark import standing, truth
 from ghn_pipeline.ranking.weights import scorer
 from ghn_pipeline.settings.config import Config
-from ghn_pipeline.space.nasbench201 import EDGES, Cell, NasBench201Accuracies
+from ghn_pipeline.spaces.nasbench201 import EDGES, Cell, NasBench201Accuracies
 from ghn_pipeline.stages.benchmark import check_held_out
 from ghn_pipeline.stages.train import observed
 from ghn_pipeline.system.errors import UserError

@@ -14,8 +14,8 @@ from ghn_pipeline.model.ghn import GHN
 from ghn_pipeline.model.graph import Block, Node
 from ghn_pipeline.model.network import Network
 from ghn_pipeline.ranking.differences import difference_of_blocks
-from ghn_pipeline.space.classification import INPUTS, Classification, ClassificationSettings
-from ghn_pipeline.space.nasbench201 import EDGES, Cell, NasBench201
+from ghn_pipeline.spaces.classification import INPUTS, Classification, ClassificationSettings
+from ghn_pipeline.spaces.nasbench201 import EDGES, Cell, NasBench201
 
 SPACE = Classification(ClassificationSettings.known, 2, 6, 4, (3, 4), 1, 10)
 CELLS = NasBench201(EDGES, 6, 4, (3, 5), 1, 10)

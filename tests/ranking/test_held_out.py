@@ -11,8 +11,8 @@ from ghn_pipeline.model.graph import Block
 from ghn_pipeline.pipeline import results
 from ghn_pipeline.ranking.held_out import held_out
 from ghn_pipeline.settings.config import Config
-from ghn_pipeline.space.classification import Classification
-from ghn_pipeline.space.nasbench201 import EDGES, Cell, NasBench201
+from ghn_pipeline.spaces.classification import Classification
+from ghn_pipeline.spaces.nasbench201 import EDGES, Cell, NasBench201
 from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.training.ghn import sampler
 

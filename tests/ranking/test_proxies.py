@@ -32,9 +32,9 @@ from ghn_pipeline.ranking.proxies import (
     synflow,
     vote,
 )
-from ghn_pipeline.space.classification import INPUTS, Classification
-from ghn_pipeline.space.nasbench201 import EDGES, NODES, Cell, NasBench201
-from ghn_pipeline.space.space import Space
+from ghn_pipeline.spaces.classification import INPUTS, Classification
+from ghn_pipeline.spaces.nasbench201 import EDGES, NODES, Cell, NasBench201
+from ghn_pipeline.spaces.space import Space
 
 SIDE, IMAGES, CLASSES = 8, 6, 5
 CLASSIFICATION = Classification(

@@ -22,7 +22,7 @@ from mutations import THOUSAND, changed_json, damaged
 from ghn_pipeline.model.graph import Block, Node
 from ghn_pipeline.ranking.scoring import Score, score
 from ghn_pipeline.ranking.strategies import evolution
-from ghn_pipeline.space.classification import Classification
+from ghn_pipeline.spaces.classification import Classification
 from ghn_pipeline.system.errors import UserError
 
 CPU = torch.device("cpu")

@@ -10,7 +10,7 @@ import pytest
 from ghn_pipeline.model.graph import Block, Node
 from ghn_pipeline.ranking.scoring import Score, Scored
 from ghn_pipeline.ranking.strategies import best_so_far, evolution, random_search
-from ghn_pipeline.space.classification import INPUTS, Classification
+from ghn_pipeline.spaces.classification import INPUTS, Classification
 from ghn_pipeline.system.errors import UserError
 
 SPACE = Classification(

@@ -10,7 +10,7 @@ import yaml
 from ghn_pipeline.settings import plain_yaml
 from ghn_pipeline.settings.config import Config, adopt, load, merged, validate
 from ghn_pipeline.settings.sections import Ghn
-from ghn_pipeline.space.darts import DartsSettings
+from ghn_pipeline.spaces.darts import DartsSettings
 from ghn_pipeline.system.errors import UserError
 
 ROOT = Path(__file__).parents[2]

@@ -10,8 +10,8 @@ from ghn_pipeline.model.network import Network, Trained
 from ghn_pipeline.model.oneshot import OneShot
 from ghn_pipeline.settings.config import Config, merged, validate
 from ghn_pipeline.settings.sections import Recipe
-from ghn_pipeline.space.anytime import Anytime
-from ghn_pipeline.space.classification import Classification
+from ghn_pipeline.spaces.anytime import Anytime
+from ghn_pipeline.spaces.classification import Classification
 from ghn_pipeline.system.compute import precision
 from ghn_pipeline.training.anytime import anytime_training
 from ghn_pipeline.training.distributed import Team

@@ -15,7 +15,7 @@ from ghn_pipeline.model.graph import Block, Node
 from ghn_pipeline.model.network import Network, Trained, keep_path, run, run_steps
 from ghn_pipeline.model.operations import OPERATIONS
 from ghn_pipeline.pipeline.build import finalist_recipe
-from ghn_pipeline.space.classification import INPUTS
+from ghn_pipeline.spaces.classification import INPUTS
 from ghn_pipeline.system.compute import precision
 from ghn_pipeline.training.auxiliary import AuxiliaryHead, tapped
 from ghn_pipeline.training.batches import accuracy, fixed_batches, training_batch

@@ -9,7 +9,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from ghn_pipeline.model.network import Network, run
-from ghn_pipeline.space.classification import Classification, ClassificationSettings
+from ghn_pipeline.spaces.classification import Classification, ClassificationSettings
 from ghn_pipeline.training.ghn import build
 from ghn_pipeline.training.memory import Footprint, LiveBytes, footprint, sweep
 

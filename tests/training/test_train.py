@@ -16,7 +16,7 @@ from ghn_pipeline.model.network import Network, Trained
 from ghn_pipeline.pipeline import build as building
 from ghn_pipeline.pipeline.spaces import space_of
 from ghn_pipeline.pipeline.stage import Job, find
-from ghn_pipeline.space.nasbench201 import EDGES
+from ghn_pipeline.spaces.nasbench201 import EDGES
 from ghn_pipeline.stages.train import train
 from ghn_pipeline.training.ghn import build, sampler, search_training
 from ghn_pipeline.training.sgd import sgd_training

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 import yaml
 
-from ghn_pipeline.space.nasbench201 import Cell
+from ghn_pipeline.spaces.nasbench201 import Cell
 from ghn_pipeline.training import ghn as ghn_training
 
 pytestmark = pytest.mark.slow
@@ -138,7 +138,7 @@ def test_cells_that_compute_the_same_are_scored_once(made, model):
 
 def test_proxies_look_at_networks_of_their_own(made):
     from ghn_pipeline.model.network import Network
-    from ghn_pipeline.space.nasbench201 import EDGES, NasBench201
+    from ghn_pipeline.spaces.nasbench201 import EDGES, NasBench201
 
     space = NasBench201(EDGES, 2, 6, (2,), 1, 10)
     cells = map(Cell.of_key, keys_of(made, "architectures"))

@@ -10,7 +10,7 @@ import yaml
 from scipy import stats
 
 from ghn_pipeline.data.darts_cells import OPERATIONS, parsed, written
-from ghn_pipeline.space.darts import Cell
+from ghn_pipeline.spaces.darts import Cell
 from ghn_pipeline.training import ghn as ghn_training
 
 pytestmark = pytest.mark.slow

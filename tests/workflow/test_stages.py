@@ -7,7 +7,7 @@ import pytest
 
 from ghn_pipeline.pipeline.stage import checkpoint_file, result_folder, settings
 from ghn_pipeline.settings.config import load
-from ghn_pipeline.space.darts import OPERATIONS
+from ghn_pipeline.spaces.darts import OPERATIONS
 from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.system.files import digest
 

@@ -18,7 +18,7 @@ from ghn_pipeline.report.extra.benchmark_table import (
     title,
 )
 from ghn_pipeline.report.figure import blank, ruled
-from ghn_pipeline.space.published import PublishedAccuracies
+from ghn_pipeline.spaces.published import PublishedAccuracies
 
 #: Colours that the colour-blind can distinguish; that of the GHNs stands out.
 OURS, OTHERS, PUBLISHED = "#d55e00", "#0072b2", "#333333"

@@ -28,7 +28,7 @@ from ghn_pipeline.report.correlations import (
     two_digits,
 )
 from ghn_pipeline.report.table import Table
-from ghn_pipeline.space.published import PublishedAccuracies
+from ghn_pipeline.spaces.published import PublishedAccuracies
 
 ENSEMBLE = "ghn-ensemble"
 PUBLISHED = "Spearman, published"  # a column only where there are some

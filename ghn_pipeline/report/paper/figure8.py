@@ -8,7 +8,7 @@ from ghn_pipeline.model.graph import Node
 from ghn_pipeline.model.network import Network
 from ghn_pipeline.report.figure import titled
 from ghn_pipeline.report.paper.figure7 import Look, block_figure, colour_of, name_of
-from ghn_pipeline.space.classification import INPUTS
+from ghn_pipeline.spaces.classification import INPUTS
 
 FIRST = 8  # number of the first block's figure
 RED, THICK = "#d62728", 3.0  # colour and width in points of the outline of a node with an exit

@@ -11,9 +11,9 @@ from ghn_pipeline.ranking.correlation import Estimate
 from ghn_pipeline.ranking.methods import Method
 from ghn_pipeline.report.extra.benchmark_figure import Curve, benchmark_figure
 from ghn_pipeline.report.extra.benchmark_table import Found
-from ghn_pipeline.space.darts import DartsAccuracies
-from ghn_pipeline.space.nasbench201 import NasBench201Accuracies
-from ghn_pipeline.space.published import PublishedAccuracies
+from ghn_pipeline.spaces.darts import DartsAccuracies
+from ghn_pipeline.spaces.nasbench201 import NasBench201Accuracies
+from ghn_pipeline.spaces.published import PublishedAccuracies
 
 
 def found(value: float, low: float, high: float) -> Found:

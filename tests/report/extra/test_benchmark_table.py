@@ -25,8 +25,8 @@ from ghn_pipeline.report.extra.benchmark_table import (
     winners_table,
 )
 from ghn_pipeline.report.table import Table, to_csv, to_latex
-from ghn_pipeline.space.darts import DartsAccuracies
-from ghn_pipeline.space.nasbench201 import NasBench201Accuracies
+from ghn_pipeline.spaces.darts import DartsAccuracies
+from ghn_pipeline.spaces.nasbench201 import NasBench201Accuracies
 from ghn_pipeline.system.errors import UserError
 
 NONE = "\N{EN DASH}"

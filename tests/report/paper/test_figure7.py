@@ -15,7 +15,7 @@ from matplotlib.path import Path as Line
 from ghn_pipeline.model.graph import Block, Node
 from ghn_pipeline.report.figure import save
 from ghn_pipeline.report.paper.figure7 import Box, Drawing, arrange, figure7, name_of
-from ghn_pipeline.space.classification import INPUTS, Classification
+from ghn_pipeline.spaces.classification import INPUTS, Classification
 
 NAMES = ("identity", "conv_1x7_7x1", "sep_conv_3x3", "max_pool_3x3", "something_new_9x9")
 SPACE = Classification(NAMES, 3, 4, 4, (2, 4), 1, 10)

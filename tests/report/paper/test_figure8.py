@@ -18,7 +18,7 @@ from ghn_pipeline.model.network import Network, Trained, run_steps
 from ghn_pipeline.report.figure import save
 from ghn_pipeline.report.paper.figure7 import arrange
 from ghn_pipeline.report.paper.figure8 import RED, figure8
-from ghn_pipeline.space.anytime import Anytime, split
+from ghn_pipeline.spaces.anytime import Anytime, split
 
 KINDS = ("conv_1x1", "conv_3x3", "conv_5x5", "max_pool_3x3", "avg_pool_3x3")
 SPACE = Anytime(tuple(f"dense_{kind}" for kind in KINDS), 2, 10, 3, 4, (2, 3), 1, 10)

@@ -6,8 +6,8 @@ from typing import TypeVar
 
 from ghn_pipeline.model.graph import Block
 from ghn_pipeline.model.network import Network
-from ghn_pipeline.space.anytime import Anytime
-from ghn_pipeline.space.classification import Classification
+from ghn_pipeline.spaces.anytime import Anytime
+from ghn_pipeline.spaces.classification import Classification
 from ghn_pipeline.system.errors import UserError
 
 S = TypeVar("S", Classification, Anytime)

@@ -10,8 +10,8 @@ from pydantic import Field
 from ghn_pipeline.model.graph import Block, Module, Node
 from ghn_pipeline.settings import sections
 from ghn_pipeline.settings.sections import Correlation, Images, Macro, Nodes, Search
-from ghn_pipeline.space.classification import INPUTS, STEM, ingests_both
-from ghn_pipeline.space.space import SpaceSettings, different
+from ghn_pipeline.spaces.classification import INPUTS, STEM, ingests_both
+from ghn_pipeline.spaces.space import SpaceSettings, different
 from ghn_pipeline.system.errors import UserError
 
 

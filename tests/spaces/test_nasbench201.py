@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ghn_pipeline.model.graph import Block, Node
 from ghn_pipeline.model.network import Network, run
-from ghn_pipeline.space.nasbench201 import EDGES, Cell, NasBench201
+from ghn_pipeline.spaces.nasbench201 import EDGES, Cell, NasBench201
 from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.training.drop_path import paths
 

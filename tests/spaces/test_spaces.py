@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mutations import THOUSAND, changed_json
 
-from ghn_pipeline.space.anytime import Anytime
-from ghn_pipeline.space.classification import Classification
-from ghn_pipeline.space.darts import OPERATIONS, Darts
-from ghn_pipeline.space.nasbench201 import EDGES, Cell, NasBench201
-from ghn_pipeline.space.space import Space
+from ghn_pipeline.spaces.anytime import Anytime
+from ghn_pipeline.spaces.classification import Classification
+from ghn_pipeline.spaces.darts import OPERATIONS, Darts
+from ghn_pipeline.spaces.nasbench201 import EDGES, Cell, NasBench201
+from ghn_pipeline.spaces.space import Space
 from ghn_pipeline.system.errors import UserError
 
 CLASSIFICATION = Classification(("identity", "conv_1x1"), 2, 3, 4, (2,), 1, 10)

@@ -13,9 +13,9 @@ from ghn_pipeline.model.graph import Block, Node
 from ghn_pipeline.model.network import Network
 from ghn_pipeline.model.operations import OPERATIONS
 from ghn_pipeline.settings.config import load
-from ghn_pipeline.space.classification import Classification
-from ghn_pipeline.space.nasbench201 import EDGES
-from ghn_pipeline.space.spaces import SPACES
+from ghn_pipeline.spaces.classification import Classification
+from ghn_pipeline.spaces.known import SPACES
+from ghn_pipeline.spaces.nasbench201 import EDGES
 
 CONFIG = load([Path(__file__).parents[2] / "params.yaml"])
 PAPER = Classification(

@@ -11,9 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ghn_pipeline.model.graph import Block
 from ghn_pipeline.model.network import Network, Trained, batch_statistics, run
-from ghn_pipeline.space.classification import Classification
-from ghn_pipeline.space.fitting import fitted
-from ghn_pipeline.space.spaces import SPACES
+from ghn_pipeline.spaces.classification import Classification
+from ghn_pipeline.spaces.fitting import fitted
+from ghn_pipeline.spaces.known import SPACES
 from ghn_pipeline.system.errors import UserError
 
 # section 5.1.2: "an initial convolution layer of stride 2 before stacking 14 blocks with scale

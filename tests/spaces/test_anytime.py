@@ -21,9 +21,9 @@ from ghn_pipeline.model.network import (
     run_steps,
     run_to_budget,
 )
-from ghn_pipeline.space.anytime import Anytime, joined, split, with_exits
-from ghn_pipeline.space.classification import Classification
-from ghn_pipeline.space.nasbench201 import EDGES, NasBench201
+from ghn_pipeline.spaces.anytime import Anytime, joined, split, with_exits
+from ghn_pipeline.spaces.classification import Classification
+from ghn_pipeline.spaces.nasbench201 import EDGES, NasBench201
 from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.training.batches import summed_loss
 

@@ -19,10 +19,10 @@ from ghn_pipeline.data.darts_cells import SUMS, Edge
 from ghn_pipeline.model.graph import Block, Module, Node
 from ghn_pipeline.model.isomorphism import canonical_form
 from ghn_pipeline.settings.sections import Benchmark, Correlation, Ghn
-from ghn_pipeline.space.classification import INPUTS, Classification
-from ghn_pipeline.space.published import PublishedAccuracies
-from ghn_pipeline.space.simplified import Simplified
-from ghn_pipeline.space.space import SpaceSettings, different
+from ghn_pipeline.spaces.classification import INPUTS, Classification
+from ghn_pipeline.spaces.published import PublishedAccuracies
+from ghn_pipeline.spaces.simplified import Simplified
+from ghn_pipeline.spaces.space import SpaceSettings, different
 from ghn_pipeline.system.errors import UserError
 
 #: The operations of an edge by their names in DARTS.

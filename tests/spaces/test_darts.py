@@ -21,7 +21,7 @@ from ghn_pipeline.pipeline.build import untrained
 from ghn_pipeline.pipeline.spaces import space_of
 from ghn_pipeline.ranking.weights import scorer
 from ghn_pipeline.settings.config import Config
-from ghn_pipeline.space.darts import OPERATIONS, Cell, Darts
+from ghn_pipeline.spaces.darts import OPERATIONS, Cell, Darts
 from ghn_pipeline.system.errors import UserError
 
 OPS = tuple(OPERATIONS.values())

@@ -16,10 +16,10 @@ from ghn_pipeline.data.nasbench201 import published
 from ghn_pipeline.model.graph import Block, Module, Node
 from ghn_pipeline.model.isomorphism import canonical_form
 from ghn_pipeline.settings.sections import Benchmark, Correlation, Macro, Proxies
-from ghn_pipeline.space.classification import CLASSIFIER, STEM
-from ghn_pipeline.space.published import PublishedAccuracies
-from ghn_pipeline.space.simplified import Simplified
-from ghn_pipeline.space.space import SpaceSettings
+from ghn_pipeline.spaces.classification import CLASSIFIER, STEM
+from ghn_pipeline.spaces.published import PublishedAccuracies
+from ghn_pipeline.spaces.simplified import Simplified
+from ghn_pipeline.spaces.space import SpaceSettings
 from ghn_pipeline.system.errors import UserError
 
 #: The operations of an edge, in the order in which the published tables number them.

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ghn_pipeline.model.graph import Block, Module, Node
-from ghn_pipeline.space.space import SpaceSettings, different
+from ghn_pipeline.spaces.space import SpaceSettings, different
 from ghn_pipeline.system.errors import UserError
 
 INPUTS = (Node("input_1"), Node("input_2"))

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from ghn_pipeline.model.graph import Block, Module
 from ghn_pipeline.settings.sections import Macro, Name, Nodes, Section
-from ghn_pipeline.space.published import PublishedAccuracies
+from ghn_pipeline.spaces.published import PublishedAccuracies
 from ghn_pipeline.system.errors import did_you_mean
 
 
