@@ -119,10 +119,10 @@ def track(args: argparse.Namespace) -> None:
 
 
 def keep(args: argparse.Namespace) -> None:
-    """Keep the finished results of a scale as evidence, in place of what was kept before.
+    """Keep the finished results of a scale as evidence; older evidence of the scale is replaced.
 
-    Reads results/SCALE. Writes evidence/SCALE: all results except weights, and the settings. Then
-    `ghn evidence` makes the page of claims.
+    Reads results/SCALE. Writes evidence/SCALE: the settings, all results except weights, and the
+    weights of the GHN that ranks best. Then `ghn evidence` makes the page of claims.
     """
     from ghn_pipeline.pipeline import evidence
 
@@ -132,7 +132,7 @@ def keep(args: argparse.Namespace) -> None:
 
 
 def evidence(args: argparse.Namespace) -> None:
-    """Make the tables, the figures and the page of the paper's claims from what is kept.
+    """Make the tables, the figures and the page of the paper's claims from the evidence.
 
     Reads evidence/SCALE. Writes its tables and figures, and evidence/claims.md, .html, .tex, .csv,
     .json, .svg and .png. Nothing is trained.

@@ -38,7 +38,7 @@ LARGEST = 100_000
 
 
 def keep(config: Config) -> Path:
-    """Copy the finished results of a scale into `evidence/SCALE`, in place of what is there.
+    """Copy the finished results of a scale into `evidence/SCALE`, which is replaced.
 
     Raises:
         UserError: nothing has finished, or a result is damaged or stale.

@@ -28,6 +28,7 @@ class Rankings:
         truth: true accuracies [n] of the first test architectures.
         hashes: their hashes; equal ones compute the same function.
         truth_in_words: the truth in words.
+        trainings: the records of the trainings that the truth is of, [] if it is published.
         made_of: the records that were read so far.
 
     Raises:
@@ -38,17 +39,23 @@ class Rankings:
         self.config = config
         if published := config.space.published(config.benchmark.table):
             blocks = architectures_of(config)
+            self.trainings: list[dict[str, Any]] = []
             self.made_of = [record.read(config, "architectures")]
             self.hashes = [block.hash for block in blocks]
             self.truth = truth(published, blocks, published.first)
             self.truth_in_words = f"{len(blocks):,} cells of {published.title}, as published"
         else:
-            self.made_of = truths(config)
-            self.hashes = [run["result"]["hash"] for run in self.made_of]
-            self.truth = accuracies(self.made_of, "test")
-            steps = self.made_of[0]["result"]["steps"]
+            self.trainings = truths(config)
+            self.made_of = list(self.trainings)
+            self.hashes = [run["result"]["hash"] for run in self.trainings]
+            self.truth = accuracies(self.trainings, "test")
             of = f"{len(self.truth)} architectures"
-            self.truth_in_words = f"{of} after {steps:,} steps of SGD, test images"
+            self.truth_in_words = f"{of} after {self.steps:,} steps of SGD, test images"
+
+    @property
+    def steps(self) -> int:
+        """The steps of each of the trainings that the truth is of."""
+        return int(self.trainings[0]["result"]["steps"])
 
     def compare(self, methods: Mapping[Key, Method]) -> Comparison[Key]:
         """Return the comparison of methods with the truth."""

@@ -3,8 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from ghn_pipeline.data.imagenet import ILSVRC, ImageNet
 from ghn_pipeline.model.graph import Block
+from ghn_pipeline.model.network import Network
+from ghn_pipeline.ranking.correlation import Floats
 from ghn_pipeline.settings.config import Config
 from ghn_pipeline.spaces.anytime import Anytime
 from ghn_pipeline.spaces.classification import Classification
@@ -17,6 +21,12 @@ CLASSES = 10  # of CIFAR-10
 def space_of(config: Config, weights: Mapping[str, int] | None = None) -> Space:
     """Return the search space of the configuration; see `SpaceSettings.make`."""
     return config.space.make(config.network, CLASSES, weights)
+
+
+def parameters(config: Config, blocks: Sequence[Block]) -> Floats:
+    """Return the parameters [n] of the networks that stack these blocks [n]."""
+    space, side = space_of(config), config.images.resolution
+    return np.array([Network(space.modules(block), side).parameters for block in blocks], float)
 
 
 def published_of(config: Config) -> PublishedAccuracies:

@@ -50,11 +50,13 @@ class Reliability:
     """How well two measurements of the truth agree.
 
     Attributes:
+        architectures: the number of architectures that were measured twice.
         correlations: 'pearson', 'spearman' and 'kendall' between both.
-        ceiling: the largest Pearson's R that predictions can have with one of them, the square root
-            of the R between both, with 0 in place of what is negative.
+        ceiling: the largest Pearson's R that predictions can have with one of them, which is the
+            square root of the R between both, or 0 if that is negative.
     """
 
+    architectures: int
     correlations: dict[str, Contrast]
     ceiling: Estimate
 
@@ -143,7 +145,7 @@ def reliability(
     found = Agreement({"first": [first]}, second, groups=groups).contrast({"first": 1}, confidence)
     r = found["pearson"]
     root = (math.sqrt(max(0.0, z)) if z == z else z for z in (r.value, r.low, r.high))
-    return Reliability(found, Estimate(*root))
+    return Reliability(len(first), found, Estimate(*root))
 
 
 def mean_of(values: np.ndarray, confidence: float) -> Estimate:

@@ -13,7 +13,7 @@ from ghn_pipeline.ranking.correlation import Floats, better_half
 
 #: The coefficients, in the order of every first axis here; Kendall's is tau-b.
 COEFFICIENTS = ("pearson", "spearman", "kendall")
-#: Elements of the matrices of pairs that are held at once: what a processor's cache holds.
+#: Elements of the matrices of pairs that are held at once, so that they fit a processor's cache.
 BLOCK = 1 << 15
 
 Indices = NDArray[np.intp]

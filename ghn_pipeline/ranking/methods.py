@@ -1,13 +1,15 @@
 """Methods that rank architectures, with their costs, and their comparison."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from ghn_pipeline.ranking.correlation import Estimate, Floats
 from ghn_pipeline.ranking.intervals import Agreement
 
 Key = TypeVar("Key", bound=Hashable)
+Other = TypeVar("Other", bound=Hashable)
 #: The coefficients by name, over 'all' architectures and over the 'better_half' by truth.
 Correlations = Mapping[str, Mapping[str, Estimate]]
 #: Whether only the better half is correlated.
@@ -16,7 +18,7 @@ OVER = {"all": False, "better_half": True}
 
 @dataclass(frozen=True)
 class Method:
-    """A method's predictions for n architectures, its costs, and what it was given.
+    """A method's predictions for n architectures, its costs, and its training.
 
     Attributes:
         predictions: predictions [n] for each seed; higher counts as better.
@@ -72,3 +74,10 @@ class Comparison(Generic[Key]):
             over: agreement.contrast(placed, self.confidence)
             for over, agreement in self._agreements.items()
         }
+
+    def renamed(self, name: Callable[[Key], Other]) -> "Comparison[Other]":
+        """Return the same comparison with the methods under other keys."""
+        other: Any = copy(self)
+        other.methods = {name(key): method for key, method in self.methods.items()}
+        other._places = {name(key): place for key, place in self._places.items()}
+        return cast("Comparison[Other]", other)

@@ -130,10 +130,9 @@ class Schedule(Section):
         }
 
 
-class Ghn(Schedule):
-    """A graph hypernetwork, and the parts of its training that differ from `training`."""
+class Design(Section):
+    """The design of a graph hypernetwork, which with the search space determines its parameters."""
 
-    nodes: Nodes
     passes: Passes
     scheme: Literal["forward-backward", "synchronous"]
     share_parameters: bool
@@ -142,6 +141,12 @@ class Ghn(Schedule):
     message_hidden: Width
     hypernetwork_hidden: Width
     positions: bool
+
+
+class Ghn(Schedule, Design):
+    """A graph hypernetwork, and the parts of its training that differ from `training`."""
+
+    nodes: Nodes
     fewer_nodes: bool
 
 
@@ -181,8 +186,9 @@ class Correlation(Section):
     confidence: Annotated[float, Field(gt=0, lt=1)]
 
     def faults(self) -> list[str]:
-        """Return a fault if a GHN is listed twice."""
-        return _twice(self, "ghns")
+        """Return a fault if a GHN is listed twice, or so few repeats have no correlation."""
+        few = self.repeats in (1, 2)
+        return [*_twice(self, "ghns"), *(["repeats: must be 0, or 3 or more"] if few else [])]
 
 
 class Proxies(Section):

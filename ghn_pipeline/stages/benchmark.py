@@ -20,7 +20,7 @@ from ghn_pipeline.system.files import write_atomically
 if TYPE_CHECKING:
     from ghn_pipeline.model.graph import Block
     from ghn_pipeline.pipeline.rankings import Rankings
-    from ghn_pipeline.ranking.methods import Method
+    from ghn_pipeline.ranking.methods import Comparison, Method
     from ghn_pipeline.report.extra.benchmark_table import Winner
     from ghn_pipeline.report.paper.claims import Finding
     from ghn_pipeline.settings.config import Config
@@ -74,7 +74,8 @@ def benchmark(job: Job) -> None:
     ranked, top = Rankings(config), config.benchmark.top
     methods = _methods(ranked)
     folder, confidence = Path("results", config.scale), config.correlation.confidence
-    found = benchmark_table.measure(ranked.compare(methods), top)
+    comparison = ranked.compare(methods)
+    found = benchmark_table.measure(comparison, top)
     made = benchmark_table.benchmark_table(
         methods,
         found,
@@ -105,7 +106,7 @@ def benchmark(job: Job) -> None:
     figure.save(drawn, folder / "benchmark")
     numbers = json.dumps(benchmark_table.metrics(found), indent=1)
     write_atomically(folder / "benchmark.json", numbers + "\n")
-    findings.write(config, "benchmark", _findings(ranked, methods))
+    findings.write(config, "benchmark", _findings(ranked, comparison))
     searches = [record.read(config, f"search/random/{seed}") for seed in config.search.seeds]
     record.write_provenance(config, "benchmark", [*ranked.made_of, *searches])
     print(benchmark_table.summary(found))
@@ -141,7 +142,6 @@ def check_held_out(config: "Config", blocks: "Sequence[Block]") -> None:
 
 def _settings_note(config: "Config") -> str:
     """Return the footnote on the settings of the methods."""
-    ghn = config.ghns[config.correlation.ghns[0]]
     chosen = (
         "Only the GHN's settings, and what it and the one-shot model rank by, were chosen by the "
         "selection."
@@ -149,8 +149,7 @@ def _settings_note(config: "Config") -> str:
         else "No selection was drawn to choose settings by."
     )
     return (
-        f"Epochs: {ghn.epochs} of a GHN, {config.oneshot.epochs} of the one-shot model. {chosen} "
-        "Zero-cost proxies: of initial weights, on one batch of "
+        f"{chosen} Zero-cost proxies: of initial weights, on one batch of "
         f"{config.proxies.batch} images{_proxies_of(config)}."
     )
 
@@ -203,17 +202,18 @@ def _curves(config: "Config") -> dict[str, list[tuple[int, float]]]:
     }
 
 
-def _findings(ranked: "Rankings", methods: "dict[str, Method]") -> "list[Finding]":
+def _findings(ranked: "Rankings", comparison: "Comparison[str]") -> "list[Finding]":
     """Return the findings about the paper's claims, against published accuracies."""
     from ghn_pipeline.report.paper.effects import of_costs, of_rankings
 
-    config, main = ranked.config, ranked.config.evaluation.measure
-    split = {key: key.partition("/") for key in methods}
-    scale = scale_of(ranked, {(of, by or main): methods[k] for k, (of, _, by) in split.items()})
-    found = [
-        *of_rankings(scale),
-        *_search_findings(ranked),
-    ]
+    config = ranked.config
+
+    def named(key: str) -> tuple[str, str]:
+        of, _, by = key.partition("/")
+        return of, by or config.evaluation.measure
+
+    scale = scale_of(ranked, comparison.renamed(named))
+    found = [*of_rankings(scale), *_search_findings(ranked)]
     if config.tables.costs:
         found += of_costs(scale, ranked.costs(config.search.evaluations))
     return found
@@ -226,28 +226,22 @@ def _search_findings(ranked: "Rankings") -> "list[Finding]":
     """
     import numpy as np
 
-    from ghn_pipeline.model.network import Network
     from ghn_pipeline.pipeline.results import searched
-    from ghn_pipeline.pipeline.spaces import published_of, space_of
+    from ghn_pipeline.pipeline.spaces import parameters, published_of
     from ghn_pipeline.ranking.benchmark import truth
     from ghn_pipeline.ranking.intervals import mean_of
     from ghn_pipeline.report.paper.claims import found
 
     config = ranked.config
-    published, space, side = published_of(config), space_of(config), config.images.resolution
+    published = published_of(config)
     count, seeds = len(config.finalists.ranks), config.search.seeds
-
-    def parameters(entry: "tuple[Block, float]") -> int:
-        return Network(space.modules(entry[0]), side).parameters
-
     ahead: dict[str, list[float]] = {"by weights of the first GHN": [], "by parameters": []}
     for seed in seeds:
         drawn = searched(config, f"search/random/{seed}")
-        accuracies = truth(published, [block for block, _ in drawn], published.first)
-        for by, values in zip(
-            ahead, ([s for _, s in drawn], [parameters(d) for d in drawn]), strict=True
-        ):
-            best = np.argsort(-np.array(values), kind="stable")[:count]
+        blocks, scores = zip(*drawn, strict=True)
+        accuracies = truth(published, blocks, published.first)
+        for by, values in zip(ahead, (np.array(scores), parameters(config, blocks)), strict=True):
+            best = np.argsort(-values, kind="stable")[:count]
             ahead[by].append(100 * float(accuracies[best].mean() - accuracies[:count].mean()))
     said = f"top {count} of {config.search.evaluations:,}, {len(seeds)} searches"
     return [

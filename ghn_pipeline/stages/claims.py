@@ -1,8 +1,6 @@
 """The paper's claims, each with a verdict, from the tables and figures of this scale."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ghn_pipeline.report import table
 from ghn_pipeline.stages.shared import (
@@ -17,12 +15,6 @@ from ghn_pipeline.stages.shared import (
     Shown,
     stage,
 )
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from ghn_pipeline.model.graph import Block
-    from ghn_pipeline.settings.config import Config
 
 
 @stage(
@@ -51,6 +43,7 @@ def top(job: Job) -> None:
     from ghn_pipeline.pipeline.rankings import Rankings
     from ghn_pipeline.pipeline.record import write_provenance
     from ghn_pipeline.pipeline.results import accuracies, architectures_of, by_rank, trained_on
+    from ghn_pipeline.pipeline.spaces import parameters
     from ghn_pipeline.report.extra import top_table
     from ghn_pipeline.report.paper.claims import shown
     from ghn_pipeline.report.paper.effects import of_search
@@ -59,7 +52,7 @@ def top(job: Job) -> None:
     blocks, ranked = by_rank(config, "top", ranks), Rankings(config)
     runs = [trained_on(config, f"short/{rank}", blocks[rank]) for rank in ranks]
     best, random = accuracies(runs, "test"), ranked.truth
-    sizes = _parameters(config, architectures_of(config)[: len(random)])
+    sizes = parameters(config, architectures_of(config)[: len(random)])
     largest = np.argsort(-sizes, kind="stable")[: len(ranks)]
     others = np.setdiff1d(np.arange(len(random)), largest)
     count, by = config.search.evaluations, config.evaluation.measure
@@ -70,7 +63,7 @@ def top(job: Job) -> None:
         of_search(best, random, confidence, by=f"{len(best)} of {count:,}, by {by}", **named),
         of_search(random[largest], random[others], confidence, by=by_size, main=False, **named),
     ]
-    top_sizes = _parameters(config, [blocks[rank] for rank in ranks])
+    top_sizes = parameters(config, [blocks[rank] for rank in ranks])
     groups = {
         f"GHN Top, {len(best)} of {count:,} searched": (best, top_sizes),
         "Random": (random, sizes),
@@ -81,17 +74,6 @@ def top(job: Job) -> None:
     findings.write(config, "top", found)
     write_provenance(config, "top", [*runs, *ranked.made_of])
     print(f"GHN Top less Random: {shown(found[0])} points; see results/{config.scale}/top.md")
-
-
-def _parameters(config: "Config", blocks: "Sequence[Block]") -> "np.ndarray":
-    """Return the parameters [n] of the networks that stack these blocks."""
-    import numpy as np
-
-    from ghn_pipeline.model.network import Network
-    from ghn_pipeline.pipeline.spaces import space_of
-
-    space, side = space_of(config), config.images.resolution
-    return np.array([Network(space.modules(block), side).parameters for block in blocks])
 
 
 @stage(

@@ -24,7 +24,7 @@ from ghn_pipeline.system.files import write_atomically
 if TYPE_CHECKING:
     from ghn_pipeline.model.graph import Block
     from ghn_pipeline.pipeline.rankings import Rankings
-    from ghn_pipeline.ranking.methods import Correlations, Method
+    from ghn_pipeline.ranking.methods import Comparison, Correlations, Method
     from ghn_pipeline.report.paper.claims import Finding
     from ghn_pipeline.report.paper.effects import Scale
     from ghn_pipeline.report.paper.figure5 import Point
@@ -188,7 +188,7 @@ def table4(job: Job) -> None:
     from ghn_pipeline.pipeline import findings
     from ghn_pipeline.pipeline.rankings import Rankings
     from ghn_pipeline.pipeline.record import write_provenance
-    from ghn_pipeline.pipeline.results import accuracies, repeats, truths
+    from ghn_pipeline.pipeline.results import accuracies, repeats
     from ghn_pipeline.ranking.intervals import reliability
     from ghn_pipeline.ranking.methods import Comparison
     from ghn_pipeline.report import figure, table
@@ -204,9 +204,9 @@ def table4(job: Job) -> None:
         relied_on = reliability(first, second, confidence=confidence, groups=groups)
     rows = table4_rows(ranked)
     folder = Path("results", config.scale)
-    validated = accuracies(truths(config), "validation")
+    by_test, validated = ranked.compare(rows), accuracies(ranked.trainings, "validation")
     by_validation = Comparison(rows, validated, confidence, ranked.hashes)
-    found = table4.measure_rows(ranked.compare(rows), by_validation)
+    found = table4.measure_rows(by_test, by_validation)
     made = table4.table4(
         rows,
         found,
@@ -218,17 +218,17 @@ def table4(job: Job) -> None:
         confidence=confidence,
     )
     table.write(made, folder / "table4")
-    by_test = {key: one.by_test for key, one in found.items()}
-    write_atomically(folder / "table4.json", json.dumps(metrics(by_test), indent=1) + "\n")
+    agreements = {key: one.by_test for key, one in found.items()}
+    write_atomically(folder / "table4.json", json.dumps(metrics(agreements), indent=1) + "\n")
     shown = {key: key.partition("/")[2] or "accuracy" for key in rows if key.startswith("ghn")}
     drawn = figure6.figure6(
         {by: np.mean(rows[key].predictions, axis=0) for key, by in shown.items()},
         ranked.truth,
         scale_note=config.small(config.scale_note),
-        correlations={by: by_test[key]["all"]["pearson"] for key, by in shown.items()},
+        correlations={by: agreements[key]["all"]["pearson"] for key, by in shown.items()},
     )
     figure.save(drawn, folder / "figure6")
-    findings.write(config, "table4", _table4_findings(ranked, rows))
+    findings.write(config, "table4", _table4_findings(ranked, by_test.renamed(table4.split)))
     write_provenance(config, "table4", [*again, *ranked.made_of])
     print(table4.summary(found, len(ranked.truth)))
     print(f"see {folder}/table4.md and {folder}/figure6.png")
@@ -249,35 +249,32 @@ def table4_rows(ranked: "Rankings") -> "dict[str, Method]":
     }
 
 
-def scale_of(ranked: "Rankings", methods: "Mapping[tuple[str, str], Method]") -> "Scale":
-    """Return the scale of findings about methods, which have a name and a measure."""
+def scale_of(ranked: "Rankings", comparison: "Comparison[tuple[str, str]]") -> "Scale":
+    """Return the scale of findings about methods, by their name and measure."""
     from ghn_pipeline.report.paper.effects import Scale
 
     config = ranked.config
-    of = ranked.compare(methods)
-    return Scale(config.scale, ranked.truth_in_words, config.evaluation.measure, of)
+    return Scale(config.scale, ranked.truth_in_words, config.evaluation.measure, comparison)
 
 
-def _table4_findings(ranked: "Rankings", rows: "Mapping[str, Method]") -> "list[Finding]":
+def _table4_findings(
+    ranked: "Rankings", comparison: "Comparison[tuple[str, str]]"
+) -> "list[Finding]":
     """Return the findings about the claims of section 5.3."""
-    from ghn_pipeline.pipeline.results import truths
     from ghn_pipeline.report.paper.effects import of_costs, of_early_sgd, of_rankings
-    from ghn_pipeline.report.paper.table4 import split
 
-    config, sgd = ranked.config, truths(ranked.config)
-    scale, steps = (
-        scale_of(ranked, {split(key): row for key, row in rows.items()}),
-        sgd[0]["result"]["steps"],
-    )
-    early = {int(key.removeprefix("sgd-")): key for key in rows if key.startswith("sgd-")}
-    found = [
-        *of_rankings(scale),
-        *of_early_sgd(scale, early, steps),
-    ]
+    config, scale = ranked.config, scale_of(ranked, comparison)
+    early = {
+        int(name.removeprefix("sgd-")): name
+        for name, _ in comparison.methods
+        if name.startswith("sgd-")
+    }
+    found = [*of_rankings(scale), *of_early_sgd(scale, early, ranked.steps)]
     if not config.tables.costs:
         return found
-    per_step = [1000 * run["accelerator_seconds"] / steps for run in sgd]
-    costs = {6: (per_step, ranked.each_seconds()), **ranked.costs(config.search.evaluations)}
+    seconds = [run["accelerator_seconds"] for run in ranked.trainings]
+    per_thousand = [1000 * of_one / ranked.steps for of_one in seconds]
+    costs = {6: (per_thousand, ranked.each_seconds()), **ranked.costs(config.search.evaluations)}
     return [*found, *of_costs(scale, costs)]
 
 
@@ -320,7 +317,7 @@ def ablations(job: Job) -> None:
     config, ranked = job.config, Rankings(job.config)
     entries = dict.fromkeys(name for part in PARTS for name in config.ablated(part))
     methods = {(name, by): m for name in entries for by, m in ranked.ghns(name).items()}
-    scale = scale_of(ranked, methods)
+    scale = scale_of(ranked, ranked.compare(methods))
     points: dict[str, dict[str, Correlations]] = {name: {} for name in entries}
     for name, by in methods:
         points[name][by] = scale.comparison.of((name, by))

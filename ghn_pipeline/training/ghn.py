@@ -11,7 +11,7 @@ from ghn_pipeline.data.images import Splits
 from ghn_pipeline.model.ghn import GHN
 from ghn_pipeline.model.graph import Block
 from ghn_pipeline.model.network import Network, run_exits
-from ghn_pipeline.settings.sections import Ghn, Schedule
+from ghn_pipeline.settings.sections import Design, Schedule
 from ghn_pipeline.spaces.space import Space
 from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.training.batches import summed_loss, training_batch
@@ -28,21 +28,21 @@ def examples(space: Space, nodes: int) -> list[Network]:
     return [Network(space.modules(block), resolution=1) for block in space.examples(nodes)]
 
 
-def build(space: Space, settings: Ghn, seed: int) -> GHN:
-    """Make the untrained GHN of these settings; `seed` determines every number in it."""
+def build(space: Space, design: Design, seed: int) -> GHN:
+    """Make the untrained GHN of this design; `seed` determines every number in it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return GHN(
             space.node_types,
             examples(space, 1),
-            passes=settings.passes,
-            scheme=settings.scheme,
-            share_parameters=settings.share_parameters,
-            pass_embeddings=settings.pass_embeddings,
-            size=settings.embedding,
-            message_hidden=settings.message_hidden,
-            hidden=settings.hypernetwork_hidden,
-            positions=settings.positions,
+            passes=design.passes,
+            scheme=design.scheme,
+            share_parameters=design.share_parameters,
+            pass_embeddings=design.pass_embeddings,
+            size=design.embedding,
+            message_hidden=design.message_hidden,
+            hidden=design.hypernetwork_hidden,
+            positions=design.positions,
             scales=space.scales,
             exits=space.exits > 0,
         )

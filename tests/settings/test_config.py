@@ -443,6 +443,7 @@ def test_one_fault_is_named_with_its_path(changes, path, words, tmp_path):
         ({"oneshot": {"batch": 45001}}, ["oneshot.batch", "images.train"]),
         ({"oneshot": {"warmup": 140601}}, ["oneshot.warmup", "140601"]),
         ({"oneshot": {"operation_weights": {"conv_1x": 2}}}, ["oneshot.operation_weights"]),
+        ({"correlation": {"repeats": 2}}, ["correlation.repeats", "0, or 3 or more"]),
         # 50 epochs of 703 batches
         ({"correlation": {"steps": [10, 35151]}}, ["correlation.steps", "35150", "sgd.epochs"]),
         ({"network": {"reductions": [19]}}, ["network.reductions", "18"]),

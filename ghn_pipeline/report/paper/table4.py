@@ -121,7 +121,7 @@ def reliability_note(found: Reliability | None) -> str:
         return "How far the truth can be relied on was not measured (correlation.repeats)."
     return (
         f"Reliability of the truth: R {show(found.correlations['pearson'])} between two seeds of "
-        f"SGD, over the first architectures. No ranking can have a larger R than "
+        f"SGD, over {found.architectures} architectures. No ranking can have a larger R than "
         f"{show(found.ceiling)}."
     )
 

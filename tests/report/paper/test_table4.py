@@ -275,6 +275,7 @@ def test_a_footnote_says_how_far_the_truth_can_be_relied_on():
     (note,) = (n for n in build(relied_on=relied_on).footnotes if n.startswith("Reliability"))
     r = stats.pearsonr(TRUTH[:20], again).statistic
     assert f"R {r:.2f} [" in note
+    assert "over 20 architectures" in note
     assert f"larger R than {r**0.5:.2f} [" in note
 
 
