@@ -5,29 +5,28 @@ import io
 import json
 import textwrap
 import warnings
-from collections.abc import Callable
-from dataclasses import fields
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Self
 
 import torch
-from pydantic import Field, ValidationError, create_model
+from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
 from ghn_pipeline.model.graph import Block
 from ghn_pipeline.model.network import IMAGE, Network, Trained, run_to_budget
 from ghn_pipeline.settings.sections import Section
-from ghn_pipeline.spaces.known import SPACES
+from ghn_pipeline.spaces.described import described, made
 from ghn_pipeline.spaces.space import Space
-from ghn_pipeline.system.errors import UserError, did_you_mean
+from ghn_pipeline.system.errors import UserError
 from ghn_pipeline.system.files import digest, read_bytes, read_json, write_atomically
+from ghn_pipeline.system.schema import faults
 from ghn_pipeline.training.checkpoint import fill, unpickled
 
 MADE_BY = "ghn export` or `ghn anytime_curves"
 #: The most nodes of all blocks in a network that is read. The paper's have at most 342.
 MOST_NODES = 10_000
 
-Size = Annotated[int, Field(ge=1, le=100_000)]
 _EACH = Field(min_length=IMAGE.channels, max_length=IMAGE.channels)
 
 
@@ -51,24 +50,6 @@ class Architecture(Section):
     std: Annotated[list[Annotated[float, Field(ge=1e-6, le=1)]], _EACH]
     sha256: str
     digest: str
-
-
-#: The JSON types of the arguments of a space, by the arguments' own types.
-_ARGUMENTS: dict[Any, Any] = {
-    int: Size,
-    tuple[int, ...]: Annotated[list[Size], Field(max_length=16)],
-    tuple[str, ...]: Annotated[list[str], Field(min_length=1, max_length=100)],
-}
-
-
-def _schema(name: str, space: Callable[..., Space]) -> type[Section]:
-    arguments: dict[str, Any] = {
-        key: (_ARGUMENTS[t], ...) for key, t in get_type_hints(space).items()
-    }
-    return create_model(name, __base__=Section, **arguments)
-
-
-_SPACES = {name: _schema(name, space.makes) for name, space in SPACES.items()}
 
 
 class Exported(nn.Module):
@@ -108,6 +89,76 @@ class Exported(nn.Module):
         return run_to_budget(model.network, model.weights, images, budget, model.norm)
 
 
+class Generated(Exported):
+    """A network that starts from generated weights.
+
+    A GHN learns for batch norms that normalise by the batch, so there are no running statistics to
+    begin with: `recalibrate` measures them, and training in `train()` follows them.
+
+    Args:
+        model: the network, which takes normalised images.
+        mean: mean of each channel of the images that the GHN was trained on, [3].
+        std: standard deviation of each channel of these images, [3].
+        space: the search space of the block.
+        block: the block that the network stacks.
+    """
+
+    def __init__(
+        self, model: Trained, mean: Tensor, std: Tensor, space: Space, block: Block
+    ) -> None:
+        super().__init__(model, mean, std)
+        self.space, self.block, self.measured = space, block, False
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return logits [B, classes] for pixels [B, 3, R, R], float32 from 0 to 1.
+
+        Raises:
+            UserError: in evaluation, without running statistics.
+        """
+        if not (self.training or self.measured):
+            raise UserError(
+                "the batch norms of generated weights have no running statistics yet: call "
+                "recalibrate(batches of pixels), or train the network first."
+            )
+        self.measured = True
+        return super().forward(pixels)
+
+    def recalibrate(self, batches: Iterable[Tensor]) -> Self:
+        """Measure the running statistics that batch norms use in `eval()`.
+
+        Args:
+            batches: pixels [B, 3, R, R], float32 from 0 to 1.
+
+        Returns:
+            The network itself.
+
+        Raises:
+            UserError: there is no batch.
+        """
+        try:
+            self.model.recalibrate((pixels - self.mean) / self.std for pixels in batches)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        self.measured = True
+        return self
+
+    def save(self, folder: str | Path) -> None:
+        """Write the files that `load` reads.
+
+        Raises:
+            UserError: a file cannot be written.
+        """
+        save(Path(folder), self.space, self.block, self.model, self.mean, self.std)
+
+    def get_extra_state(self) -> bool:
+        """Return whether there are running statistics, which belongs to the `state_dict`."""
+        return self.measured
+
+    def set_extra_state(self, state: bool) -> None:
+        """Set whether there are running statistics."""
+        self.measured = state
+
+
 def save(
     folder: Path, space: Space, block: Block, model: Trained, mean: Tensor, std: Tensor
 ) -> None:
@@ -127,22 +178,16 @@ def save(
     weights = io.BytesIO()
     torch.save({name: tensor.cpu() for name, tensor in model.state_dict().items()}, weights)
     architecture = {
-        "space": _arguments(space),
+        "space": described(space),
         "block": block.to_json(),
         "resolution": model.network.resolution,
-        "mean": mean.tolist(),
-        "std": std.tolist(),
+        "mean": mean.flatten().tolist(),
+        "std": std.flatten().tolist(),
         "sha256": hashlib.sha256(weights.getvalue()).hexdigest(),
     }
     architecture["digest"] = digest(architecture)
     write_atomically(folder / "model.pt", weights.getvalue())
     write_atomically(folder / "architecture.json", json.dumps(architecture, indent=1) + "\n")
-
-
-def _arguments(space: Space) -> dict[str, Any]:
-    """Return the name of a space and the arguments of its constructor."""
-    (name,) = (name for name, known in SPACES.items() if known.makes is type(space))
-    return {"name": name, **{f.name: getattr(space, f.name) for f in fields(space)}}  # type: ignore[arg-type]
 
 
 def load(folder: Path) -> Exported:
@@ -181,21 +226,9 @@ def _checked(content: Any) -> tuple[Architecture, Space]:
     """
     try:
         architecture = Architecture.model_validate(content)
-        arguments = dict(architecture.space)
-        if not isinstance(name := arguments.pop("name", None), str) or name not in SPACES:
-            raise ValueError(f"unknown space {name!r}{did_you_mean(str(name), SPACES)}")
-        given = _SPACES[name].model_validate(arguments).model_dump()
     except ValidationError as error:
-        faults = (f"{'.'.join(map(str, f['loc']))}: {f['msg']}" for f in error.errors()[:3])
-        raise ValueError("; ".join(faults)) from error
-    known = SPACES[name].known
-    if unknown := [op for op in given["operations"] if op not in known]:
-        raise ValueError(f"unknown operation {unknown[0]}{did_you_mean(unknown[0], known)}")
-    # JSON has lists, and spaces take tuples
-    space = SPACES[name].makes(
-        **{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
-    )
-    return architecture, space
+        raise ValueError(faults(error)) from error
+    return architecture, made(architecture.space)
 
 
 def _untrained(space: Space, block: Block, resolution: int, size: int) -> Trained:

@@ -7,9 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate, chain
+from typing import TYPE_CHECKING
 
 from ghn_pipeline.model.isomorphism import Form, canonical_form
 from ghn_pipeline.system.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: The most nodes of a block that is read; the paper's have at most 54. Hashing a much larger block
 #: can take hours.
@@ -121,6 +125,12 @@ class Block:
     @cached_property
     def _form(self) -> Form:
         return canonical_form([n.label for n in self.nodes], [n.inputs for n in self.nodes])
+
+    def draw(self) -> "Figure":
+        """Return a drawing of the block (Figure 7): its nodes, edges and output."""
+        from ghn_pipeline.report.paper.figure7 import figure7  # loads Matplotlib, a second
+
+        return figure7(self, title_lines=[f"Block {self.hash}"], scale_note="")
 
     def to_json(self) -> list[list[object]]:
         """Return the block as `[[operation, [inputs]], ...]`, with scales and exits if any."""

@@ -5,7 +5,7 @@ a one-shot model shares them. Counting, running and generating all read the same
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial, reduce
 from itertools import accumulate, islice
@@ -424,6 +424,45 @@ class Trained(nn.Module):
         for n, c in network.norms.items():
             self.register_buffer(f"mean/{n}", torch.zeros(c))
             self.register_buffer(f"variance/{n}", torch.ones(c))
+
+    @classmethod
+    def of(cls, network: Network, weights: Mapping[str, Tensor]) -> "Trained":
+        """Return a network that starts from copies of these weights, such as generated ones."""
+        model = cls(network, torch.Generator())
+        with torch.no_grad():
+            for name, tensor in model.tensors.items():
+                tensor.copy_(weights[name])
+        return model
+
+    @torch.no_grad()
+    def recalibrate(self, batches: Iterable[Tensor]) -> None:
+        """Set the running statistics to those that these images have with the present weights.
+
+        Args:
+            batches: normalised images [B, 3, R, R].
+
+        Raises:
+            ValueError: there is no batch.
+        """
+        sums: dict[str, list[Tensor]] = {}
+        count = 0
+
+        def norm(name: str, x: Tensor) -> Tensor:
+            variance, mean = torch.var_mean(x.double(), (0, 2, 3), correction=0)
+            found = [mean * len(images), (variance + mean**2) * len(images)]
+            before = sums.get(name)
+            sums[name] = [a + b for a, b in zip(before, found, strict=True)] if before else found
+            return self.norm_of_batch(name, x)
+
+        for images in batches:
+            run(self.network, self.weights, images, norm)
+            count += len(images)
+        if not count:
+            raise ValueError("there are no images to recalibrate with")
+        for name, (first, second) in sums.items():
+            mean = first / count
+            self.get_buffer(f"mean/{name}").copy_(mean)
+            self.get_buffer(f"variance/{name}").copy_(second / count - mean**2)
 
     @property
     def weights(self) -> dict[str, Tensor]:

@@ -20,6 +20,10 @@ class Space(Protocol):
         """The names of the searched operations."""
 
     @property
+    def classes(self) -> int:
+        """The number of classes."""
+
+    @property
     def node_types(self) -> tuple[str, ...]:
         """Every operation that a node of a network can have, in a fixed order."""
 

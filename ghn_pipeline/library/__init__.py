@@ -1,0 +1,1 @@
+"""The public interface, which `ghn_pipeline` itself offers."""
