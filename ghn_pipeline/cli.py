@@ -121,8 +121,8 @@ def track(args: argparse.Namespace) -> None:
 def keep(args: argparse.Namespace) -> None:
     """Keep the finished results of a scale as evidence; older evidence of the scale is replaced.
 
-    Reads results/SCALE. Writes evidence/SCALE: the settings, all results except weights, and the
-    weights of the GHN that ranks best. Then `ghn evidence` makes the page of claims.
+    Reads results/SCALE. Writes evidence/SCALE: the settings, and all results except weights. Then
+    `ghn evidence` makes the page of claims.
     """
     from ghn_pipeline.pipeline import evidence
 
@@ -141,6 +141,16 @@ def evidence(args: argparse.Namespace) -> None:
     from ghn_pipeline.report.paper.claims import counted
 
     print(f"the paper's claims: {counted(remake())}; see evidence/claims.md")
+
+
+def ship(args: argparse.Namespace) -> None:
+    """Put the trained GHN that ranks the selection best into the package, with a card.
+
+    Reads results/SCALE and CIFAR-10. Writes ghn_pipeline/trained/SPACE, in half precision.
+    """
+    from ghn_pipeline.pipeline import shipping
+
+    print(f"GHN.from_pretrained({shipping.ship(configuration(args)).name!r}) is this GHN now")
 
 
 def ui(args: argparse.Namespace) -> None:
@@ -195,6 +205,7 @@ OTHERS: dict[str, tuple[Verb, dict[str, dict[str, object]]]] = {
     "track": (track, {}),
     "keep": (keep, {}),
     "evidence": (evidence, {}),
+    "ship": (ship, {}),
     "completion": (
         completion,
         {"shell": {"metavar": "SHELL", "choices": SHELLS, "help": f"one of {', '.join(SHELLS)}"}},

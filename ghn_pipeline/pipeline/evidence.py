@@ -1,8 +1,7 @@
-"""Evidence: the results of a scale, kept in the repository.
+"""Evidence: the results of a scale without weights, kept in the repository.
 
-`evidence/SCALE` has the layout of `results/SCALE`, and the settings. It has the weights of one GHN,
-the one that ranks best. Tables, figures and the page of claims are made from it again without
-training.
+`evidence/SCALE` has the layout of `results/SCALE`, and the settings. Tables, figures and the page
+of claims are made from it again without training.
 """
 
 import contextlib
@@ -31,7 +30,7 @@ from ghn_pipeline.system.files import write_atomically
 FOLDER = Path("evidence")
 SETTINGS = "settings.yaml"
 REMARKS = "remarks.yaml"
-#: Weights and data, which evidence does without, except the weights of the best GHN.
+#: Weights and data, which evidence does without.
 LEFT_OUT = (".pt", ".bin", ".onnx", ".provenance.json", "mlflow.json")
 #: Larger files are compressed: the architectures of searches.
 LARGEST = 100_000
@@ -73,17 +72,7 @@ def _finished(config: Config) -> list[str]:
             if not one.is_table:
                 record.read(config, name)  # damaged or stale results are no evidence
             found += [str(file.relative_to(root)) for file in there]
-    trained = [name for name in config.first_ghns if f"ghn/{name}/run.json" in found]
-    best = max(trained, key=lambda name: _on_selection(config, name), default=None)
-    weights = [record.output(config, f"ghn/{best}", "model.pt")] if best else []
-    return [*found, *(str(file.relative_to(root)) for file in weights)]
-
-
-def _on_selection(config: Config, ghn: str) -> float:
-    """Return how well a GHN ranks the selection at the end of its training, 0 if there is none."""
-    measured = record.read(config, f"ghn/{ghn}")["result"]["measured"]
-    last: dict[str, float] = list(measured.values())[-1] if measured else {}
-    return last.get("spearman", 0.0)
+    return found
 
 
 def _pack(source: Path, target: Path) -> None:

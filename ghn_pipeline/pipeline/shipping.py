@@ -1,5 +1,6 @@
 """The GHNs that come with the package, each with a card."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def _card(config: Config, name: str, on_selection: float) -> dict[str, Any]:
         "images": config.images_note,
         "steps": run["result"]["steps"],
         "seconds": round(run["accelerator_seconds"]),
-        "processor": run["hardware"]["processor"],
+        "hardware": run["hardware"],
         "commit": run["commit"],
         "finished": run["finished"],
         "chosen": f"{chosen}, the best of {count} seeds"
@@ -77,7 +78,10 @@ def _card(config: Config, name: str, on_selection: float) -> dict[str, Any]:
             "truth": ranked.truth_in_words,
             "by": by,
             **{
-                coefficient: [round(end, 4) for end in (one.value, one.low, one.high)]
+                coefficient: [
+                    None if math.isnan(end) else round(end, 4)
+                    for end in (one.value, one.low, one.high)
+                ]
                 for coefficient, one in found.items()
             },
         },
