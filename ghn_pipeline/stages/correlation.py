@@ -254,7 +254,14 @@ def scale_of(ranked: "Rankings", comparison: "Comparison[tuple[str, str]]") -> "
     from ghn_pipeline.report.paper.effects import Scale
 
     config = ranked.config
-    return Scale(config.scale, ranked.truth_in_words, config.evaluation.measure, comparison)
+    return Scale(
+        config.scale,
+        ranked.truth_in_words,
+        config.evaluation.measure,
+        comparison,
+        # published truths have a long tail of architectures that never learn
+        "pearson" if ranked.trainings else "spearman",
+    )
 
 
 def _table4_findings(

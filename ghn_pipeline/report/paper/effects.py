@@ -29,12 +29,15 @@ class Scale:
         truth: the truth in words.
         measure: the measure that the scale ranks by, on which verdicts rest.
         comparison: the methods by their name and the measure that they rank by.
+        coefficient: the coefficient on which verdicts rest: "pearson", the paper's R, or "spearman"
+            where a few architectures that never learn would decide the paper's.
     """
 
     name: str
     truth: str
     measure: str
     comparison: Comparison[tuple[str, str]]
+    coefficient: str = "pearson"
 
     def compare(
         self,
@@ -46,7 +49,9 @@ class Scale:
         main: bool = True,
         measure: str = "",
     ) -> list[Finding]:
-        """Return a weighted sum of Pearson's R of methods, by each measure that all have.
+        """Return a weighted sum of the correlations of methods, by each measure that all have.
+
+        By the main measure, Pearson's R always stands among them.
 
         Args:
             claim: number of the claim.
@@ -63,9 +68,15 @@ class Scale:
             and all((other, measure) in self.comparison.methods for other in weights)
         ]
         return [
-            self._finding(claim, weights, over, one, by, main and one == (measure or self.measure))
+            self._finding(claim, weights, over, one, coefficient, by, rests)
             for one in shared
+            for rests, coefficient in self._coefficients(main and one == (measure or self.measure))
         ]
+
+    def _coefficients(self, main: bool) -> list[tuple[bool, str]]:
+        """Return the coefficients that are shown, and whether the verdict rests on each."""
+        others = [(False, "pearson")] if main and self.coefficient != "pearson" else []
+        return [(main, self.coefficient), *others]
 
     def _finding(
         self,
@@ -73,17 +84,19 @@ class Scale:
         weights: Mapping[str, float],
         over: str,
         measure: str,
+        coefficient: str,
         by: str,
         main: bool,
     ) -> Finding:
         keys = {(name, measure): weight for name, weight in weights.items()}
-        estimate = self.comparison.contrast(keys)[over]["pearson"]
+        estimate = self.comparison.contrast(keys)[over][coefficient]
+        said = "" if self.coefficient == "pearson" else f"{coefficient.capitalize()}'s coefficient"
         return found(
             claim,
             estimate,
             self.name,
             self.truth,
-            by=", ".join(filter(None, [by, f"by {measure}"])),
+            by=", ".join(filter(None, [by, f"by {measure}", said])),
             fair=differs([self.comparison.methods[key] for key in keys]),
             more=decided_by(claim, estimate, len(self.comparison.truth)),
             main=main,

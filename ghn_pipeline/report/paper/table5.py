@@ -83,7 +83,7 @@ def table5(
                         one.correlations[by] if one else None,
                         printed.get(key) if by == PAPERS else None,
                     ),
-                    *(_ahead(one.ahead.get(by)) if one else (NOT_RUN,) * 2),
+                    *(_ahead(one.ahead.get(by)) if one else (NOT_RUN,) * 4),
                 )
             )
     return Table(
@@ -92,7 +92,11 @@ def table5(
             *(("", "Method"), ("", "SP"), ("", "PE"), ("", "Seeds")),
             ("", "Weights of consecutive blocks differ by"),
             *columns(architectures, confidence, paper),
-            *(("R less that of the row before", random), ("R less that of the row before", top)),
+            *(
+                (f"{name} less that of the row before", over)
+                for name in ("Pearson R", "Spearman")
+                for over in (random, top)
+            ),
         ),
         rows=tuple(rows),
         footnotes=(
@@ -108,8 +112,12 @@ def table5(
 def _ahead(found: Correlations | None) -> tuple[str, ...]:
     """Return the cells of the differences to the row before; None if there is no such row."""
     if found is None:
-        return NONE, NONE
-    return tuple(show(found[over]["pearson"], sign=True) for over in ("all", "better_half"))
+        return (NONE,) * 4
+    return tuple(
+        show(found[over][name], sign=True)
+        for name in ("pearson", "spearman")
+        for over in ("all", "better_half")
+    )
 
 
 def _yes(value: bool) -> str:

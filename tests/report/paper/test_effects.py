@@ -69,6 +69,25 @@ def test_rankings() -> None:
     assert beside.value == pytest.approx(r("ghn", "accuracy") - r("oneshot", "accuracy"))
 
 
+def test_where_few_architectures_decide_pearsons_r_the_verdict_rests_on_spearmans() -> None:
+    scale = Scale("quick", "a truth", "likelihood", Comparison(METHODS, TRUTH, 0.95), "spearman")
+    found = [one for one in of_rankings(scale) if one.claim == 2]
+    rho = {
+        name: np.mean(
+            [stats.spearmanr(x, TRUTH)[0] for x in METHODS[name, "likelihood"].predictions]
+        )
+        for name in ("ghn", "oneshot")
+    }
+    assert main(found, 2).value == pytest.approx(rho["ghn"] - rho["oneshot"])
+    assert main(found, 2).by == "by likelihood, Spearman's coefficient"
+    beside = {one.by: one.value for one in found if not one.main}
+    assert set(beside) == {
+        "by likelihood, Pearson's coefficient",
+        "by accuracy, Spearman's coefficient",
+    }
+    assert beside["by likelihood, Pearson's coefficient"] == pytest.approx(r("ghn") - r("oneshot"))
+
+
 def test_early_sgd_is_compared_by_accuracy_at_the_papers_share_of_steps() -> None:
     # 1,000 of 35,150 steps are 2.8%: 10 of 352, and 100 of 3,515
     for steps, nearest in ((352, "sgd-10"), (3515, "sgd-100")):

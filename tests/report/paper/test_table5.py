@@ -10,7 +10,7 @@ from ghn_pipeline.report.table import Table, to_latex
 
 NONE = "\N{EN DASH}"
 INDIVIDUAL, STACKED, SHARED, ODD = (False, False), (False, True), (True, True), (True, False)
-LEAD = "R less that of the row before"
+LEAD = "Pearson R less that of the row before"
 RNG = np.random.default_rng(0)
 TRUTH = RNG.uniform(0.5, 0.8, 24)
 ALL, HALF = np.arange(24), np.argsort(-TRUTH)[:12]
@@ -75,7 +75,7 @@ def test_ours_stand_beside_and_a_row_that_was_not_run_says_so():
             assert second == "not run"
             assert first.startswith(f"{r(INDIVIDUAL, over, coefficient):.2f} [")
             assert third.startswith(f"{r(SHARED, over, coefficient):.2f} [")
-    assert [row.count("not run") for row in made.rows] == [0, 10, 0]
+    assert [row.count("not run") for row in made.rows] == [0, 12, 0]
 
 
 def test_each_row_is_held_against_the_row_before():
@@ -85,6 +85,9 @@ def test_each_row_is_held_against_the_row_before():
         assert first == NONE
         assert second.startswith(f"{r(STACKED, over) - r(INDIVIDUAL, over):+.2f} [")
         assert third.startswith(f"{r(SHARED, over) - r(STACKED, over):+.2f} [")
+        _, rank, _ = column(made, LEAD.replace("Pearson R", "Spearman"), heading)
+        expected = r(STACKED, over, stats.spearmanr) - r(INDIVIDUAL, over, stats.spearmanr)
+        assert rank.startswith(f"{expected:+.2f} [")
 
 
 def test_each_row_says_how_many_seeds_and_how_much_the_blocks_differ():
