@@ -99,7 +99,9 @@ def main() -> None:
         print(f"{steps:4} steps: {row}, ahead by {interval}", flush=True)
     machine = {**hardware(device), **commit(), "torch": torch.__version__}
     sizes = {"architectures": args.architectures, "seeds": args.seeds, "ghn": args.name}
-    OUTPUT.write_text(json.dumps({**machine, **sizes, "rows": rows}, indent=1) + "\n", "utf-8")
+    OUTPUT.write_text(
+        json.dumps({**machine, **sizes, "rows": rows}, indent=1) + "\n", encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ ELSEWHERE = {
     r"make (benchmark|benchmark-long)$": "workflow/test_benchmark_chapter.py",
     r"make anytime$": "workflow/test_anytime_chapter.py",
     r"make (chapters|smoke)$": "conftest.py",
-    r"make claims": "pipeline/test_evidence.py",
+    r"make claims|ghn keep": "pipeline/test_evidence.py",
     r"snakemake --cores all --configfile": "conftest.py",
     r"snakemake claims .*/claims-nasbench201": "workflow/test_benchmark_chapter.py",
     r"snakemake benchmark .*/darts": "workflow/test_darts_chapter.py",

@@ -129,7 +129,7 @@ TABLE = [
     ("evaluation.together", 3, only("scores/oneshot", "scores/sgd", *PROXIES, *SCORED)),
     ("correlation.drawn", 7, DRAWN),
     ("correlation.architectures", 6, only("table4", "ablations", "searched_top")),
-    ("correlation.repeats", 2, only("table4")),
+    ("correlation.repeats", 4, only("table4")),
     ("correlation.steps", [5], only(*FEW_STEPS)),
     ("correlation.confidence", 0.9, only(*COMPARED, "anytime_curves")),
     ("proxies.batch", 32, PROXIES),
