@@ -165,8 +165,12 @@ class GHN(nn.Module):
         weights: list[dict[str, Tensor]] = self.model([self.network(b) for b in blocks])
         return weights
 
-    def network(self, block: Block) -> Network:
+    def network(self, block: Block, resolution: int | None = None) -> Network:
         """Return the network that stacks a block of the search space.
+
+        Args:
+            block: the block.
+            resolution: side of the images in pixels, if not the GHN's own.
 
         Raises:
             UserError: it is no block, or one of another space.
@@ -176,7 +180,8 @@ class GHN(nn.Module):
                 f"a GHN weighs blocks of its search space, and no {type(block).__name__}: write "
                 "the network's graph as [[operation, [inputs]], ...] and read it by space.read."
             )
-        return Network(self.space.modules(self.space.read(block.to_json())), self.resolution)
+        read = self.space.read(block.to_json())
+        return Network(self.space.modules(read), resolution or self.resolution)
 
     @torch.no_grad()
     def weights(self, block: Block) -> dict[str, Tensor]:
@@ -237,7 +242,7 @@ class GHN(nn.Module):
         side, count = pixels.shape[-1], math.ceil(len(pixels) / batch)
         even = math.ceil(len(pixels) / count)
         judged = _measure(measure, {"batch": even, "batches": count, **settings})
-        networks = {block: Network(self.network(block).modules, side) for block in blocks}
+        networks = {block: self.network(block, side) for block in blocks}
         found = self._score(list(networks), Images(pixels, classes), judged, side, workers)
         rows = [
             {
